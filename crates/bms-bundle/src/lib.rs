@@ -1,0 +1,1 @@
+//! A model as a manifest plus files: digests, OpenSSF Model Signing, scanning, and the load gate.

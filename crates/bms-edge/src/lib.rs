@@ -1,0 +1,1 @@
+//! The edge agent: pulls, verifies, answers offline, and sends hard samples back.

@@ -1,0 +1,1 @@
+//! Verified bundle, preprocess, batch, run, postprocess. Threads, no async runtime.

@@ -1,0 +1,1 @@
+//! Tensors and the ONNX run-times behind one interface.

@@ -1,0 +1,1 @@
+//! Names, versions, aliases, lineage, deployments, jobs, samples and audit, over SQLite and an object store.

@@ -1,0 +1,1 @@
+//! Gateway, control plane, slots and dashboard.

@@ -1,0 +1,1 @@
+//! A small blocking client for the management API and the Open Inference Protocol.

@@ -1,0 +1,18 @@
+//! What crosses a network or a process boundary.
+//!
+//! The data types here are promises to other programs: the error-code table, the declarative
+//! pre- and postprocessing pipelines, the Open Inference Protocol, and the management API.
+//! They hold no behaviour beyond validation; what they mean is decided in the crates above.
+
+mod code;
+mod error;
+mod pipeline;
+
+pub mod api;
+pub mod client;
+pub mod limits;
+pub mod oip;
+
+pub use code::{Code, Retry};
+pub use error::{Error, ErrorBody, Result};
+pub use pipeline::{ImageInput, Pipeline, Postprocess, Preprocess, TableInput};

@@ -1,0 +1,46 @@
+//! Every limit in one place, checked against each other at compile time.
+//!
+//! At a limit the answer is a clear error ([`crate::Code::TooLarge`], `QueueFull`, `StorageFull`)
+//! and nothing is lost.
+
+/// Bytes of one HTTP request body on an inference route.
+pub const INFER_BODY_BYTES_MAX: usize = 32 << 20;
+/// Bytes of one uploaded file of a bundle.
+pub const BLOB_BYTES_MAX: u64 = 4 << 30;
+/// Bytes of a manifest, signature or other JSON control document.
+pub const CONTROL_BODY_BYTES_MAX: usize = 4 << 20;
+/// Files in one bundle.
+pub const BUNDLE_FILES_MAX: usize = 10_000;
+/// Bytes of one bundle, all files.
+pub const BUNDLE_BYTES_MAX: u64 = 64 << 30;
+/// Bytes of a relative path inside a bundle.
+pub const PATH_BYTES_MAX: usize = 1024;
+/// Characters of a model, alias or node name.
+pub const NAME_CHARS_MAX: usize = 100;
+/// Values in one input tensor.
+pub const TENSOR_VALUES_MAX: usize = 8 << 20;
+/// Width and height of a picture, in pixels.
+pub const IMAGE_SIDE_MAX: u32 = 16_384;
+/// Pixels of a decoded picture.
+pub const IMAGE_PIXELS_MAX: u64 = 64 << 20;
+/// Rows in one batch given to an engine.
+pub const BATCH_ROWS_MAX: usize = 64;
+/// Rows waiting for one model.
+pub const QUEUE_ROWS_MAX: usize = 1024;
+/// Times the gateway sends one request to a fresh slot before it gives up.
+pub const SLOT_RETRIES_MAX: usize = 8;
+/// Milliseconds one inference request may take, queueing and retries included.
+pub const INFER_DEADLINE_MS: u64 = 30_000;
+/// Seconds open requests get to finish when the server stops.
+pub const DRAIN_SECONDS_MAX: u64 = 20;
+/// Samples waiting on an edge node for the centre.
+pub const EDGE_OUTBOX_SAMPLES_MAX: usize = 100_000;
+/// Bytes of one sample kept on an edge node.
+pub const EDGE_SAMPLE_BYTES_MAX: usize = 1 << 20;
+/// Samples in one delivery to the centre.
+pub const EDGE_DELIVERY_SAMPLES_MAX: usize = 64;
+
+const _: () = assert!(QUEUE_ROWS_MAX.is_multiple_of(BATCH_ROWS_MAX), "the queue drains in whole batches");
+const _: () = assert!(TENSOR_VALUES_MAX * 4 <= INFER_BODY_BYTES_MAX, "the largest f32 tensor fits a binary body");
+const _: () = assert!(DRAIN_SECONDS_MAX * 1000 <= INFER_DEADLINE_MS, "a drain never outlives a deadline");
+const _: () = assert!(EDGE_SAMPLE_BYTES_MAX <= INFER_BODY_BYTES_MAX, "a sample was a request once");

@@ -1,0 +1,2 @@
+//! The `bms` program.
+fn main() {}
