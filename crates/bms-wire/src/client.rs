@@ -1,1 +1,275 @@
 //! A small blocking client for the management API and the Open Inference Protocol.
+
+use std::io::Read;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{Code, Error, ErrorBody, Result, api, limits, oip};
+
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a control request may take; transfers of files are bounded per read instead.
+const CONTROL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a peer may stay silent during the transfer of a file.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A client of one server, keeping its connections open between calls.
+#[derive(Clone, Debug)]
+pub struct Client {
+    base: String,
+    agent: ureq::Agent,
+}
+
+impl Client {
+    /// A client of the server at `base`, e.g. `http://127.0.0.1:8080`.
+    ///
+    /// # Errors
+    /// [`Code::InvalidRequest`] when `base` is not an `http://` address.
+    pub fn new(base: &str) -> Result<Self> {
+        let base = base.trim_end_matches('/');
+        if !base.starts_with("http://") || base.len() <= "http://".len() {
+            return Err(Error::new(Code::InvalidRequest, format!("`{base}` is not a server address"))
+                .hint("Give it as http://HOST:PORT, for example http://127.0.0.1:8080."));
+        }
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(None)
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_per_read(Some(STALL_TIMEOUT))
+            .timeout_per_write(Some(STALL_TIMEOUT))
+            .user_agent(concat!("bms/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .into();
+        Ok(Client { base: base.to_owned(), agent })
+    }
+
+    /// The server's address as given.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Whether the server says it is ready to answer.
+    pub fn is_ready(&self) -> bool {
+        self.status("/v2/health/ready").is_ok_and(|status| status == 200)
+    }
+
+    /// Whether `model` is loaded and answers.
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`] when the server cannot be reached.
+    pub fn is_model_ready(&self, model: &str) -> Result<bool> {
+        Ok(self.status(&format!("/v2/models/{}/ready", segment(model)))? == 200)
+    }
+
+    /// All models with their versions.
+    pub fn models(&self) -> Result<Vec<api::Model>> {
+        self.get("/api/v1/models")
+    }
+
+    /// One version of `model`: by number, by alias, or `latest`.
+    pub fn version(&self, model: &str, version: &str) -> Result<api::Version> {
+        self.get(&format!("/api/v1/models/{}/versions/{}", segment(model), segment(version)))
+    }
+
+    /// Makes a version of uploaded files. The same bundle again gives the version it already is.
+    pub fn publish(&self, model: &str, version: &api::NewVersion) -> Result<api::Version> {
+        self.send("POST", &format!("/api/v1/models/{}/versions", segment(model)), version)
+    }
+
+    /// Whether the server holds the file with this BLAKE3.
+    pub fn has_blob(&self, blake3: &str) -> Result<bool> {
+        let url = self.url(&format!("/api/v1/blobs/{}", segment(blake3)));
+        let response = self.agent.head(&url).call().map_err(|e| self.unreachable(e))?;
+        match response.status().as_u16() {
+            200 => Ok(true),
+            404 => Ok(false),
+            _ => Err(self.failure(response)),
+        }
+    }
+
+    /// Uploads one file of `size` bytes. The server verifies its BLAKE3.
+    pub fn put_blob(&self, blake3: &str, mut content: impl Read, size: u64) -> Result<()> {
+        let url = self.url(&format!("/api/v1/blobs/{}", segment(blake3)));
+        let request = self
+            .agent
+            .put(&url)
+            .header("content-type", "application/octet-stream")
+            .header("content-length", size.to_string());
+        let response =
+            request.send(ureq::SendBody::from_reader(&mut content)).map_err(|e| self.unreachable(e))?;
+        self.check(response).map(drop)
+    }
+
+    /// Opens the file with this BLAKE3 for reading. The caller verifies what it read.
+    pub fn get_blob(&self, blake3: &str) -> Result<impl Read + 'static> {
+        let url = self.url(&format!("/api/v1/blobs/{}", segment(blake3)));
+        let response = self.agent.get(&url).call().map_err(|e| self.unreachable(e))?;
+        let response = self.check(response)?;
+        Ok(response.into_body().into_with_config().limit(limits::BLOB_BYTES_MAX).reader())
+    }
+
+    /// Points `alias` of `model` at a version, through the evaluation gate when one is given.
+    pub fn set_alias(&self, model: &str, alias: &str, change: &api::SetAlias) -> Result<api::Version> {
+        self.send("PUT", &format!("/api/v1/models/{}/aliases/{}", segment(model), segment(alias)), change)
+    }
+
+    /// Keeps the version `alias` points at loaded.
+    pub fn deploy(&self, model: &str, alias: &str) -> Result<api::Deployment> {
+        let body = api::SetDeployment { alias: alias.to_owned() };
+        self.send("PUT", &format!("/api/v1/deployments/{}", segment(model)), &body)
+    }
+
+    /// The deployments and how they stand.
+    pub fn deployments(&self) -> Result<Vec<api::Deployment>> {
+        self.get("/api/v1/deployments")
+    }
+
+    /// The slot processes.
+    pub fn slots(&self) -> Result<Vec<api::Slot>> {
+        self.get("/api/v1/slots")
+    }
+
+    /// Joins as edge node, or says how it goes; the answer says what to run.
+    pub fn report_node(&self, node: &str, report: &api::NodeReport) -> Result<api::NodeOrders> {
+        self.send("PUT", &format!("/api/v1/edge/nodes/{}", segment(node)), report)
+    }
+
+    /// The edge nodes.
+    pub fn nodes(&self) -> Result<Vec<api::Node>> {
+        self.get("/api/v1/edge/nodes")
+    }
+
+    /// Delivers samples an edge node was unsure of. Delivering one twice stores it once.
+    pub fn deliver_samples(&self, node: &str, delivery: &api::SampleDelivery) -> Result<()> {
+        let path = format!("/api/v1/edge/nodes/{}/samples", segment(node));
+        let _: serde_json::Value = self.send("POST", &path, delivery)?;
+        Ok(())
+    }
+
+    /// Stored samples of `model`, oldest first, with their pictures; only those without a label when `unlabelled`.
+    pub fn samples(&self, model: &str, unlabelled: bool) -> Result<Vec<api::StoredSample>> {
+        self.get(&format!("/api/v1/samples?model={}&unlabelled={unlabelled}", segment(model)))
+    }
+
+    /// Gives a stored sample its label.
+    pub fn label_sample(&self, id: &str, label: &api::AssignedLabel) -> Result<()> {
+        let _: serde_json::Value =
+            self.send("PUT", &format!("/api/v1/samples/{}/label", segment(id)), label)?;
+        Ok(())
+    }
+
+    /// What was refused and set aside.
+    pub fn quarantine(&self) -> Result<Vec<api::Quarantined>> {
+        self.get("/api/v1/quarantine")
+    }
+
+    /// The audit log after position `after`.
+    pub fn audit(&self, after: u64) -> Result<Vec<api::AuditEvent>> {
+        self.get(&format!("/api/v1/audit?after={after}"))
+    }
+
+    /// Checks the audit log's chain; the number of events when it holds.
+    pub fn verify_audit(&self) -> Result<serde_json::Value> {
+        self.get("/api/v1/audit/verify")
+    }
+
+    /// Asks `model` for an answer.
+    pub fn infer(&self, model: &str, request: &oip::InferRequest) -> Result<oip::InferResponse> {
+        self.send("POST", &format!("/v2/models/{}/infer", segment(model)), request)
+    }
+
+    /// What `model` takes and gives.
+    pub fn metadata(&self, model: &str) -> Result<oip::ModelMetadata> {
+        self.get(&format!("/v2/models/{}", segment(model)))
+    }
+
+    /// `GET` of any JSON resource.
+    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        let request = self.agent.get(self.url(path)).config().timeout_global(Some(CONTROL_TIMEOUT)).build();
+        let response = request.call().map_err(|e| self.unreachable(e))?;
+        self.read(response)
+    }
+
+    fn send<B: Serialize, T: DeserializeOwned>(&self, method: &str, path: &str, body: &B) -> Result<T> {
+        let url = self.url(path);
+        let request = match method {
+            "PUT" => self.agent.put(&url),
+            _ => self.agent.post(&url),
+        };
+        let body = serde_json::to_vec(body)
+            .map_err(|e| Error::new(Code::Internal, "the request cannot be written as JSON").because(e))?;
+        let request = request.header("content-type", "application/json");
+        let request = request.config().timeout_global(Some(CONTROL_TIMEOUT)).build();
+        let response = request.send(&body[..]).map_err(|e| self.unreachable(e))?;
+        self.read(response)
+    }
+
+    fn status(&self, path: &str) -> Result<u16> {
+        let request = self.agent.get(self.url(path)).config().timeout_global(Some(CONNECT_TIMEOUT)).build();
+        Ok(request.call().map_err(|e| self.unreachable(e))?.status().as_u16())
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    fn read<T: DeserializeOwned>(&self, response: Response) -> Result<T> {
+        let mut response = self.check(response)?;
+        let body = response.body_mut().with_config().limit(limits::REPLY_BYTES_MAX as u64);
+        body.read_json().map_err(|e| {
+            Error::new(
+                Code::Internal,
+                format!("{} sent an answer that is not the expected JSON: {e}", self.base),
+            )
+            .because(e)
+        })
+    }
+
+    fn check(&self, response: Response) -> Result<Response> {
+        if response.status().is_success() { Ok(response) } else { Err(self.failure(response)) }
+    }
+
+    /// The error a peer sent, or one that says what came instead.
+    fn failure(&self, mut response: Response) -> Error {
+        let status = response.status().as_u16();
+        let text = response.body_mut().with_config().limit(1 << 16).read_to_string().unwrap_or_default();
+        match serde_json::from_str::<ErrorBody>(&text) {
+            Ok(body) => body.into(),
+            Err(_) => {
+                let code = Code::ALL.iter().copied().find(|c| c.http() == status).unwrap_or(Code::Internal);
+                Error::new(code, format!("{} answered with HTTP status {status}", self.base))
+            }
+        }
+    }
+
+    fn unreachable(&self, error: ureq::Error) -> Error {
+        let code = match error {
+            ureq::Error::Timeout(_) => Code::DeadlineExceeded,
+            ureq::Error::BadUri(_) | ureq::Error::Http(_) => Code::InvalidRequest,
+            _ => Code::Unavailable,
+        };
+        Error::new(code, format!("{} cannot be reached: {error}", self.base))
+            .hint("Check that the server runs (`bms up`) and that the address is right.")
+            .because(error)
+    }
+}
+
+type Response = ureq::http::Response<ureq::Body>;
+
+/// One segment of a URL path or query value, percent-encoded (RFC 3986, unreserved kept).
+fn segment(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte as char),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,8 @@ pub const INFER_BODY_BYTES_MAX: usize = 32 << 20;
 pub const BLOB_BYTES_MAX: u64 = 4 << 30;
 /// Bytes of a manifest, signature or other JSON control document.
 pub const CONTROL_BODY_BYTES_MAX: usize = 4 << 20;
+/// Bytes of one JSON answer a client reads.
+pub const REPLY_BYTES_MAX: usize = 256 << 20;
 /// Files in one bundle.
 pub const BUNDLE_FILES_MAX: usize = 10_000;
 /// Bytes of one bundle, all files.
@@ -41,6 +43,7 @@ pub const EDGE_SAMPLE_BYTES_MAX: usize = 1 << 20;
 pub const EDGE_DELIVERY_SAMPLES_MAX: usize = 64;
 
 const _: () = assert!(QUEUE_ROWS_MAX.is_multiple_of(BATCH_ROWS_MAX), "the queue drains in whole batches");
-const _: () = assert!(TENSOR_VALUES_MAX * 4 <= INFER_BODY_BYTES_MAX, "the largest f32 tensor fits a binary body");
+const _: () =
+    assert!(TENSOR_VALUES_MAX * 4 <= INFER_BODY_BYTES_MAX, "the largest f32 tensor fits a binary body");
 const _: () = assert!(DRAIN_SECONDS_MAX * 1000 <= INFER_DEADLINE_MS, "a drain never outlives a deadline");
 const _: () = assert!(EDGE_SAMPLE_BYTES_MAX <= INFER_BODY_BYTES_MAX, "a sample was a request once");
