@@ -1,0 +1,79 @@
+//! The scanner: what a file is, and whether it attacks its reader.
+//!
+//! Files are told apart by content, never by name. Every parser here is written for hostile
+//! input: it reads slices, checks every length against what is left, and has limits on depth,
+//! work and memory. What cannot be parsed is a finding, not a clean file.
+
+mod context;
+mod executable;
+mod format;
+
+use std::path::{Path, PathBuf};
+
+use bms_wire::{Code, Error, Result, limits};
+
+use crate::{Finding, folder};
+pub(crate) use context::Context;
+pub use format::Format;
+
+/// What a scan says about one file.
+#[derive(Clone, Debug)]
+pub struct Scanned {
+    /// Where the file is, as the caller named it.
+    pub path: String,
+    /// What it is.
+    pub format: Format,
+    /// Its size.
+    pub size_bytes: u64,
+    /// What was found, in the order of the file.
+    pub findings: Vec<Finding>,
+}
+
+/// Scans a file in memory. `path` is used for locations only.
+pub fn scan_bytes(path: &str, bytes: &[u8]) -> Vec<Finding> {
+    scan_file(path, bytes).findings
+}
+
+/// As [`scan_bytes`], and says what the file is.
+pub fn scan_file(path: &str, bytes: &[u8]) -> Scanned {
+    let mut context = Context::new(path);
+    let format = inspect(bytes, &mut context);
+    Scanned {
+        path: path.to_owned(),
+        format,
+        size_bytes: bytes.len() as u64,
+        findings: context.into_findings(),
+    }
+}
+
+/// Scans a file, or every file under a folder, sorted by path.
+///
+/// # Errors
+/// [`Code::NotFound`], [`Code::Io`], [`Code::TooLarge`]; [`Code::InvalidBundle`] on links and
+/// special files inside a folder.
+pub fn scan_path(path: &Path) -> Result<Vec<Scanned>> {
+    let metadata = std::fs::metadata(path).map_err(|e| Error::io("scan", path, e))?;
+    if metadata.is_dir() {
+        let mut list = Vec::new();
+        for (name, file) in folder::list(path)? {
+            let bytes = folder::read_file(&file, limits::BLOB_BYTES_MAX)?;
+            list.push(scan_file(&name, &bytes));
+        }
+        return Ok(list);
+    }
+    if !metadata.is_file() {
+        return Err(Error::new(Code::InvalidBundle, format!("`{}` is a special file", path.display())));
+    }
+    let real: PathBuf = path.canonicalize().map_err(|e| Error::io("scan", path, e))?;
+    let bytes = folder::read_file(&real, limits::BLOB_BYTES_MAX)?;
+    Ok(vec![scan_file(&path.display().to_string(), &bytes)])
+}
+
+/// Identifies a file or archive member and runs the scanner of its format.
+pub(crate) fn inspect(bytes: &[u8], context: &mut Context) -> Format {
+    let format = format::identify(bytes);
+    if format == Format::Executable {
+        executable::scan(bytes, context);
+    }
+    format
+}

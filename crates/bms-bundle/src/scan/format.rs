@@ -1,0 +1,144 @@
+//! Telling formats apart by content.
+
+use serde::{Deserialize, Serialize};
+
+use crate::scan::executable;
+
+/// What a file is, by its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Format {
+    /// An ONNX graph.
+    Onnx,
+    /// Safetensors weights.
+    Safetensors,
+    /// A GGUF model.
+    Gguf,
+    /// A JSON document.
+    Json,
+    /// Text, such as CSV or Markdown.
+    Text,
+    /// An SVG picture.
+    Svg,
+    /// A PNG picture.
+    Png,
+    /// A JPEG picture.
+    Jpeg,
+    /// A Python pickle, which is a program.
+    Pickle,
+    /// A ZIP archive, such as a torch checkpoint.
+    Zip,
+    /// Another archive or compressed file.
+    Archive,
+    /// A NumPy array.
+    Numpy,
+    /// An HDF5 file.
+    Hdf5,
+    /// A program or script.
+    Executable,
+    /// Nothing.
+    Empty,
+    /// Something else.
+    Unknown,
+}
+
+impl std::fmt::Display for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Format::Onnx => "an ONNX graph",
+            Format::Safetensors => "safetensors weights",
+            Format::Gguf => "a GGUF model",
+            Format::Json => "JSON",
+            Format::Text => "text",
+            Format::Svg => "an SVG picture",
+            Format::Png => "a PNG picture",
+            Format::Jpeg => "a JPEG picture",
+            Format::Pickle => "a Python pickle",
+            Format::Zip => "a ZIP archive",
+            Format::Archive => "an archive",
+            Format::Numpy => "a NumPy array",
+            Format::Hdf5 => "an HDF5 file",
+            Format::Executable => "a program",
+            Format::Empty => "an empty file",
+            Format::Unknown => "of an unknown format",
+        })
+    }
+}
+
+/// Says what `bytes` are.
+pub(crate) fn identify(bytes: &[u8]) -> Format {
+    if bytes.is_empty() {
+        return Format::Empty;
+    }
+    if executable::kind(bytes).is_some() {
+        return Format::Executable;
+    }
+    if let Some(format) = by_magic(bytes) {
+        return format;
+    }
+    if is_text(bytes) {
+        return text(bytes);
+    }
+    binary(bytes)
+}
+
+/// Formats that say what they are in their first bytes.
+fn by_magic(bytes: &[u8]) -> Option<Format> {
+    const MAGIC: &[(&[u8], Format)] = &[
+        (b"GGUF", Format::Gguf),
+        (b"\x89PNG\r\n\x1a\n", Format::Png),
+        (b"\xff\xd8\xff", Format::Jpeg),
+        (b"PK\x03\x04", Format::Zip),
+        (b"PK\x05\x06", Format::Zip),
+        (b"PK\x01\x02", Format::Zip),
+        (b"PK\x07\x08", Format::Zip),
+        (b"\x93NUMPY", Format::Numpy),
+        (b"\x89HDF\r\n\x1a\n", Format::Hdf5),
+        (b"\x1f\x8b\x08", Format::Archive),
+        (b"7z\xbc\xaf\x27\x1c", Format::Archive),
+        (b"BZh", Format::Archive),
+        (b"\xfd7zXZ\0", Format::Archive),
+        (b"\x28\xb5\x2f\xfd", Format::Archive),
+        (b"\x04\x22\x4d\x18", Format::Archive),
+        (b"Rar!\x1a\x07", Format::Archive),
+        (b"ZF0x", Format::Archive),
+    ];
+    if let Some((_, format)) = MAGIC.iter().find(|(magic, _)| bytes.starts_with(magic)) {
+        return Some(*format);
+    }
+    match bytes {
+        // Protocols 2 to 5; higher numbers are not pickles to any reader.
+        [0x80, 2..=5, ..] => Some(Format::Pickle),
+        _ if bytes.get(257..262) == Some(b"ustar") => Some(Format::Archive),
+        _ => None,
+    }
+}
+
+/// UTF-8 without the control characters that no text holds.
+fn is_text(bytes: &[u8]) -> bool {
+    let control = |c: &u8| *c < 0x20 && !matches!(c, b'\t' | b'\n' | b'\r' | 0x0c);
+    !bytes.iter().any(|c| control(c)) && std::str::from_utf8(bytes).is_ok()
+}
+
+fn text(bytes: &[u8]) -> Format {
+    let start = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
+    match start.first() {
+        Some(b'{' | b'[') if serde_json::from_slice::<serde::de::IgnoredAny>(start).is_ok() => Format::Json,
+        Some(b'<') if contains(&start[..start.len().min(4096)], b"<svg") => Format::Svg,
+        _ => Format::Text,
+    }
+}
+
+/// Formats without a magic number.
+fn binary(bytes: &[u8]) -> Format {
+    match bytes.get(8) {
+        Some(b'{') => Format::Safetensors,
+        _ => Format::Unknown,
+    }
+}
+
+/// Whether `needle` occurs in `haystack`.
+pub(crate) fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle)
+}
