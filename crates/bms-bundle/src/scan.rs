@@ -7,6 +7,10 @@
 mod context;
 mod executable;
 mod format;
+mod location;
+mod metadata;
+mod onnx;
+mod protobuf;
 
 use std::path::{Path, PathBuf};
 
@@ -72,8 +76,10 @@ pub fn scan_path(path: &Path) -> Result<Vec<Scanned>> {
 /// Identifies a file or archive member and runs the scanner of its format.
 pub(crate) fn inspect(bytes: &[u8], context: &mut Context) -> Format {
     let format = format::identify(bytes);
-    if format == Format::Executable {
-        executable::scan(bytes, context);
+    match format {
+        Format::Executable => executable::scan(bytes, context),
+        Format::Onnx => onnx::scan(bytes, context),
+        _ => {}
     }
     format
 }

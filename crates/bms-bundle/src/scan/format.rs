@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::scan::executable;
+use crate::scan::{executable, onnx};
 
 /// What a file is, by its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -134,6 +134,7 @@ fn text(bytes: &[u8]) -> Format {
 fn binary(bytes: &[u8]) -> Format {
     match bytes.get(8) {
         Some(b'{') => Format::Safetensors,
+        _ if onnx::is_model(bytes) => Format::Onnx,
         _ => Format::Unknown,
     }
 }
