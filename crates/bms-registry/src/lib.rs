@@ -1,1 +1,45 @@
-//! Names, versions, aliases, lineage, deployments, jobs, samples and audit, over SQLite and an object store.
+//! What exists and who may rely on it: models with immutable versions, aliases, lineage, deployments,
+//! edge nodes, hard samples, quarantine and the audit log.
+//!
+//! State is one folder: `registry.sqlite` (names and facts), `store/` (files by digest),
+//! `quarantine/` (files of refused bundles) and `audit.head` (where the audit chain must end).
+//! Whatever a call acknowledged is on disk: a killed process loses none of it.
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! # let folder = std::env::temp_dir().join(format!("bms-registry-doc-{}", std::process::id()));
+//! let registry = bms_registry::Registry::open(&folder).await?;
+//! let digest = registry.put_blob(b"weights", None).await?;
+//! assert!(registry.has_blob(&digest).await?);
+//! registry.audit("store.filled", &digest, serde_json::json!({ "by": "an example" })).await?;
+//! assert_eq!(registry.audit_verify().await?, 2, "opening a new registry is the first event");
+//! # std::fs::remove_dir_all(&folder).ok();
+//! # bms_wire::Result::Ok(()) }).unwrap();
+//! ```
+
+mod aliases;
+mod audit;
+mod clock;
+mod database;
+mod deployments;
+mod materialise;
+mod names;
+mod nodes;
+mod publish;
+mod quarantine;
+mod registry;
+mod samples;
+mod store;
+mod versions;
+
+// The registry: every operation is a method of it, in the module of its subject.
+pub use registry::Registry;
+
+// Files by digest.
+pub use store::{BlobReader, BlobUpload};
+
+// Questions and answers.
+pub use quarantine::Refusal;
+pub use samples::{SampleCounts, SampleFilter};
+
+pub use names::check_name;

@@ -1,0 +1,84 @@
+//! Which models shall be loaded.
+
+use bms_wire::api::{Deployment, SetDeployment};
+use bms_wire::{Code, Error, Result};
+use serde_json::json;
+
+use crate::Registry;
+use crate::clock::now_ms;
+use crate::database::{count, reading, text, writing};
+use crate::names::check_alias;
+use crate::versions::{alias_target, no_alias};
+
+impl Registry {
+    /// Asks for the model to be loaded, following the alias wherever it points.
+    ///
+    /// # Errors
+    /// [`Code::ModelNotFound`] when there is no such model or alias.
+    pub async fn set_deployment(&self, model: &str, set: &SetDeployment) -> Result<Deployment> {
+        check_alias(&set.alias)?;
+        let mut change = self.change().await?;
+        let version = alias_target(change.db(), model, &set.alias).await?;
+        let version = version.ok_or_else(|| no_alias(model, &set.alias))?;
+        let changed = sqlx::query(
+            "INSERT INTO deployments (model, alias, updated_ms) VALUES ($1, $2, $3)
+             ON CONFLICT (model) DO UPDATE SET alias = excluded.alias, updated_ms = excluded.updated_ms
+             WHERE deployments.alias <> excluded.alias",
+        )
+        .bind(model)
+        .bind(&set.alias)
+        .bind(now_ms())
+        .execute(change.db())
+        .await
+        .map_err(writing)?;
+        if 0 < changed.rows_affected() {
+            change.audit("deployment.set", model, json!({ "alias": set.alias, "version": version })).await?;
+        }
+        change.commit().await?;
+        Ok(Deployment {
+            model: model.to_owned(),
+            alias: set.alias.clone(),
+            version: Some(version),
+            problem: None,
+        })
+    }
+
+    /// Every deployment, by model; `problem` is for whoever runs it to fill in.
+    pub async fn deployments(&self) -> Result<Vec<Deployment>> {
+        let rows = sqlx::query(
+            "SELECT d.model, d.alias, a.version FROM deployments d
+             JOIN aliases a ON a.model = d.model AND a.alias = d.alias ORDER BY d.model",
+        )
+        .fetch_all(&self.db)
+        .await
+        .map_err(reading)?;
+        let mut deployments = Vec::with_capacity(rows.len());
+        for row in &rows {
+            deployments.push(Deployment {
+                model: text(row, "model")?,
+                alias: text(row, "alias")?,
+                version: Some(count(row, "version")?),
+                problem: None,
+            });
+        }
+        Ok(deployments)
+    }
+
+    /// Lets the model be unloaded. Its versions and aliases stay.
+    ///
+    /// # Errors
+    /// [`Code::ModelNotFound`] when it is not deployed.
+    pub async fn remove_deployment(&self, model: &str) -> Result<()> {
+        let mut change = self.change().await?;
+        let removed = sqlx::query("DELETE FROM deployments WHERE model = $1")
+            .bind(model)
+            .execute(change.db())
+            .await
+            .map_err(writing)?;
+        if removed.rows_affected() == 0 {
+            return Err(Error::new(Code::ModelNotFound, format!("model `{model}` is not deployed")));
+        }
+        change.audit("deployment.removed", model, json!({})).await?;
+        change.commit().await
+    }
+}

@@ -1,0 +1,294 @@
+//! Making a version: the only way in is through the gate.
+
+use std::collections::BTreeSet;
+
+use bms_bundle::{Bundle, MANIFEST, Policy, Verified};
+use bms_wire::api::{FileRef, NewVersion, Version};
+use bms_wire::{Code, Error, Result, limits};
+use serde_json::json;
+
+use crate::Registry;
+use crate::aliases::point;
+use crate::clock::now_ms;
+use crate::database::{count, reading, to_db, writing};
+use crate::names::{check_alias, check_digest, check_name};
+use crate::quarantine::Refusal;
+use crate::registry::Change;
+use crate::versions::read_version;
+
+/// Aliases set along with one version.
+const ALIASES_MAX: usize = 16;
+
+impl Registry {
+    /// Makes a version of files already in the store, if the policy lets the bundle pass. Versions are
+    /// numbered from 1 without gaps. A bundle that is a version already is that version, so a publish can
+    /// be repeated; its aliases are set all the same. One that is refused goes to quarantine.
+    ///
+    /// Goes on when the returned future is dropped.
+    ///
+    /// # Errors
+    /// The gate's code when it refuses; [`Code::NotFound`] when files have not been uploaded;
+    /// [`Code::InvalidRequest`] when the listing is malformed or the bundle has another name than `model`.
+    pub async fn publish(&self, model: &str, new: NewVersion, policy: &Policy) -> Result<Version> {
+        check_name("model name", model)?;
+        new.aliases.iter().try_for_each(|alias| check_alias(alias))?;
+        if ALIASES_MAX < new.aliases.len() {
+            return Err(Error::new(
+                Code::TooLarge,
+                format!("a version is given at most {ALIASES_MAX} aliases at once"),
+            ));
+        }
+        check_listing(&new.files)?;
+        let (registry, model, policy) = (self.clone(), model.to_owned(), policy.clone());
+        // A task of its own: a caller that hangs up half-way must not leave a refusal unrecorded.
+        tokio::spawn(async move { registry.publish_listed(&model, new, policy).await })
+            .await
+            .map_err(|e| Error::new(Code::Internal, format!("failed to publish: {e}")).because(e))?
+    }
+
+    async fn publish_listed(&self, model: &str, new: NewVersion, policy: Policy) -> Result<Version> {
+        // The gate needs the bundle in memory: bounded by the number of gates.
+        let place = self.gates.acquire().await;
+        let place = place.map_err(|e| Error::new(Code::Internal, "the gates are closed").because(e))?;
+        let files = self.assemble(&new.files).await?;
+        let judged = tokio::task::spawn_blocking(move || judge(files, &policy)).await;
+        drop(place);
+        let judged =
+            judged.map_err(|e| Error::new(Code::Internal, format!("the gate failed: {e}")).because(e))?;
+        match judged {
+            Ok(verified) => {
+                let called = &verified.manifest().name;
+                if called != model {
+                    return Err(Error::new(
+                        Code::InvalidRequest,
+                        format!("the bundle is a version of `{called}`, not of `{model}`"),
+                    )
+                    .hint(format!("Publish it as `{called}`, or package it again under the other name.")));
+                }
+                self.add_version(&verified, &new).await
+            }
+            Err((error, findings)) => {
+                let refusal = Refusal {
+                    model: model.to_owned(),
+                    code: error.code(),
+                    reason: error.message().to_owned(),
+                    findings,
+                    files: new.files,
+                };
+                self.quarantine(&refusal).await.map_err(|e| e.while_doing("quarantine a refused bundle"))?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Reads the listed files, verified against their digests.
+    async fn assemble(&self, listing: &[FileRef]) -> Result<Vec<(String, Vec<u8>)>> {
+        let mut missing = Vec::new();
+        for file in listing {
+            match self.store.size(&file.blake3).await? {
+                None => missing.push(file.path.as_str()),
+                Some(size) if size != file.size => {
+                    return Err(Error::new(
+                        Code::InvalidRequest,
+                        format!("{:?} has {size} bytes, not {} as listed", file.path, file.size),
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+        if !missing.is_empty() {
+            return Err(not_uploaded(&missing));
+        }
+        let mut files = Vec::with_capacity(listing.len());
+        for file in listing {
+            let bytes = match self.store.read(&file.blake3).await {
+                Err(error) if error.code() == Code::Tampered => {
+                    return Err(self.discard(&file.blake3, error).await?);
+                }
+                read => read?,
+            };
+            files.push((file.path.clone(), bytes));
+        }
+        Ok(files)
+    }
+
+    /// Takes a file that rotted out of the store, so that the publisher's upload can replace it.
+    pub(crate) async fn discard(&self, digest: &str, error: Error) -> Result<Error> {
+        self.audit("store.corrupt", digest, json!({ "reason": error.message() })).await?;
+        self.store.remove(digest).await?;
+        Ok(error)
+    }
+
+    async fn add_version(&self, verified: &Verified, new: &NewVersion) -> Result<Version> {
+        let model = &verified.manifest().name;
+        let mut change = self.change().await?;
+        let known = sqlx::query("SELECT version FROM versions WHERE digest = $1")
+            .bind(verified.digest())
+            .fetch_optional(change.db())
+            .await
+            .map_err(reading)?;
+        let version = match known {
+            Some(row) => count(&row, "version")?,
+            None => {
+                self.check_still_there(&new.files).await?;
+                let version = insert_version(&mut change, verified).await?;
+                insert_files(&mut change, model, version, &new.files).await?;
+                insert_evaluations(&mut change, verified, version).await?;
+                let signer = verified.signer();
+                let details = json!({
+                    "version": version, "digest": verified.digest(),
+                    "signer": signer.map(|s| &s.publisher), "key": signer.map(|s| &s.key_id),
+                    "development": verified.development(), "parent": verified.manifest().lineage.parent,
+                });
+                change.audit("version.published", model, details).await?;
+                version
+            }
+        };
+        for alias in &new.aliases {
+            point(&mut change, model, alias, version).await?;
+        }
+        let published = read_version(change.db(), model, version).await?;
+        change.commit().await?;
+        Ok(published)
+    }
+
+    /// Under the write lock: since the gate read them, a refused bundle may have taken files along.
+    async fn check_still_there(&self, listing: &[FileRef]) -> Result<()> {
+        for file in listing {
+            if self.store.size(&file.blake3).await?.is_none() {
+                return Err(not_uploaded(&[&file.path]));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs the gate; a refusal comes with everything the scan found.
+fn judge(
+    files: Vec<(String, Vec<u8>)>,
+    policy: &Policy,
+) -> Result<Verified, (Error, Vec<bms_bundle::Finding>)> {
+    let bundle = Bundle::from_files(files).map_err(|error| (error, Vec::new()))?;
+    policy.verify(bundle).map_err(|rejected| (rejected.error, rejected.findings))
+}
+
+/// Checks what must hold before anything is read. Whether paths are safe is the gate's business: a bundle
+/// with hostile ones belongs in quarantine.
+fn check_listing(files: &[FileRef]) -> Result<()> {
+    // The manifest and the signature do not count as the bundle's files.
+    if limits::BUNDLE_FILES_MAX + 2 < files.len() {
+        return Err(Error::new(
+            Code::TooLarge,
+            format!("a bundle has at most {} files", limits::BUNDLE_FILES_MAX),
+        ));
+    }
+    if !files.iter().any(|file| file.path == MANIFEST) {
+        return Err(Error::new(Code::InvalidBundle, format!("`{MANIFEST}` is not among the files"))
+            .hint("List every file of the bundle, the manifest too."));
+    }
+    let mut total = 0_u64;
+    let mut paths = BTreeSet::new();
+    for file in files {
+        check_digest(&file.blake3)?;
+        if limits::PATH_BYTES_MAX < file.path.len() {
+            return Err(Error::new(
+                Code::TooLarge,
+                format!("a path has at most {} bytes", limits::PATH_BYTES_MAX),
+            ));
+        }
+        if !paths.insert(&file.path) {
+            return Err(Error::new(Code::InvalidRequest, format!("{:?} is listed twice", file.path)));
+        }
+        total = total.saturating_add(file.size);
+    }
+    if limits::BUNDLE_BYTES_MAX < total {
+        return Err(Error::new(
+            Code::TooLarge,
+            format!("a bundle has at most {} bytes", limits::BUNDLE_BYTES_MAX),
+        ));
+    }
+    Ok(())
+}
+
+fn not_uploaded(paths: &[&str]) -> Error {
+    let more = if paths.len() > 1 { format!(" and {} more files", paths.len() - 1) } else { String::new() };
+    Error::new(Code::NotFound, format!("{:?}{more} of the bundle are not in the store", paths[0]))
+        .hint("Upload them, then publish again.")
+}
+
+async fn insert_version(change: &mut Change, verified: &Verified) -> Result<u64> {
+    let manifest = verified.manifest();
+    let now = now_ms();
+    sqlx::query("INSERT INTO models (name, created_ms) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
+        .bind(&manifest.name)
+        .bind(now)
+        .execute(change.db())
+        .await
+        .map_err(writing)?;
+    // The write lock is held: nobody else takes this number.
+    let row = sqlx::query("SELECT COALESCE(MAX(version), 0) + 1 AS next FROM versions WHERE model = $1")
+        .bind(&manifest.name)
+        .fetch_one(change.db())
+        .await
+        .map_err(reading)?;
+    let version = count(&row, "next")?;
+    let signer = verified.signer();
+    sqlx::query(
+        "INSERT INTO versions
+             (model, version, digest, task, size_bytes, signer, signer_key, development, parent, created_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    )
+    .bind(&manifest.name)
+    .bind(to_db(version)?)
+    .bind(verified.digest())
+    .bind(&manifest.task)
+    .bind(to_db(verified.size_bytes())?)
+    .bind(signer.map(|s| &s.publisher))
+    .bind(signer.map(|s| &s.key_id))
+    .bind(i64::from(verified.development()))
+    .bind(&manifest.lineage.parent)
+    .bind(now)
+    .execute(change.db())
+    .await
+    .map_err(writing)?;
+    Ok(version)
+}
+
+async fn insert_files(change: &mut Change, model: &str, version: u64, files: &[FileRef]) -> Result<()> {
+    for file in files {
+        sqlx::query(
+            "INSERT INTO version_files (model, version, path, size, blake3) VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(model)
+        .bind(to_db(version)?)
+        .bind(&file.path)
+        .bind(to_db(file.size)?)
+        .bind(&file.blake3)
+        .execute(change.db())
+        .await
+        .map_err(writing)?;
+    }
+    Ok(())
+}
+
+async fn insert_evaluations(change: &mut Change, verified: &Verified, version: u64) -> Result<()> {
+    for (position, evaluation) in verified.manifest().metrics.iter().enumerate() {
+        for (metric, value) in &evaluation.values {
+            sqlx::query(
+                "INSERT INTO evaluations (model, version, position, data_digest, data_name, metric, value)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            )
+            .bind(&verified.manifest().name)
+            .bind(to_db(version)?)
+            .bind(to_db(position as u64)?)
+            .bind(&evaluation.data_digest)
+            .bind(&evaluation.data_name)
+            .bind(metric)
+            .bind(value)
+            .execute(change.db())
+            .await
+            .map_err(writing)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,11 @@
+//! The registry through its public face, on real folders.
+
+mod alias;
+mod audit;
+mod blob;
+mod bundles;
+mod edge;
+mod kill;
+mod materialise;
+mod publish;
+mod quarantine;
