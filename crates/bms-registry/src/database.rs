@@ -7,7 +7,7 @@ use std::time::Duration;
 use bms_wire::{Code, Error, Result};
 use sqlx::migrate::{Migration, MigrationSource, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Row, SqlitePool, sqlite::SqliteRow};
+use sqlx::{Connection, Row, SqliteConnection, SqlitePool, sqlite::SqliteRow};
 
 /// How long a write waits for one of another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -53,12 +53,21 @@ pub(crate) async fn connect(path: &Path) -> Result<SqlitePool> {
     let pool = SqlitePoolOptions::new()
         .max_connections(CONNECTIONS_MAX)
         .acquire_timeout(ACQUIRE_TIMEOUT)
+        .after_release(|connection, _| Box::pin(is_reusable(connection)))
         .connect_with(options)
         .await
         .map_err(|e| failure("open the registry's database", e))?;
     let migrator = Migrator::new(Embedded).await.map_err(|e| migration_failure(path, e))?;
     migrator.run(&pool).await.map_err(|e| migration_failure(path, e))?;
     Ok(pool)
+}
+
+/// Whether a connection that comes back may be used again. When the disk is full, SQLite may roll a
+/// transaction back by itself; sqlx then goes on counting it as open and would fail every later one.
+async fn is_reusable(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
+    // Until here, a rollback of a dropped transaction may still be under way.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 fn migration_failure(path: &Path, source: sqlx::migrate::MigrateError) -> Error {

@@ -12,7 +12,7 @@ pub(super) fn json(value: &Value) -> String {
 
 fn write(value: &Value, out: &mut String) {
     match value {
-        Value::Array(items) => list(out, '[', ']', items, |item, out| write(item, out)),
+        Value::Array(items) => list(out, '[', ']', items, write),
         Value::Object(map) => {
             let mut entries: Vec<_> = map.iter().collect();
             entries.sort_unstable_by(|a, b| a.0.cmp(b.0));

@@ -22,16 +22,32 @@ async fn a_full_database_is_a_full_disk() {
     let dir = tempfile::tempdir().unwrap();
     let pool = connect(&dir.path().join("full.sqlite")).await.unwrap();
     let mut db = pool.acquire().await.unwrap();
-    sqlx::query("PRAGMA max_page_count = 40").execute(&mut *db).await.unwrap();
+    sqlx::query("PRAGMA max_page_count = 60").execute(&mut *db).await.unwrap();
     let mut last = Ok(());
     for n in 0..1000 {
         let insert = sqlx::query("INSERT INTO models (name, created_ms) VALUES ($1, 0)");
-        last = insert.bind(format!("{n:0100}")).execute(&mut *db).await.map(|_| ());
+        last = insert.bind(format!("{n:0100}")).execute(&mut *db).await.map(drop);
         if last.is_err() {
             break;
         }
     }
     assert_eq!(writing(last.unwrap_err()).code(), Code::StorageFull);
+}
+
+#[tokio::test]
+async fn a_transaction_that_sqlite_ended_by_itself_spoils_no_later_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let pool = connect(&dir.path().join("spoilt.sqlite")).await.unwrap();
+    let mut tx = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    // What SQLite does of its own accord when the disk is full: see <https://www.sqlite.org/lang_transaction.html>.
+    sqlx::query("ROLLBACK").execute(&mut *tx).await.unwrap();
+    drop(tx);
+    // All of them at once, so that the spoilt one would be among them.
+    let mut connections = Vec::new();
+    for _ in 0..CONNECTIONS_MAX {
+        connections.push(pool.acquire().await.unwrap());
+    }
+    assert!(connections.iter().all(|connection| !connection.is_in_transaction()));
 }
 
 #[tokio::test]

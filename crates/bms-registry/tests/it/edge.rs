@@ -56,7 +56,7 @@ async fn labels_are_kept_listed_and_audited() {
     let after = SampleFilter { after: Some(open[0].sample.id.clone()), ..of_digits(None) };
     let next: Vec<_> =
         registry.samples(&after, 1).await.unwrap().iter().map(|s| s.sample.id.clone()).collect();
-    assert_eq!(next, [id.clone()], "the next page of one");
+    assert_eq!(next, std::slice::from_ref(&id), "the next page of one");
     let event = registry.audit_latest(1).await.unwrap().remove(0);
     assert_eq!((event.action.as_str(), event.subject.as_str()), ("sample.labelled", id.as_str()));
 }
