@@ -4,7 +4,9 @@ use std::io::Cursor;
 
 use bms_wire::{Code, Error, Result, limits};
 use image::codecs::png::PngEncoder;
-use image::{ColorType, DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageFormat, ImageReader};
+use image::{
+    ColorType, DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageFormat, ImageReader,
+};
 
 /// A picture of 8-bit grey or RGB pixels.
 ///
@@ -73,19 +75,16 @@ impl Image {
             return Err(Error::new(Code::InvalidInput, "the picture is neither PNG nor JPEG")
                 .hint("Convert it to PNG or JPEG."));
         };
-        let mut decoder = ImageReader::with_format(Cursor::new(bytes), format)
-            .into_decoder()
-            .map_err(undecodable)?;
+        let mut decoder =
+            ImageReader::with_format(Cursor::new(bytes), format).into_decoder().map_err(undecodable)?;
         let (width, height) = decoder.dimensions();
         check_sides(width, height)?;
         let mut bounds = image::Limits::no_limits();
         // 16-bit RGBA is the widest pixel; as much again for the decoder's own tables.
         bounds.max_alloc = Some(limits::IMAGE_PIXELS_MAX * 16);
         decoder.set_limits(bounds).map_err(undecodable)?;
-        let grey = matches!(
-            decoder.color_type(),
-            ColorType::L8 | ColorType::La8 | ColorType::L16 | ColorType::La16
-        );
+        let grey =
+            matches!(decoder.color_type(), ColorType::L8 | ColorType::La8 | ColorType::L16 | ColorType::La16);
         let decoded = DynamicImage::from_decoder(decoder).map_err(undecodable)?;
         let (channels, pixels) = match grey {
             true => (1, decoded.into_luma8().into_raw()),

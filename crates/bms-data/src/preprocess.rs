@@ -76,8 +76,11 @@ pub fn preprocess_row(input: &TableInput, row: &[f32]) -> Result<Vec<f32>> {
             if scaled.is_finite() {
                 return Ok(scaled);
             }
-            Err(Error::new(Code::InvalidInput, format!("column `{name}` holds {value}, which cannot be used"))
-                .hint("Every value must be a finite number."))
+            Err(Error::new(
+                Code::InvalidInput,
+                format!("column `{name}` holds {value}, which cannot be used"),
+            )
+            .hint("Every value must be a finite number."))
         })
         .collect()
 }
@@ -95,7 +98,7 @@ fn check_image_input(input: &ImageInput) -> Result<()> {
     let (width, height) = (input.width, input.height);
     // At most three channels of sides within u32: no overflow in u128.
     let values = u128::from(width) * u128::from(height) * channels as u128;
-    if values == 0 || limits::TENSOR_VALUES_MAX as u128 < values {
+    if values == 0 || (limits::TENSOR_VALUES_MAX as u128) < values {
         return Err(malformed(format!(
             "a {width}x{height} input of {channels} channels is not within 1 to {} values",
             limits::TENSOR_VALUES_MAX

@@ -35,7 +35,8 @@ fn resizing_follows_half_pixel_bilinear() {
 #[test]
 fn grey_and_rgb_convert_both_ways() {
     let rgb = Image::new(1, 1, 3, vec![255, 0, 0]).unwrap();
-    close(&preprocess_image(&grey(1, 1), &rgb).unwrap(), &[0.299]);
+    // Pillow: Image.new("RGB", (1, 1), (255, 0, 0)).convert("L") is 76.
+    close(&preprocess_image(&grey(1, 1), &rgb).unwrap(), &[76.0 / 255.0]);
     let input = ImageInput { width: 1, height: 1, mean: vec![0.0; 3], std: vec![1.0; 3] };
     close(&preprocess_image(&input, &rgb).unwrap(), &[1.0, 0.0, 0.0]);
     let one = Image::new(1, 1, 1, vec![51]).unwrap();
@@ -59,7 +60,7 @@ fn an_impossible_pipeline_is_refused() {
         ImageInput { mean: vec![0.0; 2], std: vec![1.0; 2], ..grey(1, 1) },
         ImageInput { std: vec![], ..grey(1, 1) },
     ] {
-        assert_eq!(preprocess_image(&input, &image).unwrap_err().code(), Code::InvalidInput);
+        assert_eq!(preprocess_image(&input, &image).unwrap_err().code(), Code::InvalidBundle);
     }
 }
 
