@@ -4,19 +4,28 @@
 //! input: it reads slices, checks every length against what is left, and has limits on depth,
 //! work and memory. What cannot be parsed is a finding, not a clean file.
 
+mod archive;
 mod context;
+mod document;
 mod executable;
 mod format;
+mod gguf;
+mod inflate;
 mod location;
 mod metadata;
+mod numpy;
 mod onnx;
+mod pickle;
 mod protobuf;
+mod safetensors;
+mod template;
+mod zip;
 
 use std::path::{Path, PathBuf};
 
 use bms_wire::{Code, Error, Result, limits};
 
-use crate::{Finding, folder};
+use crate::{Finding, Severity, folder};
 pub(crate) use context::Context;
 pub use format::Format;
 
@@ -79,7 +88,21 @@ pub(crate) fn inspect(bytes: &[u8], context: &mut Context) -> Format {
     match format {
         Format::Executable => executable::scan(bytes, context),
         Format::Onnx => onnx::scan(bytes, context),
-        _ => {}
+        Format::Safetensors => safetensors::scan(bytes, context),
+        Format::Gguf => gguf::scan(bytes, context),
+        Format::Pickle => pickle::scan(bytes, context),
+        Format::Numpy => numpy::scan(bytes, context),
+        Format::Zip => zip::scan(bytes, context),
+        Format::Archive => archive::scan(bytes, context),
+        Format::Json => document::json(bytes, context),
+        Format::Svg => document::svg(bytes, context),
+        Format::Text | Format::Png | Format::Jpeg | Format::Hdf5 | Format::Empty | Format::Unknown => {}
+    }
+    // Two formats in one file: the loader may take the other one.
+    if format != Format::Zip && zip::is_at_end(bytes) {
+        let message = format!("{format} is also a ZIP archive");
+        context.attack("polyglot", Severity::High, "", message);
+        context.inside("archive", |context| zip::scan(bytes, context));
     }
     format
 }

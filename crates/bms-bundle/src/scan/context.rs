@@ -98,9 +98,11 @@ impl Context {
         self.unpacked_left = self.unpacked_left.saturating_sub(bytes);
     }
 
-    /// Findings so far that would refuse the file.
-    pub(crate) fn serious(&self) -> usize {
-        self.findings.iter().filter(|finding| Severity::Medium <= finding.severity).count()
+    /// Attacks found so far.
+    pub(crate) fn attacks(&self) -> usize {
+        let attack =
+            |finding: &&Finding| finding.nature == Nature::Attack && Severity::Medium <= finding.severity;
+        self.findings.iter().filter(attack).count()
     }
 
     /// What was found.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::scan::{executable, onnx};
+use crate::scan::{archive, executable, onnx, pickle, safetensors, zip};
 
 /// What a file is, by its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -107,16 +107,15 @@ fn by_magic(bytes: &[u8]) -> Option<Format> {
     if let Some((_, format)) = MAGIC.iter().find(|(magic, _)| bytes.starts_with(magic)) {
         return Some(*format);
     }
-    match bytes {
-        // Protocols 2 to 5; higher numbers are not pickles to any reader.
-        [0x80, 2..=5, ..] => Some(Format::Pickle),
-        _ if bytes.get(257..262) == Some(b"ustar") => Some(Format::Archive),
-        _ => None,
+    if archive::is_tar(bytes) || archive::is_zlib(bytes) {
+        return Some(Format::Archive);
     }
+    // Before text: the oldest pickles are made of lines.
+    pickle::is_pickle(bytes).then_some(Format::Pickle)
 }
 
-/// UTF-8 without the control characters that no text holds.
-fn is_text(bytes: &[u8]) -> bool {
+/// Whether it is UTF-8 without the control characters that no text holds.
+pub(crate) fn is_text(bytes: &[u8]) -> bool {
     let control = |c: &u8| *c < 0x20 && !matches!(c, b'\t' | b'\n' | b'\r' | 0x0c);
     !bytes.iter().any(|c| control(c)) && std::str::from_utf8(bytes).is_ok()
 }
@@ -132,10 +131,15 @@ fn text(bytes: &[u8]) -> Format {
 
 /// Formats without a magic number.
 fn binary(bytes: &[u8]) -> Format {
-    match bytes.get(8) {
-        Some(b'{') => Format::Safetensors,
-        _ if onnx::is_model(bytes) => Format::Onnx,
-        _ => Format::Unknown,
+    if safetensors::is_safetensors(bytes) {
+        return Format::Safetensors;
+    }
+    if onnx::is_model(bytes) {
+        return Format::Onnx;
+    }
+    match zip::is_at_end(bytes) {
+        true => Format::Zip,
+        false => Format::Unknown,
     }
 }
 

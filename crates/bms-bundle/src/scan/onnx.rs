@@ -34,14 +34,20 @@ const DOMAINS: [&str; 13] = [
 /// Operator sets that can call Python or the file system.
 const CODE_DOMAINS: [&str; 2] = ["ai.onnx.contrib", "com.microsoft.extensions"];
 
-/// Whether the fields at the start are those of a model, up to its graph. The graph itself may be
-/// truncated.
+/// Whether the fields at the start are those of a model, up to its graph: a plausible IR version
+/// and a graph that begins like one. The graph itself may be truncated.
 pub(crate) fn is_model(bytes: &[u8]) -> bool {
+    let (mut version, mut graph) = (false, false);
     for (number, wire) in outline(bytes) {
         match (number, wire) {
-            (7, 2) => return true,
-            (1 | 5, 0) | (2 | 3 | 4 | 6 | 8 | 14 | 20 | 25 | 26, 2) => {}
-            _ => return false,
+            (1, 0) => version = true,
+            (7, 2) => graph = true,
+            (5, 0) | (2 | 3 | 4 | 6 | 8 | 14 | 20 | 25 | 26, 2) => {}
+            // Later versions may add fields, after the ones that are known.
+            _ => break,
+        }
+        if version && graph {
+            return true;
         }
     }
     false

@@ -1,0 +1,89 @@
+//! JSON and SVG: what in them makes a reader run or fetch something.
+
+use crate::Severity;
+use crate::json::{Json, REPEATED_KEY};
+use crate::scan::context::{Context, quote};
+use crate::scan::{location, template};
+
+/// Scans a JSON document: settings of tokenisers and models name code and files.
+pub(crate) fn json(bytes: &[u8], context: &mut Context) {
+    let start = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    match Json::parse(start) {
+        Ok(value) => walk(&value, context),
+        Err(e) if e.to_string().contains(REPEATED_KEY) => {
+            context.note(
+                "json-repeated",
+                Severity::Low,
+                "",
+                "a key is repeated, readers take different values",
+            );
+        }
+        // Deeper than the parser goes; whoever reads it has the same limit or should have.
+        Err(_) => context.attack("json-nesting", Severity::Medium, "", "the document is nested too deeply"),
+    }
+}
+
+fn walk(value: &Json, context: &mut Context) {
+    if let Json::Array(items) = value {
+        items.iter().for_each(|item| walk(item, context));
+    }
+    for (key, value) in value.members() {
+        match (key.as_str(), value) {
+            ("auto_map", Json::Object(_)) => {
+                let message = "the settings name Python code of the repository to be run";
+                context.attack("json-code", Severity::High, "auto_map", message);
+            }
+            ("chat_template", Json::Text(source)) => template::scan(key, source, context),
+            ("chat_template", Json::Array(list)) => {
+                for source in list.iter().filter_map(|entry| entry.get("template")) {
+                    if let Json::Text(source) = source {
+                        template::scan(key, source, context);
+                    }
+                }
+            }
+            ("weight_map", Json::Object(files)) => {
+                for (tensor, file) in files {
+                    weights(tensor, file, context);
+                }
+            }
+            _ => walk(value, context),
+        }
+    }
+}
+
+fn weights(tensor: &str, file: &Json, context: &mut Context) {
+    let Json::Text(file) = file else { return };
+    if let Some(why) = location::fault(file) {
+        let message = format!("the weights of {} are read from {}, which {why}", quote(tensor), quote(file));
+        context.attack("json-path", Severity::High, "weight_map", message);
+    }
+}
+
+/// Scans an SVG picture: browsers run scripts in it when it is opened by itself.
+pub(crate) fn svg(bytes: &[u8], context: &mut Context) {
+    let text = String::from_utf8_lossy(bytes).to_ascii_lowercase();
+    const ACTIVE: [&str; 8] =
+        ["<script", "<foreignobject", "<iframe", "<embed", "<object", "javascript:", "<!entity", "<handler"];
+    if let Some(what) = ACTIVE.into_iter().find(|what| text.contains(what)) {
+        context.attack("svg-active", Severity::High, "", format!("the picture holds {}", quote(what)));
+    }
+    if has_handler(&text) {
+        context.attack("svg-active", Severity::High, "", "the picture holds an event handler");
+    }
+}
+
+/// An attribute such as `onload=` inside a tag.
+fn has_handler(text: &str) -> bool {
+    text.split('<').skip(1).filter_map(|tag| tag.split('>').next()).any(|tag| {
+        tag.split([' ', '\t', '\n', '\r', '/', '"', '\'']).any(|attribute| {
+            let name = attribute.split('=').next().unwrap_or_default();
+            attribute.contains('=')
+                && name
+                    .strip_prefix("on")
+                    .is_some_and(|event| 2 < event.len() && event.bytes().all(|c| c.is_ascii_alphabetic()))
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests;

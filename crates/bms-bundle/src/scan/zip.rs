@@ -1,0 +1,236 @@
+//! ZIP archives: torch checkpoints, NumPy archives, and what pretends to be one.
+//!
+//! Source: PKWARE's APPNOTE 6.3. Readers differ in which of the two headers of a member they
+//! trust, in how they find the directory, and in what they ignore; each difference has been used
+//! to show a scanner one file and a loader another. So both headers are read and compared, and
+//! every byte must belong to something.
+
+mod directory;
+
+use std::collections::HashMap;
+
+use flate2::Crc;
+use flate2::read::DeflateDecoder;
+
+use crate::Severity;
+use crate::scan::context::{Context, quote};
+use crate::scan::{Format, format, inflate, inspect, location};
+use directory::{Directory, Member, find, local, members, sequential};
+
+/// Members of one archive.
+const MEMBERS_MAX: usize = 200_000;
+/// Encrypted, strongly encrypted, masked: readers that ignore these flags read the plain bytes,
+/// scanners that obey them skip the member.
+const HIDING_FLAGS: u16 = 0x0001 | 0x0040 | 0x2000;
+/// Patched data, which no reader here supports.
+const PATCH_FLAG: u16 = 0x0020;
+/// The sizes follow the data.
+const DESCRIPTOR_FLAG: u16 = 0x0008;
+/// Longest data descriptor: signature, checksum, two sizes of eight bytes.
+const DESCRIPTOR_BYTES_MAX: u64 = 24;
+
+/// Whether a ZIP directory lies at the end of `bytes`, whatever they begin with.
+pub(crate) fn is_at_end(bytes: &[u8]) -> bool {
+    find(bytes).is_some_and(|directory| 0 < directory.members && members(bytes, &directory).is_some())
+}
+
+/// Scans an archive.
+pub(crate) fn scan(bytes: &[u8], context: &mut Context) {
+    let Some(directory) = find(bytes) else { return undirected(bytes, context) };
+    frame(bytes, &directory, context);
+    let Some(list) = members(bytes, &directory) else {
+        return context.malformed("zip-malformed", "", "the archive's directory cannot be read");
+    };
+    if MEMBERS_MAX < list.len() {
+        return context.attack("zip-members", Severity::Medium, "", format!("{} members", list.len()));
+    }
+    names(&list, context);
+    let extents: Vec<(u64, u64)> =
+        list.iter().filter_map(|member| one(bytes, member, directory.shift, context)).collect();
+    coverage(extents, directory.begin, context);
+}
+
+/// An archive whose directory is missing: some readers go by the members' own headers.
+fn undirected(bytes: &[u8], context: &mut Context) {
+    context.attack(
+        "zip-directory",
+        Severity::High,
+        "",
+        "the archive has no directory, so readers see different members",
+    );
+    for member in sequential(bytes).take(MEMBERS_MAX) {
+        one(bytes, &member, 0, context);
+    }
+}
+
+/// Judges what surrounds the members: bytes before and after, and rival directories.
+fn frame(bytes: &[u8], directory: &Directory, context: &mut Context) {
+    if 0 < directory.shift {
+        let message = format!("{} bytes come before the archive", directory.shift);
+        context.attack("zip-prefix", Severity::High, "", message);
+        let shift = (directory.shift as usize).min(bytes.len());
+        // Something complete may stand there: another archive, a pickle, a program.
+        if format::identify(&bytes[..shift]) != Format::Zip || is_at_end(&bytes[..shift]) {
+            context.inside("prefix", |context| inspect(&bytes[..shift], context));
+        }
+    }
+    let after = &bytes[directory.end as usize..];
+    if !after.is_empty() {
+        let message = format!("{} bytes come after the archive", after.len());
+        context.attack("zip-trailing", Severity::High, "", message);
+    }
+    if directory.rivals {
+        let message = "the archive has several directory ends, of which readers take different ones";
+        context.attack("zip-directory", Severity::High, "", message);
+    }
+}
+
+/// Judges the members' names against each other.
+fn names(list: &[Member], context: &mut Context) {
+    let mut seen: HashMap<String, &str> = HashMap::new();
+    for member in list {
+        match seen.insert(member.name.to_lowercase(), &member.name) {
+            Some(other) if other == member.name => {
+                let message = "two members have one name, and readers take different ones";
+                context.attack("zip-repeated", Severity::High, &member.name, message);
+            }
+            Some(_) => {
+                let message = "two members have names that differ only in case";
+                context.attack("zip-repeated", Severity::Medium, &member.name, message);
+            }
+            None => {}
+        }
+    }
+}
+
+/// Scans one member. Returns where it lies: from its own header to the end of its data.
+fn one(bytes: &[u8], member: &Member, shift: u64, context: &mut Context) -> Option<(u64, u64)> {
+    let place = member.name.as_str();
+    if let Some(why) = location::fault(place) {
+        context.attack(
+            "archive-path",
+            Severity::High,
+            place,
+            format!("a member unpacks to a path that {why}"),
+        );
+    }
+    if member.mode & 0xf000 == 0xa000 {
+        context.attack("archive-link", Severity::High, place, "a member is a symbolic link");
+    }
+    let begin = member.offset.checked_add(shift)?;
+    let Some(own) = local(bytes, begin) else {
+        context.attack("zip-local", Severity::High, place, "a member of the directory is not in the archive");
+        return None;
+    };
+    compare(member, &own, context);
+    let data = own.data;
+    let end = data.checked_add(member.packed)?;
+    let Some(packed) =
+        bytes.get(data as usize..).and_then(|rest| rest.get(..usize::try_from(member.packed).ok()?))
+    else {
+        context.malformed("zip-truncated", place, "the archive ends inside a member");
+        return None;
+    };
+    context.inside(place, |context| content(member, packed, context));
+    let descriptor = if own.flags & DESCRIPTOR_FLAG != 0 { DESCRIPTOR_BYTES_MAX } else { 0 };
+    Some((begin, end + descriptor))
+}
+
+/// Compares what the directory says with what the member's own header says.
+fn compare(member: &Member, own: &directory::Local, context: &mut Context) {
+    let place = member.name.as_str();
+    if (member.flags | own.flags) & HIDING_FLAGS != 0 {
+        let message = "a member is marked as encrypted, which readers ignore and scanners obey";
+        context.attack("zip-flags", Severity::High, place, message);
+    } else if (member.flags | own.flags) & PATCH_FLAG != 0 || member.flags != own.flags {
+        context.attack("zip-flags", Severity::Medium, place, "a member's two headers have different flags");
+    }
+    if member.name != own.name {
+        let message = format!("the member calls itself {}", quote(&own.name));
+        context.attack("zip-name", Severity::High, place, message);
+    }
+    if member.method != own.method {
+        context.attack("zip-method", Severity::High, place, "a member's two headers name different methods");
+    }
+    let sized = own.flags & DESCRIPTOR_FLAG == 0 && own.packed != u64::from(u32::MAX);
+    if sized && (own.packed != member.packed || own.crc != member.crc) {
+        context.attack(
+            "zip-size",
+            Severity::High,
+            place,
+            "a member's two headers differ in size or checksum",
+        );
+    }
+}
+
+/// Unpacks and scans a member's content.
+fn content(member: &Member, packed: &[u8], context: &mut Context) {
+    let unpacked;
+    let plain = match member.method {
+        0 => packed,
+        8 => match inflate::unpack(DeflateDecoder::new(packed), member.packed, context) {
+            Some(bytes) => {
+                unpacked = bytes;
+                &unpacked[..]
+            }
+            None if member.size == 0 => &[],
+            None => return context.malformed("zip-malformed", "", "a member cannot be unpacked"),
+        },
+        method => {
+            let message = format!("a member is packed with method {method}, which cannot be scanned");
+            return context.attack("zip-method", Severity::Medium, "", message);
+        }
+    };
+    if plain.len() as u64 != member.size {
+        let message = format!("a member of {} bytes claims {}", plain.len(), member.size);
+        context.attack("zip-size", Severity::Medium, "", message);
+    }
+    let mut crc = Crc::new();
+    crc.update(plain);
+    if crc.sum() != member.crc {
+        let message = "a member's checksum is wrong, which stops some readers and not others";
+        context.attack("zip-checksum", Severity::High, "", message);
+    }
+    if inspect(plain, context) == Format::Text {
+        script(plain, context);
+    }
+}
+
+/// TorchScript sources are compiled when the archive is loaded; these operators touch files.
+fn script(text: &[u8], context: &mut Context) {
+    const OPERATORS: [&[u8]; 6] = [
+        b"aten::from_file",
+        b"aten::save",
+        b"aten.from_file(",
+        b"aten.save(",
+        b"torch.from_file(",
+        b"torch.save(",
+    ];
+    if OPERATORS.iter().any(|operator| format::contains(text, operator)) {
+        context.attack("torchscript-files", Severity::High, "", "TorchScript code reads or writes files");
+    }
+}
+
+/// Checks that members neither share bytes nor leave room between them.
+fn coverage(mut extents: Vec<(u64, u64)>, directory: u64, context: &mut Context) {
+    extents.sort_unstable();
+    let mut at = 0;
+    for (begin, end) in extents {
+        if begin.saturating_add(DESCRIPTOR_BYTES_MAX) < at {
+            return context.attack("zip-overlap", Severity::High, "", "members share bytes");
+        }
+        // Real archives are dense; some align data, but inside the header's extra field.
+        if at + 64 < begin {
+            let message = format!("{} bytes before a member belong to none", begin - at);
+            context.attack("zip-hole", Severity::Medium, "", message);
+        }
+        at = at.max(end);
+    }
+    if at + 64 < directory {
+        let message = format!("{} bytes before the directory belong to no member", directory - at);
+        context.attack("zip-hole", Severity::Medium, "", message);
+    }
+}
+
+#[cfg(test)]
+mod tests;
