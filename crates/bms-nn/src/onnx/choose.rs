@@ -44,9 +44,9 @@ fn open(
     signature: &Signature,
     options: &LoadOptions,
 ) -> Result<Box<dyn Backend>> {
+    refusals::check(kind, model, signature)?;
     Ok(match kind {
         RuntimeKind::Rten => {
-            refusals::check(model, signature)?;
             Box::new(rten::load(bytes, &signature.inputs, &signature.outputs, options.threads)?)
         }
         RuntimeKind::OnnxRuntime => Box::new(onnxruntime::load(bytes, options.threads)?),
@@ -58,17 +58,18 @@ type Picked = (RuntimeKind, Vec<(RuntimeKind, Duration)>, Box<dyn Backend>);
 fn pick(bytes: &[u8], model: &ModelProto, signature: &Signature, options: &LoadOptions) -> Result<Picked> {
     let rten = open(RuntimeKind::Rten, bytes, model, signature, options);
     let onnxruntime = open(RuntimeKind::OnnxRuntime, bytes, model, signature, options);
-    let (mut rten, mut onnxruntime) = match (rten, onnxruntime) {
-        (Ok(rten), Ok(onnxruntime)) => (rten, onnxruntime),
-        (Ok(rten), Err(_)) => return Ok((RuntimeKind::Rten, Vec::new(), rten)),
-        (Err(_), Ok(onnxruntime)) => return Ok((RuntimeKind::OnnxRuntime, Vec::new(), onnxruntime)),
+    match (rten, onnxruntime) {
+        (Ok(rten), Ok(onnxruntime)) => Ok(compare(signature, rten, onnxruntime)),
+        (Ok(rten), Err(_)) => Ok((RuntimeKind::Rten, Vec::new(), rten)),
+        (Err(_), Ok(onnxruntime)) => Ok((RuntimeKind::OnnxRuntime, Vec::new(), onnxruntime)),
         (Err(a), Err(b)) => {
-            return Err(Error::new(
-                Code::UnsupportedModel,
-                format!("no run-time supports the model: {a}; {b}"),
-            ));
+            Err(Error::new(Code::UnsupportedModel, format!("no run-time supports the model: {a}; {b}")))
         }
-    };
+    }
+}
+
+/// Runs both on a synthetic input and keeps the faster, or the reference when they disagree.
+fn compare(signature: &Signature, mut rten: Box<dyn Backend>, mut onnxruntime: Box<dyn Backend>) -> Picked {
     for free in [8, 1, 32] {
         let Some(inputs) = synthetic(signature, free) else { continue };
         let (Ok(a), Ok(b)) = (measure(rten.as_mut(), &inputs), measure(onnxruntime.as_mut(), &inputs)) else {
@@ -77,14 +78,14 @@ fn pick(bytes: &[u8], model: &ModelProto, signature: &Signature, options: &LoadO
         let measured = vec![(RuntimeKind::Rten, a.time), (RuntimeKind::OnnxRuntime, b.time)];
         // ONNX Runtime is the specification's reference: when the two differ, its answer stands.
         let keep_rten = a.time < b.time && agree(&a.outputs, &b.outputs);
-        return Ok(if keep_rten {
+        return if keep_rten {
             (RuntimeKind::Rten, measured, rten)
         } else {
             (RuntimeKind::OnnxRuntime, measured, onnxruntime)
-        });
+        };
     }
     // No synthetic input suits the graph, so nothing could be compared: take the reference.
-    Ok((RuntimeKind::OnnxRuntime, Vec::new(), onnxruntime))
+    (RuntimeKind::OnnxRuntime, Vec::new(), onnxruntime)
 }
 
 struct Measurement {

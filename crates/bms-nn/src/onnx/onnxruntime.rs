@@ -1,6 +1,8 @@
 //! ONNX Runtime, loaded from its shared library when it is found.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use bms_wire::{Code, Error, Result};
@@ -39,6 +41,9 @@ fn open() -> Result<Library> {
     let path = Surroundings::read()
         .find()
         .ok_or_else(|| Error::new(Code::Unavailable, "the library of ONNX Runtime is not on this machine"))?;
+    whole(&path).map_err(|why| {
+        Error::new(Code::Unavailable, format!("failed to load ONNX Runtime from `{}`: {why}", path.display()))
+    })?;
     // `ort` asserts what it expects of the library; a foreign or damaged one ends up in the fence.
     fenced(Code::Unavailable, "loading ONNX Runtime", || {
         let refused = |cause: &dyn std::fmt::Display| {
@@ -54,6 +59,25 @@ fn open() -> Result<Library> {
         let build = ort::info().to_owned();
         Ok(Library { environment, path: path.clone(), build })
     })
+}
+
+/// Checks that a shared library is not cut short. The loader maps what the header promises, and a file
+/// that is shorter, such as a broken download, would end this process with a bus error.
+fn whole(path: &Path) -> std::result::Result<(), String> {
+    let mut file = File::open(path).map_err(|cause| cause.to_string())?;
+    let size = file.metadata().map_err(|cause| cause.to_string())?.len();
+    let mut header = [0; 64];
+    file.read_exact(&mut header).map_err(|_| "it is no library".to_owned())?;
+    // ELF, 64 bits, little-endian; other systems' libraries are left to their loaders.
+    if !header.starts_with(b"\x7fELF\x02\x01") {
+        return if cfg!(target_os = "linux") { Err("it is no 64-bit library".into()) } else { Ok(()) };
+    }
+    let field = |at: usize| u64::from(u16::from_le_bytes([header[at], header[at + 1]]));
+    let mut offset = [0; 8];
+    offset.copy_from_slice(&header[0x28..0x30]);
+    // The table of sections ends the file: its offset, then size and number of its entries.
+    let end = u64::from_le_bytes(offset).saturating_add(field(0x3a) * field(0x3c));
+    if end > size { Err(format!("it is cut short: {size} of {end} bytes")) } else { Ok(()) }
 }
 
 pub(super) fn info() -> RuntimeInfo {

@@ -68,13 +68,17 @@ impl Backend for Rten {
         let ids: Vec<NodeId> = self.outputs.iter().map(|(_, id)| *id).collect();
         let options = RunOptions::default().with_thread_pool(Some(Arc::clone(&self.pool)));
         let results = fenced(Code::Internal, "rten", || {
-            self.model.run(values, &ids, Some(options)).map_err(|cause| {
-                Error::new(Code::InvalidInput, format!("the model cannot run on this input: {cause}"))
-                    .because(cause)
-            })
+            self.model.run(values, &ids, Some(options)).map_err(run_error)
         })?;
         self.outputs.iter().zip(results).map(|((spec, _), value)| from_value(spec, value)).collect()
     }
+}
+
+/// rten finds out while running that an operator lacks a type or a variant; that is no fault of the input.
+fn run_error(cause: ::rten::RunError) -> Error {
+    let text = cause.to_string();
+    let code = if text.contains("unsupported") { Code::UnsupportedModel } else { Code::InvalidInput };
+    Error::new(code, format!("rten cannot run the model on this input: {text}")).because(cause)
 }
 
 fn to_value(name: &str, tensor: Tensor) -> Result<Value> {
@@ -115,6 +119,14 @@ fn from_value(spec: &ValueSpec, value: Value) -> Result<(String, Tensor)> {
         Error::new(Code::Internal, message)
     };
     let shape = value.shape().to_vec();
+    // A wrong shape is how a bug in an operator shows when nothing else does.
+    let fits = !spec.ranked
+        || (spec.shape.len() == shape.len()
+            && spec.shape.iter().zip(&shape).all(|(want, have)| want.is_none_or(|want| want == *have)));
+    if !fits {
+        let message = format!("rten gave output {spec} the shape {shape:?}");
+        return Err(Error::new(Code::Internal, message));
+    }
     let data = match (spec.dtype, value) {
         (DType::F32, Value::FloatTensor(tensor)) => Data::F32(tensor.into_data()),
         (DType::I32, Value::Int32Tensor(tensor)) => Data::I32(tensor.into_data()),

@@ -1,0 +1,5 @@
+//! Integration tests of bms-nn.
+
+mod conformance;
+#[cfg(target_os = "linux")]
+mod library;
