@@ -1,1 +1,20 @@
-//! Verified bundle, preprocess, batch, run, postprocess. Threads, no async runtime.
+//! Verified bundle → preprocess → batch → run → postprocess. Threads, no async runtime.
+//!
+//! ```text
+//! submit ─▶ checks, preprocess (caller's thread) ─▶ queue ─▶ batcher thread: join rows, run, split ─▶ reply
+//!    └─ full: QueueFull at once
+//! ```
+//!
+//! [`Engine::load`] takes a [`bms_bundle::Verified`], which only a trust policy can make: a bundle that has
+//! not passed the gate cannot be loaded, by type.
+
+mod answer;
+mod batch;
+mod engine;
+mod input;
+
+pub mod oip;
+
+pub use answer::{Answer, Classification};
+pub use engine::{Description, Engine, EngineOptions};
+pub use input::Input;

@@ -1,0 +1,227 @@
+//! The batcher: one thread that owns the session, joins what waits, and splits the answers.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use bms_nn::Tensor;
+use bms_nn::onnx::Session;
+use bms_wire::{Code, Error, Result};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+type Named = Vec<(String, Tensor)>;
+type Reply = Box<dyn FnOnce(Result<Named>) + Send>;
+
+/// What the thread that runs a graph needs of it.
+pub(crate) trait Run: Send + 'static {
+    /// Runs the graph once.
+    fn run(&mut self, inputs: Named) -> Result<Named>;
+}
+
+impl Run for Session {
+    fn run(&mut self, inputs: Named) -> Result<Named> {
+        Session::run(self, inputs)
+    }
+}
+
+/// How much is joined, and how much may wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) rows_max: usize,
+    pub(crate) wait: Duration,
+    pub(crate) queue_rows_max: usize,
+    pub(crate) joins_rows: bool,
+}
+
+/// One request's checked tensors.
+pub(crate) struct Job {
+    pub(crate) inputs: Named,
+    pub(crate) rows: usize,
+    pub(crate) wanted: Box<dyn Fn() -> bool + Send>,
+    pub(crate) reply: Reply,
+    pub(crate) _seat: Seat,
+}
+
+/// Room in the queue for some rows, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    rows: usize,
+    taken: Arc<AtomicUsize>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.taken.fetch_sub(self.rows, Ordering::AcqRel);
+    }
+}
+
+/// The handle on the thread.
+#[derive(Debug)]
+pub(crate) struct Batcher {
+    /// `None` only while being dropped.
+    sender: Option<Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+    taken: Arc<AtomicUsize>,
+    queue_rows_max: usize,
+}
+
+impl Batcher {
+    pub(crate) fn start(session: impl Run, bounds: Bounds) -> Result<Batcher> {
+        // Unbounded, because seats bound it: every job in it holds one.
+        let (sender, receiver) = crossbeam_channel::unbounded();
+        let thread = std::thread::Builder::new()
+            .name("bms-batcher".to_owned())
+            .spawn(move || work(session, &receiver, bounds))
+            .map_err(|e| {
+                Error::new(Code::Internal, format!("failed to start the engine's thread: {e}")).because(e)
+            })?;
+        let (taken, queue_rows_max) = (Arc::default(), bounds.queue_rows_max);
+        Ok(Batcher { sender: Some(sender), thread: Some(thread), taken, queue_rows_max })
+    }
+
+    /// Takes room for `rows`, or refuses at once. A request larger than the whole queue is let in when it is empty.
+    pub(crate) fn admit(&self, rows: usize) -> Result<Seat> {
+        let admit =
+            |taken: usize| (taken == 0 || taken + rows <= self.queue_rows_max).then_some(taken + rows);
+        match self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, admit) {
+            Ok(_) => Ok(Seat { rows, taken: self.taken.clone() }),
+            Err(taken) => Err(Error::new(Code::QueueFull, format!("{taken} rows wait already"))
+                .hint("Send it again after a pause, or add slots.")),
+        }
+    }
+
+    pub(crate) fn submit(&self, job: Job) -> Result<()> {
+        let ended = || Error::new(Code::Internal, "the engine's thread has ended");
+        self.sender.as_ref().ok_or_else(ended)?.send(job).map_err(|_| ended())
+    }
+
+    pub(crate) fn waiting_rows(&self) -> usize {
+        self.taken.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Batcher {
+    fn drop(&mut self) {
+        // Without a sender the thread finishes what waits, then ends.
+        drop(self.sender.take());
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != std::thread::current().id()
+        {
+            // Its panics are caught inside; there is nothing to learn from its end.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The thread: takes a job, joins others to it, runs them, until all handles are gone.
+fn work(mut session: impl Run, receiver: &Receiver<Job>, bounds: Bounds) {
+    let mut next = None;
+    while let Some(first) = next.take().or_else(|| receiver.recv().ok()) {
+        let mut batch = vec![first];
+        if bounds.joins_rows {
+            next = gather(&mut batch, receiver, bounds);
+        }
+        batch.retain(|job| (job.wanted)());
+        if batch.is_empty() {
+            continue;
+        }
+        run(&mut session, batch, bounds);
+    }
+}
+
+/// Adds waiting jobs to the batch while they fit; gives back the one that does not.
+fn gather(batch: &mut Vec<Job>, receiver: &Receiver<Job>, bounds: Bounds) -> Option<Job> {
+    let deadline = Instant::now() + bounds.wait;
+    let mut rows = batch[0].rows;
+    while rows < bounds.rows_max {
+        let job = match receiver.recv_deadline(deadline) {
+            Ok(job) => job,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
+        };
+        if bounds.rows_max < rows + job.rows || !fits(&batch[0].inputs, &job.inputs) {
+            return Some(job);
+        }
+        rows += job.rows;
+        batch.push(job);
+    }
+    None
+}
+
+/// Whether two jobs' tensors differ in nothing but their number of rows.
+fn fits(a: &Named, b: &Named) -> bool {
+    let same = |(name, tensor): &(String, Tensor)| {
+        let other = b.iter().find(|(n, _)| n == name);
+        other.is_some_and(|(_, t)| t.dtype() == tensor.dtype() && t.shape()[1..] == tensor.shape()[1..])
+    };
+    a.len() == b.len() && a.iter().all(same)
+}
+
+/// Runs a batch and answers every job of it. A panic fails this batch only.
+fn run(session: &mut impl Run, mut batch: Vec<Job>, bounds: Bounds) {
+    let result = catch_unwind(AssertUnwindSafe(|| outputs(session, &mut batch, bounds)));
+    let result =
+        result.unwrap_or_else(|_| Err(Error::new(Code::Internal, "the run-time failed on this input")));
+    let answers: Vec<Result<Named>> = match result {
+        Ok(answers) => answers.into_iter().map(Ok).collect(),
+        // One job's values must not fail the others': each is tried alone before it is told so.
+        Err(_) if 1 < batch.len() => {
+            batch.into_iter().for_each(|job| run(session, vec![job], bounds));
+            return;
+        }
+        Err(error) => vec![Err(error)],
+    };
+    for (job, answer) in batch.into_iter().zip(answers) {
+        // A reply that panics is its caller's fault and must not end the thread.
+        let _ = catch_unwind(AssertUnwindSafe(|| (job.reply)(answer)));
+    }
+}
+
+/// The outputs of each job of a batch.
+fn outputs(session: &mut impl Run, batch: &mut [Job], bounds: Bounds) -> Result<Vec<Named>> {
+    if let [job] = batch {
+        return match bounds.joins_rows && bounds.rows_max < job.rows {
+            true => in_chunks(session, job, bounds.rows_max).map(|outputs| vec![outputs]),
+            // A job that runs alone is not tried again, so its tensors need no copy.
+            false => session.run(std::mem::take(&mut job.inputs)).map(|outputs| vec![outputs]),
+        };
+    }
+    let joined: Named = batch[0]
+        .inputs
+        .iter()
+        .map(|(name, _)| {
+            let parts =
+                batch.iter().filter_map(|job| job.inputs.iter().find(|(n, _)| n == name).map(|(_, t)| t));
+            Ok((name.clone(), Tensor::concat_rows(&parts.collect::<Vec<_>>())?))
+        })
+        .collect::<Result<_>>()?;
+    let total = session.run(joined)?;
+    let mut start = 0;
+    batch
+        .iter()
+        .map(|job| {
+            let range = start..start + job.rows;
+            start = range.end;
+            total.iter().map(|(name, tensor)| Ok((name.clone(), tensor.slice_rows(range.clone())?))).collect()
+        })
+        .collect()
+}
+
+/// A job of more rows than one run takes.
+fn in_chunks(session: &mut impl Run, job: &Job, rows_max: usize) -> Result<Named> {
+    let mut parts: Vec<Named> = Vec::new();
+    for start in (0..job.rows).step_by(rows_max) {
+        let range = start..(start + rows_max).min(job.rows);
+        let slice = |(name, tensor): &(String, Tensor)| Ok((name.clone(), tensor.slice_rows(range.clone())?));
+        parts.push(session.run(job.inputs.iter().map(slice).collect::<Result<_>>()?)?);
+    }
+    let join = |(index, (name, _)): (usize, &(String, Tensor))| {
+        let column: Vec<&Tensor> = parts.iter().filter_map(|part| part.get(index)).map(|(_, t)| t).collect();
+        Ok((name.clone(), Tensor::concat_rows(&column)?))
+    };
+    parts.first().map_or(Ok(Vec::new()), |first| first.iter().enumerate().map(join).collect())
+}
+
+#[cfg(test)]
+mod tests;

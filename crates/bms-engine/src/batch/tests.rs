@@ -1,0 +1,132 @@
+use std::sync::Mutex;
+
+use crossbeam_channel::bounded;
+
+use super::*;
+
+/// Doubles `x`, notes how many rows each run had; fails on a row that starts with 13 and panics on 666.
+struct Doubler(Arc<Mutex<Vec<usize>>>, Receiver<()>);
+
+impl Run for Doubler {
+    fn run(&mut self, inputs: Named) -> Result<Named> {
+        let _ = self.1.recv();
+        let tensor = &inputs[0].1;
+        self.0.lock().unwrap().push(tensor.rows());
+        let values = tensor.as_f32().unwrap();
+        assert!(!values.contains(&666.0), "a number no run-time likes");
+        if values.contains(&13.0) {
+            return Err(Error::new(Code::InvalidInput, "thirteen"));
+        }
+        let doubled = values.iter().map(|v| v * 2.0).collect();
+        Ok(vec![("y".to_owned(), Tensor::f32(tensor.shape().to_vec(), doubled)?)])
+    }
+}
+
+/// A batcher, the rows of its runs, and a gate that lets one run through for each message.
+fn start(rows_max: usize, joins_rows: bool) -> (Batcher, Arc<Mutex<Vec<usize>>>, Sender<()>) {
+    let runs = Arc::new(Mutex::new(Vec::new()));
+    let (open, gate) = crossbeam_channel::unbounded();
+    let bounds = Bounds { rows_max, wait: Duration::ZERO, queue_rows_max: 16, joins_rows };
+    (Batcher::start(Doubler(runs.clone(), gate), bounds).unwrap(), runs, open)
+}
+
+fn ask(batcher: &Batcher, values: &[f32], wanted: bool) -> Result<Receiver<Result<Vec<f32>>>> {
+    let (sender, receiver) = bounded(1);
+    let reply = move |answer: Result<Named>| {
+        sender.send(answer.map(|outputs| outputs[0].1.as_f32().unwrap().to_vec())).unwrap();
+    };
+    let rows = values.len() / 2;
+    batcher.submit(Job {
+        inputs: vec![("x".to_owned(), Tensor::f32(vec![rows, 2], values.to_vec())?)],
+        rows,
+        wanted: Box::new(move || wanted),
+        reply: Box::new(reply),
+        _seat: batcher.admit(rows)?,
+    })?;
+    Ok(receiver)
+}
+
+#[test]
+fn waiting_jobs_are_joined_and_each_gets_its_own_rows() {
+    let (batcher, runs, open) = start(4, true);
+    let first = ask(&batcher, &[0.0, 1.0], true).unwrap();
+    // The first runs, or waits to, while these queue up.
+    std::thread::sleep(Duration::from_millis(50));
+    let rest: Vec<_> = (1..=5).map(|i| ask(&batcher, &[i as f32, 0.5], true).unwrap()).collect();
+    (0..9).for_each(|_| open.send(()).unwrap());
+    assert_eq!(first.recv().unwrap().unwrap(), [0.0, 2.0]);
+    for (i, answer) in (1..=5).zip(rest) {
+        assert_eq!(answer.recv().unwrap().unwrap(), [2.0 * i as f32, 1.0]);
+    }
+    assert_eq!(*runs.lock().unwrap(), [1, 4, 1]);
+}
+
+#[test]
+fn without_joining_each_job_runs_alone_whatever_its_size() {
+    let (batcher, runs, open) = start(2, false);
+    let large = ask(&batcher, &[1.0; 12], true).unwrap();
+    (0..9).for_each(|_| open.send(()).unwrap());
+    assert_eq!(large.recv().unwrap().unwrap(), [2.0; 12]);
+    assert_eq!(*runs.lock().unwrap(), [6]);
+}
+
+#[test]
+fn a_large_job_is_run_in_chunks_and_put_together() {
+    let (batcher, runs, open) = start(4, true);
+    let values: Vec<f32> = (0..18).map(|i| i as f32 + 100.0).collect();
+    (0..9).for_each(|_| open.send(()).unwrap());
+    let want: Vec<f32> = values.iter().map(|v| v * 2.0).collect();
+    assert_eq!(ask(&batcher, &values, true).unwrap().recv().unwrap().unwrap(), want);
+    assert_eq!(*runs.lock().unwrap(), [4, 4, 1]);
+}
+
+#[test]
+fn a_full_queue_refuses_at_once_and_takes_again_when_drained() {
+    let (batcher, _, open) = start(4, true);
+    let waiting: Vec<_> = (0..16).map(|_| ask(&batcher, &[1.0, 1.0], true).unwrap()).collect();
+    assert_eq!(ask(&batcher, &[1.0, 1.0], true).unwrap_err().code(), Code::QueueFull);
+    (0..40).for_each(|_| open.send(()).unwrap());
+    waiting.iter().for_each(|answer| drop(answer.recv().unwrap().unwrap()));
+    while batcher.waiting_rows() != 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(ask(&batcher, &[1.0, 1.0], true).unwrap().recv().unwrap().unwrap(), [2.0, 2.0]);
+}
+
+#[test]
+fn one_bad_row_or_a_panic_fails_its_own_job_only() {
+    let (batcher, _, open) = start(8, true);
+    let first = ask(&batcher, &[0.0, 0.0], true).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    let good = ask(&batcher, &[1.0, 2.0], true).unwrap();
+    let bad = ask(&batcher, &[13.0, 0.0], true).unwrap();
+    let panics = ask(&batcher, &[666.0, 0.0], true).unwrap();
+    let also_good = ask(&batcher, &[3.0, 4.0], true).unwrap();
+    (0..20).for_each(|_| open.send(()).unwrap());
+    assert!(first.recv().unwrap().is_ok());
+    assert_eq!(good.recv().unwrap().unwrap(), [2.0, 4.0]);
+    assert_eq!(bad.recv().unwrap().unwrap_err().code(), Code::InvalidInput);
+    assert_eq!(panics.recv().unwrap().unwrap_err().code(), Code::Internal);
+    assert_eq!(also_good.recv().unwrap().unwrap(), [6.0, 8.0]);
+    assert_eq!(ask(&batcher, &[1.0, 1.0], true).unwrap().recv().unwrap().unwrap(), [2.0, 2.0]);
+}
+
+#[test]
+fn whoever_left_is_not_computed_for() {
+    let (batcher, runs, open) = start(4, true);
+    let gone = ask(&batcher, &[1.0, 1.0], false).unwrap();
+    let here = ask(&batcher, &[2.0, 2.0], true).unwrap();
+    (0..9).for_each(|_| open.send(()).unwrap());
+    assert_eq!(here.recv().unwrap().unwrap(), [4.0, 4.0]);
+    assert!(gone.recv().is_err(), "no reply, and the closure is dropped");
+    assert_eq!(runs.lock().unwrap().iter().sum::<usize>(), 1);
+}
+
+#[test]
+fn dropping_the_handle_finishes_what_waits() {
+    let (batcher, _, open) = start(4, true);
+    let waiting: Vec<_> = (0..6).map(|_| ask(&batcher, &[1.0, 1.0], true).unwrap()).collect();
+    (0..9).for_each(|_| open.send(()).unwrap());
+    drop(batcher);
+    waiting.iter().for_each(|answer| assert_eq!(answer.recv().unwrap().unwrap(), [2.0, 2.0]));
+}

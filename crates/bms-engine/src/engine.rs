@@ -1,0 +1,219 @@
+//! One loaded model.
+
+use std::time::Duration;
+
+use bms_bundle::Verified;
+use bms_nn::Tensor;
+use bms_nn::onnx::{self, LoadOptions, RuntimeChoice, RuntimeKind, ValueSpec};
+use bms_wire::{Code, Error, Pipeline, Postprocess, Preprocess, Result, limits};
+
+use crate::answer::{Answer, classify};
+use crate::batch::{Batcher, Bounds, Job};
+use crate::input::{self, Input};
+
+/// How a model is loaded and batched.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// Which run-time executes the graph.
+    pub runtime: RuntimeChoice,
+    /// Threads one run may use.
+    pub threads: usize,
+    /// Rows joined into one run, at most [`limits::BATCH_ROWS_MAX`].
+    pub batch_rows_max: usize,
+    /// How long the first waiting row waits for others. Zero joins what waits already, and costs no latency.
+    pub batch_wait: Duration,
+    /// Rows that may wait; one more is refused with `QueueFull`. At most [`limits::QUEUE_ROWS_MAX`].
+    pub queue_rows_max: usize,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        EngineOptions {
+            runtime: RuntimeChoice::Auto,
+            threads: 1,
+            batch_rows_max: limits::BATCH_ROWS_MAX,
+            batch_wait: Duration::ZERO,
+            queue_rows_max: limits::QUEUE_ROWS_MAX,
+        }
+    }
+}
+
+/// What a loaded model is.
+#[derive(Clone, Debug)]
+pub struct Description {
+    /// Model name.
+    pub name: String,
+    /// Hex BLAKE3 of the bundle's manifest.
+    pub digest: String,
+    /// The task, as the manifest names it.
+    pub task: String,
+    /// `fp32` or `int8`.
+    pub precision: String,
+    /// The run-time that executes the graph.
+    pub runtime: RuntimeKind,
+    /// Time of one run on each run-time, when the choice was made by measurement.
+    pub measured: Vec<(RuntimeKind, Duration)>,
+    /// The graph's inputs.
+    pub inputs: Vec<ValueSpec>,
+    /// The graph's outputs.
+    pub outputs: Vec<ValueSpec>,
+    /// What happens around the graph.
+    pub pipeline: Pipeline,
+    /// Bytes of the bundle.
+    pub size_bytes: u64,
+}
+
+impl Description {
+    /// Class names in the order of the logits; empty when the model does not classify.
+    pub fn labels(&self) -> &[String] {
+        match &self.pipeline.postprocess {
+            Postprocess::Classify { labels } => labels,
+            Postprocess::Tensor {} => &[],
+        }
+    }
+
+    /// Whether requests may be joined along the first axis: it is free in every input and output, and the
+    /// pipeline says that it counts samples. A bare graph's first axis may mean anything, so its requests run alone.
+    fn joins_rows(&self) -> bool {
+        let free = |specs: &[ValueSpec]| specs.iter().all(|s| s.ranked && s.shape.first() == Some(&None));
+        let samples = !matches!(self.pipeline.preprocess, Preprocess::Tensor {});
+        samples && free(&self.inputs) && free(&self.outputs)
+    }
+}
+
+/// A loaded model. Share it between threads by reference; dropping it ends its thread after the waiting work.
+#[derive(Debug)]
+pub struct Engine {
+    description: Description,
+    batcher: Batcher,
+}
+
+impl Engine {
+    /// Loads a verified bundle.
+    ///
+    /// # Errors
+    /// [`Code::UnsupportedModel`] when no run-time here computes the graph exactly, [`Code::InvalidBundle`] when the
+    /// graph does not fit the manifest, [`Code::Unavailable`] when the run-time asked for is not there.
+    pub fn load(bundle: Verified, options: &EngineOptions) -> Result<Engine> {
+        let manifest = bundle.manifest();
+        let load = LoadOptions { runtime: options.runtime, threads: options.threads };
+        let session = onnx::load(bundle.model_bytes(), &load)
+            .map_err(|e| e.while_doing(format!("load `{}` of `{}`", manifest.model, manifest.name)))?;
+        let description = Description {
+            name: manifest.name.clone(),
+            digest: bundle.digest().to_owned(),
+            task: manifest.task.clone(),
+            precision: manifest.precision.clone(),
+            runtime: session.runtime(),
+            measured: session.measured().to_vec(),
+            inputs: session.inputs().to_vec(),
+            outputs: session.outputs().to_vec(),
+            pipeline: manifest.pipeline.clone(),
+            size_bytes: bundle.size_bytes(),
+        };
+        check_pipeline(&description)?;
+        let bounds = Bounds {
+            rows_max: options.batch_rows_max.clamp(1, limits::BATCH_ROWS_MAX),
+            wait: options.batch_wait,
+            queue_rows_max: options.queue_rows_max.clamp(1, limits::QUEUE_ROWS_MAX),
+            joins_rows: description.joins_rows(),
+        };
+        let batcher = Batcher::start(session, bounds)?;
+        Ok(Engine { description, batcher })
+    }
+
+    /// What was loaded.
+    pub fn describe(&self) -> &Description {
+        &self.description
+    }
+
+    /// Takes work; `reply` is called once, on the engine's thread, so it must be quick. Preprocessing happens here,
+    /// on the caller's thread.
+    ///
+    /// # Errors
+    /// [`Code::QueueFull`] at once when too much waits, [`Code::InvalidInput`] when the input does not fit the model.
+    /// `reply` is not called then.
+    pub fn submit(&self, input: Input, reply: impl FnOnce(Result<Answer>) + Send + 'static) -> Result<()> {
+        self.submit_while(input, || true, reply)
+    }
+
+    /// As [`Engine::submit`], but skipped, without a reply, when `wanted` says no before it runs: the caller has left.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`].
+    pub fn submit_while(
+        &self,
+        input: Input,
+        wanted: impl Fn() -> bool + Send + 'static,
+        reply: impl FnOnce(Result<Answer>) + Send + 'static,
+    ) -> Result<()> {
+        let rows = input.rows();
+        let seat = self.batcher.admit(rows)?;
+        let inputs = input::prepare(&self.description, input)?;
+        let labels = self.description.labels().to_vec();
+        let finish = move |outputs: Result<Vec<(String, Tensor)>>| {
+            reply(outputs.and_then(|outputs| {
+                let classes = classify(&outputs, &labels)?;
+                Ok(Answer { outputs, classes })
+            }));
+        };
+        self.batcher.submit(Job {
+            inputs,
+            rows,
+            wanted: Box::new(wanted),
+            reply: Box::new(finish),
+            _seat: seat,
+        })
+    }
+
+    /// Answers and waits for it.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`], and what the run-time reports.
+    pub fn predict(&self, input: Input) -> Result<Answer> {
+        let (sender, receiver) = crossbeam_channel::bounded(1);
+        self.submit(input, move |answer| {
+            // The receiver waits below; it cannot be gone.
+            let _ = sender.send(answer);
+        })?;
+        receiver.recv().unwrap_or_else(|_| {
+            Err(Error::new(Code::Internal, "the engine's thread ended before it answered"))
+        })
+    }
+
+    /// Rows that wait or run now.
+    pub fn waiting_rows(&self) -> usize {
+        self.batcher.waiting_rows()
+    }
+}
+
+/// A pipeline for pictures or rows needs one f32 input, and a classifier as many logits as labels.
+fn check_pipeline(description: &Description) -> Result<()> {
+    let refuse = |what: String| Err(Error::new(Code::InvalidBundle, what));
+    let width = match &description.pipeline.preprocess {
+        Preprocess::Tensor {} => None,
+        Preprocess::Image(i) => Some(vec![i.channels(), i.height as usize, i.width as usize]),
+        Preprocess::Table(t) => Some(vec![t.columns.len()]),
+    };
+    if let Some(width) = width {
+        let [input] = &description.inputs[..] else {
+            return refuse(format!(
+                "the pipeline feeds one input, the graph has {}",
+                description.inputs.len()
+            ));
+        };
+        let fits = input.shape.len() == width.len() + 1
+            && input.shape[1..].iter().zip(&width).all(|(dim, want)| dim.is_none_or(|dim| dim == *want));
+        if input.dtype != bms_nn::DType::F32 || (input.ranked && !fits) {
+            return refuse(format!("the pipeline makes f32 [?, {width:?}], the graph takes {input}"));
+        }
+    }
+    let labels = description.labels().len();
+    match &description.outputs[..] {
+        [] => refuse("the graph has no outputs".to_owned()),
+        [first, ..] if labels != 0 && first.shape.last().copied().flatten().is_some_and(|n| n != labels) => {
+            refuse(format!("there are {labels} labels, the graph gives {first}"))
+        }
+        _ => Ok(()),
+    }
+}
