@@ -7,14 +7,13 @@
 //!
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-//! # let folder = std::env::temp_dir().join(format!("bms-registry-doc-{}", std::process::id()));
-//! let registry = bms_registry::Registry::open(&folder).await?;
+//! # let folder = tempfile::tempdir().unwrap();
+//! let registry = bms_registry::Registry::open(folder.path()).await?;
 //! let digest = registry.put_blob(b"weights", None).await?;
 //! assert!(registry.has_blob(&digest).await?);
 //! registry.audit("store.filled", &digest, serde_json::json!({ "by": "an example" })).await?;
 //! assert_eq!(registry.audit_verify().await?, 2, "opening a new registry is the first event");
-//! # std::fs::remove_dir_all(&folder).ok();
-//! # bms_wire::Result::Ok(()) }).unwrap();
+//! # Ok::<(), bms_wire::Error>(()) }).unwrap();
 //! ```
 
 mod aliases;

@@ -62,6 +62,22 @@ async fn edited_events_are_found() {
 }
 
 #[tokio::test]
+async fn an_event_forged_with_its_hash_does_not_fit_the_next() {
+    let site = site().await;
+    let event = site.registry.audit_events(3, 1).await.unwrap().remove(0);
+    let json = format!(
+        r#"{{"action":"forged","at_ms":{},"details":{{}},"previous":"{}","sequence":4,"subject":"x"}}"#,
+        event.at_ms, event.previous
+    );
+    let hash = blake3::hash(json.as_bytes()).to_hex();
+    let forge = format!(
+        "UPDATE audit_events SET action = 'forged', details = '{{}}', subject = 'x', hash = '{hash}' WHERE sequence = 4"
+    );
+    edit(&site.root(), &forge).await;
+    found(&site.registry, "event 5 does not follow").await;
+}
+
+#[tokio::test]
 async fn dropped_events_are_found() {
     check("DELETE FROM audit_events WHERE sequence = 4", "event 4 is missing").await;
     check("DELETE FROM audit_events WHERE sequence = 1", "event 1 is missing").await;
