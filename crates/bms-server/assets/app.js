@@ -256,10 +256,11 @@ function showTraffic(traffic) {
   $("chart-area").setAttribute("points", `0,${height} ${points.join(" ")} ${width},${height}`);
   $("chart-max").textContent = `${count(top)} / s`;
   $("chart-title").textContent = `Requests per second over the last minute: now ${count(last)}, at most ${count(Math.max(...rates, 0))}`;
-  const any = traffic.total > 0;
+  // Both are of the last minute, and 0 when nothing was asked in it.
+  const latency = (value) => (value > 0 ? milliseconds(value) : "–");
   $("tile-rate").textContent = count(Math.round(last * 10) / 10);
-  $("tile-p50").textContent = any ? milliseconds(traffic.p50_ms) : "–";
-  $("tile-p99").textContent = any ? milliseconds(traffic.p99_ms) : "–";
+  $("tile-p50").textContent = latency(traffic.p50_ms);
+  $("tile-p99").textContent = latency(traffic.p99_ms);
   $("tile-errors").replaceChildren(count(traffic.errors), h("small", {}, ` of ${count(traffic.total)}`));
   $("tile-errors").classList.toggle("alarm", traffic.errors > 0);
 }
