@@ -1,1 +1,30 @@
-//! Training, evaluation and compression.
+//! Training, evaluation and compression of classifiers.
+//!
+//! [`train`] turns a data set into a bundle with an ONNX graph, [`evaluate`] says how good a classifier is,
+//! [`compress`] makes an eight-bit graph of a 32-bit one and refuses when quality drops. burn, which does
+//! the training, is seen nowhere outside.
+
+mod checkpoint;
+mod curves;
+mod evaluate;
+mod event;
+mod export;
+mod fit;
+mod loss;
+mod network;
+mod options;
+mod predict;
+mod random;
+mod samples;
+mod schedule;
+mod train;
+mod workers;
+
+pub use curves::{Curves, Point};
+pub use evaluate::{Bin, ClassReport, Report, evaluate};
+pub use event::TrainEvent;
+pub use export::{INPUT, OUTPUT};
+pub use network::design::{Architecture, CnnSize};
+pub use options::TrainOptions;
+pub use predict::{Probabilities, predictor_from};
+pub use train::{MODEL_FILE, Trained, train};
