@@ -1,1 +1,33 @@
 //! Gateway, control plane, slots and dashboard.
+//!
+//! ```text
+//! client ── TCP ──▶ gateway ── Unix socket ──▶ slot process: gate, engine, one version
+//!                     │ routes                    ▲ starts, watches, starts again, unloads
+//!                   fleet ────────────────────────┘
+//!                     ▲ what is wanted
+//!            registry deployments ◀── management API, dashboard
+//! ```
+//!
+//! [`run`] is the server with a registry, [`serve_one`] the one for a single bundle, [`slot::run`] what a
+//! slot's process does. All three are given what they work with, so that tests run them on real sockets.
+
+mod api;
+mod body;
+mod dashboard;
+mod event;
+mod failure;
+mod files;
+mod fleet;
+mod follow;
+mod gateway;
+mod guard;
+mod listen;
+mod metrics;
+mod server;
+mod slots;
+mod traffic;
+
+pub mod slot;
+
+pub use server::{Settings, run, serve_one};
+pub use slots::Launch;

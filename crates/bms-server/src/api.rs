@@ -1,0 +1,67 @@
+//! The management API under `/api/v1`, see [`bms_wire::api`].
+
+mod audit;
+mod blobs;
+mod deployments;
+mod edge;
+mod models;
+mod overview;
+mod samples;
+
+use std::sync::Arc;
+
+use axum::Router;
+use bms_bundle::Policy;
+use bms_registry::Registry;
+use tokio::sync::{Mutex, Notify};
+
+use crate::failure::Failure;
+use crate::gateway::Gateway;
+
+/// What the routes of the management API share.
+#[derive(Debug)]
+pub(crate) struct Api {
+    pub(crate) registry: Registry,
+    /// What every bundle is checked against before it becomes a version.
+    pub(crate) policy: Policy,
+    pub(crate) gateway: Arc<Gateway>,
+    /// Rung when what shall be loaded may have changed.
+    pub(crate) changed: Arc<Notify>,
+    pub(crate) audited: audit::Audited,
+    /// Held while a delivery of samples is taken.
+    pub(crate) deliveries: Mutex<()>,
+}
+
+/// What a handler returns.
+type Answer<T> = Result<axum::Json<T>, Failure>;
+
+impl Api {
+    pub(crate) fn new(
+        registry: Registry,
+        policy: Policy,
+        gateway: Arc<Gateway>,
+        changed: Arc<Notify>,
+    ) -> Arc<Self> {
+        Arc::new(Api {
+            registry,
+            policy,
+            gateway,
+            changed,
+            audited: audit::Audited::default(),
+            deliveries: Mutex::default(),
+        })
+    }
+
+    /// The routes.
+    pub(crate) fn routes(self: &Arc<Self>) -> Router {
+        let routes = Router::new()
+            .merge(audit::routes())
+            .merge(blobs::routes())
+            .merge(deployments::routes())
+            .merge(edge::routes())
+            .merge(models::routes())
+            .merge(overview::routes())
+            .merge(samples::routes());
+        Router::new().nest("/api/v1", routes).with_state(self.clone())
+    }
+}

@@ -1,0 +1,70 @@
+//! Models, their versions and aliases.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::{get, put};
+use bms_wire::api::{Model, NewVersion, SetAlias, Version};
+use http::StatusCode;
+
+use super::{Answer, Api};
+use crate::body::{Document, Segments};
+use crate::failure::Failure;
+
+pub(super) fn routes() -> Router<Arc<Api>> {
+    Router::new()
+        .route("/models", get(models))
+        .route("/models/{model}", get(model))
+        .route("/models/{model}/versions", get(versions).post(publish))
+        .route("/models/{model}/versions/{version}", get(version))
+        .route("/models/{model}/aliases/{alias}", put(set_alias).delete(remove_alias))
+}
+
+async fn models(State(api): State<Arc<Api>>) -> Answer<Vec<Model>> {
+    Ok(axum::Json(api.registry.models().await?))
+}
+
+async fn model(State(api): State<Arc<Api>>, Segments(model): Segments<String>) -> Answer<Model> {
+    Ok(axum::Json(api.registry.model(&model).await?))
+}
+
+async fn versions(State(api): State<Arc<Api>>, Segments(model): Segments<String>) -> Answer<Vec<Version>> {
+    Ok(axum::Json(api.registry.model(&model).await?.versions))
+}
+
+async fn version(
+    State(api): State<Arc<Api>>,
+    Segments((model, version)): Segments<(String, String)>,
+) -> Answer<Version> {
+    Ok(axum::Json(api.registry.resolve(&model, &version).await?))
+}
+
+async fn publish(
+    State(api): State<Arc<Api>>,
+    Segments(model): Segments<String>,
+    Document(new): Document<NewVersion>,
+) -> Answer<Version> {
+    let version = api.registry.publish(&model, new, &api.policy).await?;
+    api.changed.notify_one();
+    Ok(axum::Json(version))
+}
+
+async fn set_alias(
+    State(api): State<Arc<Api>>,
+    Segments((model, alias)): Segments<(String, String)>,
+    Document(set): Document<SetAlias>,
+) -> Answer<Version> {
+    let version = api.registry.set_alias(&model, &alias, &set).await?;
+    api.changed.notify_one();
+    Ok(axum::Json(version))
+}
+
+async fn remove_alias(
+    State(api): State<Arc<Api>>,
+    Segments((model, alias)): Segments<(String, String)>,
+) -> Result<StatusCode, Failure> {
+    api.registry.remove_alias(&model, &alias).await?;
+    api.changed.notify_one();
+    Ok(StatusCode::NO_CONTENT)
+}

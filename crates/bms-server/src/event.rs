@@ -1,0 +1,112 @@
+//! Things that happen. Each knows its log line and its metric, so that the two cannot disagree.
+
+use std::time::Duration;
+
+use bms_wire::{Code, ErrorBody};
+
+use crate::metrics::Metrics;
+use crate::slots::VersionName;
+
+/// Something that happened.
+pub(crate) trait Event {
+    /// Writes the log line and counts.
+    fn emit(&self, metrics: &Metrics);
+}
+
+/// A slot's process answers.
+pub(crate) struct SlotReady<'a> {
+    pub(crate) of: &'a VersionName,
+    pub(crate) pid: Option<u32>,
+    pub(crate) runtime: Option<&'a str>,
+    pub(crate) took: Duration,
+}
+
+impl Event for SlotReady<'_> {
+    fn emit(&self, _metrics: &Metrics) {
+        let took_ms = self.took.as_millis() as u64;
+        tracing::info!(slot = %self.of, pid = self.pid, runtime = self.runtime, took_ms, "slot ready");
+    }
+}
+
+/// The gate or the engine said no; the version is not tried again.
+pub(crate) struct SlotRefused<'a> {
+    pub(crate) of: &'a VersionName,
+    pub(crate) why: &'a ErrorBody,
+}
+
+impl Event for SlotRefused<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        metrics.refusals.with_label_values(&[self.of.model.as_str(), self.why.code.as_str()]).inc();
+        tracing::error!(slot = %self.of, code = self.why.code.as_str(), "version refused: {}", self.why.error);
+    }
+}
+
+/// A slot's process ended or had to be ended; a fresh one follows after `pause`.
+pub(crate) struct SlotLost<'a> {
+    pub(crate) of: &'a VersionName,
+    pub(crate) why: &'a str,
+    pub(crate) pause: Duration,
+}
+
+impl Event for SlotLost<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        metrics.restarts.with_label_values(&[self.of.model.as_str(), &self.of.version.to_string()]).inc();
+        let pause_ms = self.pause.as_millis() as u64;
+        tracing::warn!(slot = %self.of, pause_ms, "slot lost, starting it again: {}", self.why);
+    }
+}
+
+/// A slot was unloaded as asked.
+pub(crate) struct SlotUnloaded<'a> {
+    pub(crate) of: &'a VersionName,
+    /// Requests that were still open when the time to finish had passed.
+    pub(crate) cut_off: usize,
+}
+
+impl Event for SlotUnloaded<'_> {
+    fn emit(&self, _metrics: &Metrics) {
+        match self.cut_off {
+            0 => tracing::info!(slot = %self.of, "slot unloaded"),
+            cut_off => tracing::warn!(slot = %self.of, cut_off, "slot unloaded with requests open"),
+        }
+    }
+}
+
+/// A model's requests go to another version from now on.
+pub(crate) struct TrafficSwitched<'a> {
+    pub(crate) from: Option<&'a VersionName>,
+    pub(crate) to: &'a VersionName,
+}
+
+impl Event for TrafficSwitched<'_> {
+    fn emit(&self, _metrics: &Metrics) {
+        let from = self.from.map(tracing::field::display);
+        tracing::info!(from, to = %self.to, "traffic switched");
+    }
+}
+
+/// A request's slot went away under it; the request is sent again.
+pub(crate) struct RequestRetried<'a> {
+    pub(crate) of: &'a VersionName,
+    pub(crate) attempt: usize,
+    pub(crate) why: &'a str,
+}
+
+impl Event for RequestRetried<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        metrics.retries.with_label_values(&[self.of.model.as_str()]).inc();
+        tracing::debug!(slot = %self.of, attempt = self.attempt, "sending a request again: {}", self.why);
+    }
+}
+
+/// The deployments could not be read; what runs goes on as it was.
+pub(crate) struct ReconcileFailed<'a> {
+    pub(crate) code: Code,
+    pub(crate) why: &'a str,
+}
+
+impl Event for ReconcileFailed<'_> {
+    fn emit(&self, _metrics: &Metrics) {
+        tracing::error!(code = self.code.as_str(), "deployments not read: {}", self.why);
+    }
+}

@@ -1,0 +1,44 @@
+//! Keeping the fleet in step with the registry's deployments.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bms_registry::Registry;
+use bms_wire::Result;
+use tokio::sync::Notify;
+
+use crate::event::{Event, ReconcileFailed};
+use crate::fleet::{Fleet, Wanted};
+use crate::slots::{Source, VersionName};
+
+/// How often the registry is looked at without being told of a change: other programs write to it too.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Follows the registry for ever; to be dropped when the server stops.
+pub(crate) async fn follow(registry: Registry, fleet: Arc<Fleet>, work_dir: PathBuf, changed: Arc<Notify>) {
+    loop {
+        if let Err(error) = step(&registry, &fleet, &work_dir).await {
+            ReconcileFailed { code: error.code(), why: &error.to_string() }.emit(&fleet.launcher.metrics);
+        }
+        // Woken or not, the next step looks at everything.
+        let _ = tokio::time::timeout(LOOK_EVERY, changed.notified()).await;
+    }
+}
+
+async fn step(registry: &Registry, fleet: &Arc<Fleet>, work_dir: &std::path::Path) -> Result<()> {
+    let mut wanted = Vec::new();
+    for deployment in registry.deployments().await? {
+        let Some(version) = deployment.version else { continue };
+        wanted.push(Wanted {
+            of: VersionName { model: deployment.model, version },
+            source: Source::Registry { registry: registry.clone(), into: work_dir.to_owned() },
+        });
+    }
+    fleet.reconcile(&wanted);
+    for (of, why) in fleet.fresh_refusals() {
+        let details = serde_json::json!({ "code": why.code, "reason": why.error });
+        registry.audit("slot.refused", &of.to_string(), details).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! What is written down of one inference request, however it ends.
+
+use std::time::Instant;
+
+use http::StatusCode;
+
+use crate::metrics::{Metrics, UNKNOWN_MODEL};
+use crate::slots::VersionName;
+use crate::traffic::Traffic;
+
+/// The code under which requests are counted whose client left before the answer.
+const CLIENT_LEFT: u16 = 499;
+
+/// One inference request: counted when it ends, also when its client leaves first.
+pub(super) struct Record<'a> {
+    metrics: &'a Metrics,
+    traffic: &'a Traffic,
+    began: Instant,
+    model: String,
+    version: String,
+    code: u16,
+    counts: bool,
+}
+
+impl<'a> Record<'a> {
+    pub(super) fn begin(metrics: &'a Metrics, traffic: &'a Traffic) -> Self {
+        Record {
+            metrics,
+            traffic,
+            began: Instant::now(),
+            model: UNKNOWN_MODEL.to_owned(),
+            version: String::new(),
+            code: CLIENT_LEFT,
+            counts: true,
+        }
+    }
+
+    /// A record of something that is no inference: it is not kept.
+    pub(super) fn none(metrics: &'a Metrics, traffic: &'a Traffic) -> Self {
+        let mut record = Record::begin(metrics, traffic);
+        record.counts = false;
+        record
+    }
+
+    /// The model is deployed, so its name may become a label.
+    pub(super) fn known(&mut self, model: &str) {
+        model.clone_into(&mut self.model);
+    }
+
+    /// The version that was asked last.
+    pub(super) fn answered_by(&mut self, of: &VersionName) {
+        self.version = of.version.to_string();
+    }
+
+    pub(super) fn end(mut self, status: StatusCode) {
+        self.code = status.as_u16();
+    }
+}
+
+impl Drop for Record<'_> {
+    fn drop(&mut self) {
+        if !self.counts {
+            return;
+        }
+        let took = self.began.elapsed();
+        self.traffic.record(took, 400 <= self.code);
+        let code = self.code.to_string();
+        self.metrics.requests.with_label_values(&[self.model.as_str(), &self.version, &code]).inc();
+        self.metrics.latency.with_label_values(&[self.model.as_str()]).observe(took.as_secs_f64());
+    }
+}

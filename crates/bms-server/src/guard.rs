@@ -1,0 +1,122 @@
+//! What keeps web pages out: the server listens on this machine only, but a browser on this machine
+//! runs code of strangers.
+//!
+//! A page can point its own host name at 127.0.0.1 (DNS rebinding): then the `Host` header carries that
+//! name, and only loopback names pass. A page can send requests without being able to read the answer:
+//! then `Origin` or `Sec-Fetch-Site` names the page, and only reading passes. A page can embed or frame
+//! what it may not read: the answer's headers forbid it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::Request;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use bms_wire::{Code, Error, Result};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
+
+use crate::failure::Failure;
+
+/// What a page served from here may do: load its own parts, talk to its own server, nothing else.
+const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; \
+     font-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+);
+
+/// Headers every answer carries.
+const HEADERS: [(HeaderName, HeaderValue); 6] = [
+    (header::CONTENT_SECURITY_POLICY, PAGE_POLICY),
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
+    (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
+];
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Refuses to listen where others than this machine's users can connect: requests carry no credentials yet.
+///
+/// # Errors
+/// [`Code::PermissionDenied`] when `address` is not a loopback address.
+pub(crate) fn check_address(address: SocketAddr) -> Result<()> {
+    if address.ip().to_canonical().is_loopback() {
+        return Ok(());
+    }
+    let what = format!("`{address}` can be reached by other machines and requests are not authenticated");
+    Err(Error::new(Code::PermissionDenied, what)
+        .hint("Listen on 127.0.0.1 and put a proxy that authenticates in front."))
+}
+
+/// Lets a request through, or refuses it, and puts the protecting headers on the answer.
+pub(crate) async fn protect(request: Request, next: Next) -> Response {
+    let mut response = match check(&request) {
+        Ok(()) => next.run(request).await,
+        Err(error) => Failure::from(error).into_response(),
+    };
+    for (name, value) in HEADERS {
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
+
+fn check(request: &Request) -> Result<()> {
+    check_host(request.headers(), request.version())?;
+    match *request.method() {
+        Method::GET | Method::HEAD | Method::OPTIONS => Ok(()),
+        _ => check_origin(request.headers()),
+    }
+}
+
+fn check_host(headers: &HeaderMap, version: Version) -> Result<()> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) if is_loopback(host) => Ok(()),
+        // No browser speaks HTTP/1.0.
+        (None, _) if version < Version::HTTP_11 => Ok(()),
+        (Some(host), None) => {
+            let what = format!("the host {host:?} is not this server's");
+            Err(Error::new(Code::PermissionDenied, what)
+                .hint("Address the server as localhost, 127.0.0.1 or [::1]."))
+        }
+        _ => Err(Error::new(Code::InvalidRequest, "a request names exactly one host")),
+    }
+}
+
+fn is_loopback(host: &HeaderValue) -> bool {
+    let Ok(authority) = Authority::try_from(host.as_bytes()) else { return false };
+    if authority.as_str().contains('@') {
+        return false;
+    }
+    let name = authority.host();
+    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    match address.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => name.eq_ignore_ascii_case("localhost"),
+    }
+}
+
+fn check_origin(headers: &HeaderMap) -> Result<()> {
+    let refusal = || {
+        Error::new(Code::PermissionDenied, "a page of another origin may not change anything here")
+            .hint("Use the dashboard of this server, or a client that is no browser.")
+    };
+    if let Some(site) = headers.get(SEC_FETCH_SITE) {
+        if !matches!(site.as_bytes(), b"same-origin" | b"none") {
+            return Err(refusal());
+        }
+    }
+    let host = headers.get(header::HOST).map_or(&b""[..], HeaderValue::as_bytes);
+    let same = |origin: &HeaderValue| {
+        let origin = origin.as_bytes();
+        let rest = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
+        rest.is_some_and(|rest| rest.eq_ignore_ascii_case(host))
+    };
+    match headers.get_all(header::ORIGIN).iter().all(same) {
+        true => Ok(()),
+        false => Err(refusal()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,170 @@
+//! What Prometheus reads from `/metrics`.
+
+use bms_wire::api::SlotState;
+use bms_wire::{Code, Error, Result};
+use prometheus::{
+    HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
+};
+
+/// Content type of the text exposition format.
+pub(crate) const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// Seconds: from a fraction of what a small model takes to the deadline of a request.
+const LATENCY_BUCKETS: [f64; 16] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0];
+
+/// The model label of requests for a model that is not deployed: names that clients make up must not
+/// become time series.
+pub(crate) const UNKNOWN_MODEL: &str = "";
+
+/// Every metric of one server.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    pub(crate) requests: IntCounterVec,
+    pub(crate) latency: HistogramVec,
+    pub(crate) in_flight: IntGaugeVec,
+    pub(crate) queue_depth: IntGaugeVec,
+    pub(crate) retries: IntCounterVec,
+    pub(crate) restarts: IntCounterVec,
+    pub(crate) refusals: IntCounterVec,
+    slots: IntGaugeVec,
+    slot_memory: IntGaugeVec,
+}
+
+/// One slot as the metrics show it.
+#[derive(Clone, Debug)]
+pub(crate) struct SlotReading {
+    pub(crate) model: String,
+    pub(crate) version: u64,
+    pub(crate) state: SlotState,
+    pub(crate) resident_bytes: Option<u64>,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Result<Self> {
+        Self::build().map_err(|e| Error::new(Code::Internal, "the metrics contradict each other").because(e))
+    }
+
+    fn build() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let build = gauge(
+            &registry,
+            "bms_build_info",
+            "Always 1; the label is the program's version.",
+            &["version"],
+        )?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Ok(Metrics {
+            requests: counter(
+                &registry,
+                "bms_requests_total",
+                "Inference requests answered, by HTTP status code; 499 when the client left first.",
+                &["model", "version", "code"],
+            )?,
+            latency: histogram(
+                &registry,
+                "bms_request_duration_seconds",
+                "Time from the first byte of an inference request to its answer, retries included.",
+                &["model"],
+            )?,
+            in_flight: gauge(
+                &registry,
+                "bms_requests_in_flight",
+                "Inference requests admitted and not answered yet.",
+                &["model"],
+            )?,
+            queue_depth: gauge(
+                &registry,
+                "bms_queue_depth",
+                "Inference requests admitted and waiting for their slot.",
+                &["model"],
+            )?,
+            retries: counter(
+                &registry,
+                "bms_request_retries_total",
+                "Times a request was sent again because its slot had gone.",
+                &["model"],
+            )?,
+            restarts: counter(
+                &registry,
+                "bms_slot_restarts_total",
+                "Times a slot was started again after it had ended or hung.",
+                &["model", "version"],
+            )?,
+            refusals: counter(
+                &registry,
+                "bms_slot_refusals_total",
+                "Versions the gate or the engine refused to load, by error code.",
+                &["model", "code"],
+            )?,
+            slots: gauge(&registry, "bms_slots", "Slots by state.", &["model", "version", "state"])?,
+            slot_memory: gauge(
+                &registry,
+                "bms_slot_resident_memory_bytes",
+                "Resident memory of the slot's process.",
+                &["model", "version"],
+            )?,
+            registry,
+        })
+    }
+
+    /// The text exposition. Slots come and go, so their gauges are filled as they stand now.
+    pub(crate) fn render(&self, slots: &[SlotReading]) -> Result<String> {
+        self.slots.reset();
+        self.slot_memory.reset();
+        for slot in slots {
+            let version = slot.version.to_string();
+            self.slots.with_label_values(&[&slot.model, &version, state_name(slot.state)]).inc();
+            if let Some(bytes) = slot.resident_bytes {
+                let gauge = self.slot_memory.with_label_values(&[&slot.model, &version]);
+                gauge.add(i64::try_from(bytes).unwrap_or(i64::MAX));
+            }
+        }
+        TextEncoder::new()
+            .encode_to_string(&self.registry.gather())
+            .map_err(|e| Error::new(Code::Internal, "the metrics cannot be written").because(e))
+    }
+}
+
+/// The state's name on the wire.
+pub(crate) fn state_name(state: SlotState) -> &'static str {
+    match state {
+        SlotState::Starting => "starting",
+        SlotState::Ready => "ready",
+        SlotState::Draining => "draining",
+        SlotState::Restarting => "restarting",
+        SlotState::Refused => "refused",
+    }
+}
+
+fn counter(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> prometheus::Result<IntCounterVec> {
+    register(registry, IntCounterVec::new(Opts::new(name, help), labels)?)
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+    register(registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
+}
+
+fn histogram(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> prometheus::Result<HistogramVec> {
+    let options = HistogramOpts::new(name, help).buckets(LATENCY_BUCKETS.to_vec());
+    register(registry, HistogramVec::new(options, labels)?)
+}
+
+fn register<M: Collector + Clone + 'static>(registry: &Registry, metric: M) -> prometheus::Result<M> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+#[cfg(test)]
+mod tests;

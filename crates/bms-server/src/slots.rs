@@ -1,0 +1,34 @@
+//! Slots: one operating-system process per loaded version, kept running by a supervisor.
+//!
+//! A crash or a hostile model takes down nothing but its own slot; unloading ends the process, so its
+//! memory returns to the system. Requests borrow a slot through a [`Lease`]; a slot that is being
+//! unloaded gives no new leases and ends once the last one is returned.
+
+mod condition;
+mod connections;
+mod launch;
+mod process;
+mod slot;
+mod source;
+mod supervise;
+
+pub use launch::Launch;
+
+pub(crate) use connections::{Broken, CONNECTIONS_MAX};
+pub(crate) use launch::Launcher;
+pub(crate) use process::{Greeting, Ready};
+pub(crate) use slot::{Lease, Slot, Unavailable};
+pub(crate) use source::Source;
+
+/// A version of a model, by name and number.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct VersionName {
+    pub(crate) model: String,
+    pub(crate) version: u64,
+}
+
+impl std::fmt::Display for VersionName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}@{}", self.model, self.version)
+    }
+}

@@ -1,0 +1,49 @@
+//! How a slot stands, as its supervisor publishes it.
+
+use std::sync::Arc;
+
+use bms_wire::ErrorBody;
+use bms_wire::api::SlotState;
+
+use super::connections::Connections;
+
+/// Starts in a row that must fail before requests are told so instead of waiting for the next one.
+const FAILURES_BEFORE_GIVING_UP_WAITING: u32 = 3;
+
+/// How a slot stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Condition {
+    pub(crate) state: SlotState,
+    /// Processes started so far: tells one process from the next.
+    pub(crate) generation: u64,
+    pub(crate) pid: Option<u32>,
+    pub(crate) runtime: Option<String>,
+    /// The way to the process; present in state `Ready` and while draining.
+    pub(crate) connections: Option<Arc<Connections>>,
+    /// Why it does not serve, when it does not.
+    pub(crate) problem: Option<ErrorBody>,
+    /// Times it was started again.
+    pub(crate) restarts: u64,
+    /// Starts in a row that did not get as far as `Ready`.
+    pub(crate) failures: u32,
+}
+
+impl Condition {
+    pub(crate) fn starting() -> Self {
+        Condition {
+            state: SlotState::Starting,
+            generation: 0,
+            pid: None,
+            runtime: None,
+            connections: None,
+            problem: None,
+            restarts: 0,
+            failures: 0,
+        }
+    }
+
+    /// Whether it keeps failing to start: then waiting for it is not worth a request's time.
+    pub(crate) fn is_failing(&self) -> bool {
+        FAILURES_BEFORE_GIVING_UP_WAITING <= self.failures
+    }
+}

@@ -1,0 +1,130 @@
+//! How slot processes are started.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bms_nn::onnx::RuntimeChoice;
+use bms_wire::{Code, Error, Result};
+use tokio::process::{Child, Command};
+use tokio::sync::Notify;
+
+use crate::metrics::Metrics;
+
+/// Bytes a Unix socket's path may have (108 on Linux, with its terminator).
+const SOCKET_PATH_BYTES_MAX: usize = 100;
+
+/// Variables a slot's process gets from its parent's environment. Everything else, secrets above all,
+/// stays out of the reach of what a model may do there.
+const ENVIRONMENT: [&str; 9] = [
+    "BMS_LOG",
+    "BMS_ONNXRUNTIME",
+    "HOME",
+    "LD_LIBRARY_PATH",
+    "PATH",
+    "RUST_BACKTRACE",
+    "RUST_LOG",
+    "TMPDIR",
+    "VIRTUAL_ENV",
+];
+
+/// How slot processes are started and how long they are waited for.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The program, normally the running one itself.
+    pub program: PathBuf,
+    /// What comes before the arguments every slot gets (`--bundle DIR --socket PATH --policy FILE
+    /// --runtime NAME --threads N`), normally the name of the command.
+    pub args: Vec<OsString>,
+    /// The process's whole environment.
+    pub environment: Vec<(OsString, OsString)>,
+    /// What executes the graphs; passed on as `--runtime`.
+    pub runtime: RuntimeChoice,
+    /// Threads of one run; passed on as `--threads`.
+    pub threads: usize,
+    /// How long a process may take from its start until it is ready.
+    pub start_within: Duration,
+    /// How long a process may hold a request without answering any and without computing.
+    pub hung_after: Duration,
+}
+
+impl Launch {
+    /// Slots as `program slot …`, with the harmless part of `environment`.
+    pub fn new(program: PathBuf, environment: impl Iterator<Item = (OsString, OsString)>) -> Self {
+        let known = |name: &OsString| ENVIRONMENT.iter().any(|known| name == known);
+        Launch {
+            program,
+            args: vec!["slot".into()],
+            environment: environment.filter(|(name, _)| known(name)).collect(),
+            runtime: RuntimeChoice::Auto,
+            threads: 1,
+            start_within: Duration::from_secs(300),
+            hung_after: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Starts the processes of one server.
+#[derive(Debug)]
+pub(crate) struct Launcher {
+    pub(crate) launch: Launch,
+    /// The folder of the sockets; readable by this user only.
+    run_dir: PathBuf,
+    /// The trust policy every slot checks its bundle against.
+    policy: PathBuf,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Rung whenever a slot's condition changes.
+    pub(crate) changed: Arc<Notify>,
+    sockets: AtomicU64,
+}
+
+impl Launcher {
+    pub(crate) fn new(
+        launch: Launch,
+        run_dir: PathBuf,
+        policy: PathBuf,
+        metrics: Arc<Metrics>,
+        changed: Arc<Notify>,
+    ) -> Result<Self> {
+        let launcher = Launcher { launch, run_dir, policy, metrics, changed, sockets: AtomicU64::new(0) };
+        let longest = launcher.run_dir.join(format!("{}.sock", u64::MAX));
+        if SOCKET_PATH_BYTES_MAX < longest.as_os_str().len() {
+            let what = format!("`{}` is too long for the path of a Unix socket", longest.display());
+            return Err(
+                Error::new(Code::InvalidRequest, what).hint("Point TMPDIR at a folder with a shorter name.")
+            );
+        }
+        Ok(launcher)
+    }
+
+    /// A socket path no process has used before.
+    pub(crate) fn fresh_socket(&self) -> PathBuf {
+        let number = self.sockets.fetch_add(1, Ordering::Relaxed);
+        self.run_dir.join(format!("{number}.sock"))
+    }
+
+    /// Starts a process for `bundle`. It ends when its standard input closes, that is at the latest
+    /// when this program does, however that comes about.
+    pub(crate) fn spawn(&self, bundle: &Path, socket: &Path) -> Result<Child> {
+        let launch = &self.launch;
+        let mut command = Command::new(&launch.program);
+        command.args(&launch.args);
+        command.arg("--bundle").arg(bundle);
+        command.arg("--socket").arg(socket);
+        command.arg("--policy").arg(&self.policy);
+        command.arg("--runtime").arg(match launch.runtime {
+            RuntimeChoice::Auto => "auto",
+            RuntimeChoice::Fixed(kind) => kind.as_str(),
+        });
+        command.arg("--threads").arg(launch.threads.to_string());
+        command.env_clear().envs(launch.environment.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        // Its own process group: an interrupt from the terminal reaches the server alone, which then
+        // lets open requests finish before it ends its slots.
+        command.process_group(0).kill_on_drop(true);
+        command.spawn().map_err(|e| Error::io("start a slot with", &launch.program, e))
+    }
+}

@@ -1,0 +1,168 @@
+//! One slot process: what it says, what it uses, how it ends.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bms_wire::{ErrorBody, Result};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout};
+
+use super::Launcher;
+
+/// How long a process told to end may take before it is killed.
+const END_WITHIN: Duration = Duration::from_secs(2);
+/// Bytes of a line on a process's standard output.
+const LINE_BYTES_MAX: usize = 64 << 10;
+
+/// The one line a slot prints on its standard output once it knows whether it can serve.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Greeting {
+    /// It answers on its socket.
+    Ready(Ready),
+    /// The gate or the engine refused the bundle.
+    Refused {
+        /// Why.
+        refused: ErrorBody,
+    },
+}
+
+/// What a slot that can serve says of itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Ready {
+    /// Always true.
+    pub(crate) ready: bool,
+    /// The model's name according to its manifest.
+    pub(crate) model: String,
+    /// Hex BLAKE3 of the manifest.
+    pub(crate) digest: String,
+    /// What executes the graph.
+    pub(crate) runtime: String,
+}
+
+/// A running slot process. Dropping it kills it.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    /// Held open: the process ends when it closes.
+    stdin: Option<ChildStdin>,
+    stdout: Option<BufReader<ChildStdout>>,
+    socket: PathBuf,
+}
+
+impl Process {
+    /// Starts the process that serves `bundle`.
+    pub(crate) fn start(launcher: &Launcher, bundle: &Path) -> Result<Self> {
+        let socket = launcher.fresh_socket();
+        let mut child = launcher.spawn(bundle, &socket)?;
+        let stdin = child.stdin.take();
+        let stdout = child.stdout.take().map(BufReader::new);
+        Ok(Process { child, stdin, stdout, socket })
+    }
+
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Waits for the line that says whether it can serve; `Err` says how it ended without one. Other
+    /// lines are skipped: native libraries are known to print to standard output.
+    pub(crate) async fn greeting(&mut self) -> Result<Greeting, String> {
+        if let Some(stdout) = &mut self.stdout {
+            while let Ok(Some(line)) = next_line(stdout).await {
+                if let Ok(greeting) = serde_json::from_slice::<Greeting>(&line) {
+                    self.keep_reading();
+                    return Ok(greeting);
+                }
+            }
+        }
+        Err(self.ended().await)
+    }
+
+    /// Reads on and throws away, so that a process that prints does not block on a full pipe.
+    fn keep_reading(&mut self) {
+        if let Some(mut stdout) = self.stdout.take() {
+            tokio::spawn(async move {
+                // It ends with the process; how does not matter here.
+                let _ = tokio::io::copy(&mut stdout, &mut tokio::io::sink()).await;
+            });
+        }
+    }
+
+    /// Waits until it ends, and says how.
+    pub(crate) async fn ended(&mut self) -> String {
+        match self.child.wait().await {
+            Ok(status) => format!("the process ended with {status}"),
+            Err(e) => format!("the process was lost: {e}"),
+        }
+    }
+
+    /// Asks it to end, and kills it when it does not.
+    pub(crate) async fn end(mut self) {
+        drop(self.stdin.take());
+        if tokio::time::timeout(END_WITHIN, self.child.wait()).await.is_err() {
+            self.kill().await;
+        }
+        self.remove_socket();
+    }
+
+    /// Kills it and waits until it is gone.
+    pub(crate) async fn kill(&mut self) {
+        if let Err(e) = self.child.kill().await {
+            tracing::warn!(pid = self.pid(), "failed to kill a slot process: {e}");
+        }
+        self.remove_socket();
+    }
+
+    pub(crate) fn remove_socket(&self) {
+        // Absent when the process removed it itself or never made it.
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+/// One line without its end; `None` at the end of the stream.
+async fn next_line(from: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    loop {
+        let buffer = from.fill_buf().await?;
+        if buffer.is_empty() {
+            return Ok(if line.is_empty() { None } else { Some(line) });
+        }
+        let end = buffer.iter().position(|&byte| byte == b'\n');
+        let taken = end.unwrap_or(buffer.len());
+        // A longer line is no greeting; its head alone will not parse as one.
+        let room = LINE_BYTES_MAX - line.len();
+        line.extend_from_slice(&buffer[..taken.min(room)]);
+        from.consume(taken + usize::from(end.is_some()));
+        if end.is_some() {
+            return Ok(Some(line));
+        }
+    }
+}
+
+/// Resident memory of a process in bytes; `None` when it has gone or the system does not tell.
+pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+/// Processor time a process has used, all threads together. The unit of `/proc/PID/stat` is 1/100 s
+/// on every architecture Linux runs on today. `None` when it has gone or the system does not tell.
+pub(crate) fn processor_time(pid: u32) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The program's name, in parentheses, may hold anything; the fields after it are fixed.
+    let fields = &stat[stat.rfind(')')? + 1..];
+    let mut fields = fields.split_ascii_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some(Duration::from_millis((user + system) * 10))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,309 @@
+//! The handle on one slot: borrowing it for a request, looking at it, unloading it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bms_wire::api::{self, SlotState};
+use bms_wire::{Code, Error, ErrorBody};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::condition::Condition;
+use super::connections::{Broken, Connections};
+use super::process::resident_bytes;
+use super::{Launcher, Source, VersionName, supervise};
+use crate::event::{Event, SlotUnloaded};
+
+/// How long the end of a process that broke a connection is waited for. A process that breaks
+/// connections and lives is asked again after that.
+const LOSS_NOTICED_WITHIN: Duration = Duration::from_millis(100);
+
+/// One slot. Its supervisor runs in a task of its own until [`Slot::unload`].
+#[derive(Debug)]
+pub(crate) struct Slot {
+    of: VersionName,
+    condition: watch::Sender<Condition>,
+    /// Set once, by [`Slot::unload`]: no new leases, and the supervisor ends the process.
+    stop: watch::Sender<Stop>,
+    leases: AtomicUsize,
+    /// Rung when the last lease is returned.
+    unused: Notify,
+    requests: AtomicU64,
+    supervisor: Mutex<Option<JoinHandle<()>>>,
+    source: Source,
+    /// The refusal was handed out by [`Slot::take_refusal`].
+    refusal_taken: AtomicBool,
+}
+
+/// How far the unloading of a slot has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stop {
+    No,
+    Drain,
+    Now,
+}
+
+/// Why a slot cannot be borrowed.
+#[derive(Debug)]
+pub(crate) enum Unavailable {
+    /// It is being unloaded: the model may have another slot by now.
+    Draining,
+    /// It cannot serve, and waiting does not help.
+    Broken(Error),
+    /// It did not become ready in time.
+    Deadline,
+}
+
+impl Slot {
+    /// Starts a slot for a version. The process starts in the background.
+    pub(crate) fn start(launcher: Arc<Launcher>, of: VersionName, source: Source) -> Arc<Self> {
+        let slot = Arc::new(Slot {
+            of,
+            condition: watch::Sender::new(Condition::starting()),
+            stop: watch::Sender::new(Stop::No),
+            leases: AtomicUsize::new(0),
+            unused: Notify::new(),
+            requests: AtomicU64::new(0),
+            supervisor: Mutex::new(None),
+            source,
+            refusal_taken: AtomicBool::new(false),
+        });
+        let task = tokio::spawn(supervise::run(slot.clone(), launcher));
+        *slot.supervisor.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+        slot
+    }
+
+    /// The version it holds.
+    pub(crate) fn of(&self) -> &VersionName {
+        &self.of
+    }
+
+    /// What it is doing. Once it is being unloaded that is all it does.
+    pub(crate) fn state(&self) -> SlotState {
+        self.state_in(&self.condition.borrow())
+    }
+
+    fn state_in(&self, condition: &Condition) -> SlotState {
+        match (*self.stop.borrow(), condition.state) {
+            (Stop::No, state) => state,
+            (_, SlotState::Refused) => SlotState::Refused,
+            (_, _) => SlotState::Draining,
+        }
+    }
+
+    /// Whether it is being unloaded.
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stop.borrow() != Stop::No
+    }
+
+    /// Why it does not serve, when it does not.
+    pub(crate) fn problem(&self) -> Option<ErrorBody> {
+        self.condition.borrow().problem.clone()
+    }
+
+    /// Why it was refused, the first time this is asked after it was.
+    pub(crate) fn take_refusal(&self) -> Option<ErrorBody> {
+        let condition = self.condition.borrow();
+        let problem = condition.problem.as_ref().filter(|_| condition.state == SlotState::Refused)?;
+        (!self.refusal_taken.swap(true, Ordering::SeqCst)).then(|| problem.clone())
+    }
+
+    /// Where its bundle comes from.
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// Whether it keeps failing to start.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.condition.borrow().is_failing()
+    }
+
+    /// The slot as the management API shows it.
+    pub(crate) fn view(&self) -> api::Slot {
+        let condition = self.condition.borrow().clone();
+        api::Slot {
+            model: self.of.model.clone(),
+            version: self.of.version,
+            pid: condition.pid,
+            state: self.state_in(&condition),
+            runtime: condition.runtime,
+            restarts: condition.restarts,
+            requests: self.requests.load(Ordering::Relaxed),
+            resident_bytes: condition.pid.and_then(resident_bytes),
+        }
+    }
+
+    /// Borrows the slot for a request, waiting until it is ready.
+    pub(crate) async fn lease(self: &Arc<Self>, deadline: Instant) -> Result<Lease, Unavailable> {
+        let mut condition = self.condition.subscribe();
+        loop {
+            if let Some(lease) = self.try_lease(&condition.borrow_and_update().clone())? {
+                return Ok(lease);
+            }
+            let mut stop = self.stop.subscribe();
+            let waited = tokio::time::timeout_at(deadline, async {
+                tokio::select! {
+                    _ = condition.changed() => {}
+                    _ = stop.wait_for(|stop| *stop != Stop::No) => {}
+                }
+            });
+            waited.await.map_err(|_| Unavailable::Deadline)?;
+        }
+    }
+
+    /// A lease when it is ready, `None` when that is still to come.
+    fn try_lease(self: &Arc<Self>, condition: &Condition) -> Result<Option<Lease>, Unavailable> {
+        // Counted before looking whether it is being unloaded: whoever unloads it looks at the count
+        // after having said so, hence one of the two sees the other.
+        self.leases.fetch_add(1, Ordering::SeqCst);
+        let slot = Returned(self.clone());
+        if self.is_stopping() {
+            return Err(Unavailable::Draining);
+        }
+        match (condition.state, &condition.connections) {
+            (SlotState::Ready, Some(connections)) => {
+                let (connections, generation) = (connections.clone(), condition.generation);
+                Ok(Some(Lease { slot, connections, generation }))
+            }
+            (SlotState::Refused, _) => Err(Unavailable::Broken(self.refusal(condition))),
+            _ if condition.is_failing() => Err(Unavailable::Broken(self.failure(condition))),
+            _ => Ok(None),
+        }
+    }
+
+    fn refusal(&self, condition: &Condition) -> Error {
+        let Some(problem) = condition.problem.clone() else {
+            return Error::new(Code::Internal, format!("{} was refused without a reason", self.of));
+        };
+        Error::from(problem).while_doing(format_args!("load {}", self.of))
+    }
+
+    fn failure(&self, condition: &Condition) -> Error {
+        let reason = condition.problem.as_ref().map_or("no reason known", |p| p.error.as_str());
+        Error::new(Code::Unavailable, format!("{} does not start: {reason}", self.of))
+            .hint("It is tried again from time to time; the server's log says more.")
+    }
+
+    /// No new leases from now on.
+    pub(crate) fn refuse_new_requests(&self) {
+        self.ask_to_stop(Stop::Drain);
+    }
+
+    /// Removes the copy of the bundle it was loaded from.
+    pub(crate) async fn discard_files(&self) {
+        if let Err(e) = self.source.discard(&self.of).await {
+            tracing::warn!(slot = %self.of, "failed to remove an unloaded version's files: {e}");
+        }
+    }
+
+    /// Ends the slot: no new leases from now on, open ones get until `deadline`. Returns when the
+    /// process has gone. May be called more than once.
+    pub(crate) async fn unload(&self, launcher: &Launcher, deadline: Instant) {
+        self.refuse_new_requests();
+        launcher.changed.notify_one();
+        let drained = tokio::time::timeout_at(deadline, async {
+            loop {
+                let unused = self.unused.notified();
+                if self.leases.load(Ordering::SeqCst) == 0 {
+                    break;
+                }
+                unused.await;
+            }
+        });
+        let cut_off = if drained.await.is_ok() { 0 } else { self.leases.load(Ordering::SeqCst) };
+        self.ask_to_stop(Stop::Now);
+        let supervisor = self.supervisor.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(supervisor) = supervisor {
+            if let Err(e) = supervisor.await {
+                tracing::error!(slot = %self.of, "the slot's supervisor failed: {e}");
+            }
+            SlotUnloaded { of: &self.of, cut_off }.emit(&launcher.metrics);
+            launcher.changed.notify_one();
+        }
+    }
+
+    fn ask_to_stop(&self, how: Stop) {
+        self.stop.send_if_modified(|stop| {
+            let further = *stop < how;
+            *stop = how.max(*stop);
+            further
+        });
+    }
+
+    /// Waits until the process shall end.
+    pub(crate) async fn stopping(&self) {
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = self.stop.subscribe().wait_for(|stop| *stop == Stop::Now).await;
+    }
+
+    /// Changes the published condition.
+    pub(crate) fn publish(&self, change: impl FnOnce(&mut Condition)) {
+        self.condition.send_modify(change);
+    }
+}
+
+/// A slot borrowed for one request.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    slot: Returned,
+    connections: Arc<Connections>,
+    generation: u64,
+}
+
+/// Counts down the leases when dropped.
+#[derive(Debug)]
+struct Returned(Arc<Slot>);
+
+impl Drop for Returned {
+    fn drop(&mut self) {
+        if self.0.leases.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.unused.notify_waiters();
+        }
+    }
+}
+
+impl Lease {
+    /// The version that answers.
+    pub(crate) fn of(&self) -> &VersionName {
+        self.slot.0.of()
+    }
+
+    /// Sends a request to the process and reads its answer. `None` when there was none by `deadline`.
+    pub(crate) async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+        deadline: Instant,
+        hung_after: Duration,
+    ) -> Option<Result<Response<Bytes>, Broken>> {
+        let (began, answered) = (Instant::now(), self.connections.answered());
+        let exchanged = tokio::time::timeout_at(deadline, self.connections.exchange(request)).await;
+        match exchanged {
+            Ok(result) => {
+                if result.is_ok() {
+                    self.slot.0.requests.fetch_add(1, Ordering::Relaxed);
+                }
+                Some(result)
+            }
+            Err(_) => {
+                if hung_after <= began.elapsed() && answered == self.connections.answered() {
+                    self.connections.report_overdue();
+                }
+                None
+            }
+        }
+    }
+
+    /// Waits until the supervisor has noticed that the process has gone, or shortly.
+    pub(crate) async fn lost(self) {
+        let mut condition = self.slot.0.condition.subscribe();
+        let generation = self.generation;
+        let gone = condition.wait_for(|c| c.generation != generation || c.state != SlotState::Ready);
+        // Not noticed in time is an answer too: the process lives and is asked again.
+        let _ = tokio::time::timeout(LOSS_NOTICED_WITHIN, gone).await;
+    }
+}

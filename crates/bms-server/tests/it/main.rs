@@ -1,0 +1,12 @@
+//! The server over real sockets, with slots that are processes of this very program.
+
+mod api;
+mod deployment;
+mod doors;
+mod endings;
+mod harness;
+mod hung;
+mod lost;
+mod pages;
+mod real;
+mod stand_in;
