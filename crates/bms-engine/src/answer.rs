@@ -31,7 +31,7 @@ pub(crate) fn classify(
         |what: &str| Error::new(Code::Internal, format!("the model's output cannot be classified: {what}"));
     let (_, logits) = outputs.first().ok_or_else(|| broken("there is none"))?;
     let values = logits.as_f32().ok_or_else(|| broken("it is not f32"))?;
-    if logits.shape().last() != Some(&labels.len()) {
+    if logits.shape().len() != 2 || logits.shape().last() != Some(&labels.len()) {
         return Err(broken(&format!("its shape is {:?}, the labels are {}", logits.shape(), labels.len())));
     }
     if !logits.is_finite() {

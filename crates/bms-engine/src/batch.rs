@@ -83,8 +83,10 @@ impl Batcher {
 
     /// Takes room for `rows`, or refuses at once. A request larger than the whole queue is let in when it is empty.
     pub(crate) fn admit(&self, rows: usize) -> Result<Seat> {
-        let admit =
-            |taken: usize| (taken == 0 || taken + rows <= self.queue_rows_max).then_some(taken + rows);
+        let admit = |taken: usize| match taken.checked_add(rows) {
+            Some(sum) if taken == 0 || sum <= self.queue_rows_max => Some(sum),
+            _ => None,
+        };
         match self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, admit) {
             Ok(_) => Ok(Seat { rows, taken: self.taken.clone() }),
             Err(taken) => Err(Error::new(Code::QueueFull, format!("{taken} rows wait already"))
@@ -123,7 +125,8 @@ fn work(mut session: impl Run, receiver: &Receiver<Job>, bounds: Bounds) {
         if bounds.joins_rows {
             next = gather(&mut batch, receiver, bounds);
         }
-        batch.retain(|job| (job.wanted)());
+        // A caller whose question panics is served like any other; the thread lives on.
+        batch.retain(|job| catch_unwind(AssertUnwindSafe(|| (job.wanted)())).unwrap_or(true));
         if batch.is_empty() {
             continue;
         }

@@ -8,7 +8,8 @@ use bms_nn::onnx::{self, LoadOptions, RuntimeChoice, RuntimeKind, ValueSpec};
 use bms_wire::{Code, Error, Pipeline, Postprocess, Preprocess, Result, limits};
 
 use crate::answer::{Answer, classify};
-use crate::batch::{Batcher, Bounds, Job};
+use crate::batch::{Batcher, Bounds, Job, Run};
+use crate::independence::rows_are_independent;
 use crate::input::{self, Input};
 
 /// How a model is loaded and batched.
@@ -72,12 +73,28 @@ impl Description {
         }
     }
 
-    /// Whether requests may be joined along the first axis: it is free in every input and output, and the
-    /// pipeline says that it counts samples. A bare graph's first axis may mean anything, so its requests run alone.
-    fn joins_rows(&self) -> bool {
+    /// Lengths of one row as the pipeline makes it; `None` when requests bring the graph's own tensors.
+    fn row_shape(&self) -> Option<Vec<usize>> {
+        match &self.pipeline.preprocess {
+            Preprocess::Tensor {} => None,
+            Preprocess::Image(i) => Some(vec![i.channels(), i.height as usize, i.width as usize]),
+            Preprocess::Table(t) => Some(vec![t.columns.len()]),
+        }
+    }
+
+    /// Rows that fit in one run: no more than the limit, and no more than make the largest tensor.
+    fn rows_max(&self) -> usize {
+        let values = self.row_shape().map_or(1, |row| row.iter().product::<usize>().max(1));
+        (limits::TENSOR_VALUES_MAX / values).clamp(1, limits::BATCH_ROWS_MAX)
+    }
+
+    /// Whether requests may be joined along the first axis: it is free in every input and output, the pipeline says
+    /// that it counts samples, and a trial shows that a row's answer does not depend on its neighbours. A bare
+    /// graph's first axis may mean anything, so its requests run alone.
+    fn joins_rows(&self, session: &mut impl Run) -> bool {
         let free = |specs: &[ValueSpec]| specs.iter().all(|s| s.ranked && s.shape.first() == Some(&None));
-        let samples = !matches!(self.pipeline.preprocess, Preprocess::Tensor {});
-        samples && free(&self.inputs) && free(&self.outputs)
+        let ([input], Some(row)) = (&self.inputs[..], self.row_shape()) else { return false };
+        free(&self.inputs) && free(&self.outputs) && rows_are_independent(session, &input.name, &row)
     }
 }
 
@@ -97,7 +114,7 @@ impl Engine {
     pub fn load(bundle: Verified, options: &EngineOptions) -> Result<Engine> {
         let manifest = bundle.manifest();
         let load = LoadOptions { runtime: options.runtime, threads: options.threads };
-        let session = onnx::load(bundle.model_bytes(), &load)
+        let mut session = onnx::load(bundle.model_bytes(), &load)
             .map_err(|e| e.while_doing(format!("load `{}` of `{}`", manifest.model, manifest.name)))?;
         let description = Description {
             name: manifest.name.clone(),
@@ -113,10 +130,10 @@ impl Engine {
         };
         check_pipeline(&description)?;
         let bounds = Bounds {
-            rows_max: options.batch_rows_max.clamp(1, limits::BATCH_ROWS_MAX),
-            wait: options.batch_wait,
+            rows_max: options.batch_rows_max.clamp(1, description.rows_max()),
+            wait: options.batch_wait.min(Duration::from_millis(limits::INFER_DEADLINE_MS)),
             queue_rows_max: options.queue_rows_max.clamp(1, limits::QUEUE_ROWS_MAX),
-            joins_rows: description.joins_rows(),
+            joins_rows: description.joins_rows(&mut session),
         };
         let batcher = Batcher::start(session, bounds)?;
         Ok(Engine { description, batcher })
@@ -190,12 +207,7 @@ impl Engine {
 /// A pipeline for pictures or rows needs one f32 input, and a classifier as many logits as labels.
 fn check_pipeline(description: &Description) -> Result<()> {
     let refuse = |what: String| Err(Error::new(Code::InvalidBundle, what));
-    let width = match &description.pipeline.preprocess {
-        Preprocess::Tensor {} => None,
-        Preprocess::Image(i) => Some(vec![i.channels(), i.height as usize, i.width as usize]),
-        Preprocess::Table(t) => Some(vec![t.columns.len()]),
-    };
-    if let Some(width) = width {
+    if let Some(width) = description.row_shape() {
         let [input] = &description.inputs[..] else {
             return refuse(format!(
                 "the pipeline feeds one input, the graph has {}",
@@ -211,9 +223,15 @@ fn check_pipeline(description: &Description) -> Result<()> {
     let labels = description.labels().len();
     match &description.outputs[..] {
         [] => refuse("the graph has no outputs".to_owned()),
+        [first, ..] if labels != 0 && first.ranked && first.shape.len() != 2 => {
+            refuse(format!("labels need logits of the shape [rows, {labels}], the graph gives {first}"))
+        }
         [first, ..] if labels != 0 && first.shape.last().copied().flatten().is_some_and(|n| n != labels) => {
             refuse(format!("there are {labels} labels, the graph gives {first}"))
         }
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@
 mod answer;
 mod batch;
 mod engine;
+mod independence;
 mod input;
 
 pub mod oip;
