@@ -139,6 +139,3 @@ pub(crate) fn tampered(message: impl Into<String>) -> Error {
     Error::new(Code::Tampered, message)
         .hint("Fetch the bundle again from its publisher; do not use this copy.")
 }
-
-#[cfg(test)]
-mod tests;

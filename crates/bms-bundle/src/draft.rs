@@ -157,6 +157,3 @@ pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
 pub(crate) fn sync_dir(_dir: &Path) -> Result<()> {
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

@@ -274,6 +274,3 @@ fn check_model(manifest: &Manifest, scanned: &[Scanned]) -> Result<(), Error> {
         Some(_) => Ok(()),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -175,6 +175,3 @@ fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()
 }
-
-#[cfg(test)]
-mod tests;

@@ -214,6 +214,3 @@ impl Entry {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -96,7 +96,8 @@ pub(crate) fn inspect(bytes: &[u8], context: &mut Context) -> Format {
         Format::Archive => archive::scan(bytes, context),
         Format::Json => document::json(bytes, context),
         Format::Svg => document::svg(bytes, context),
-        Format::Text | Format::Png | Format::Jpeg | Format::Hdf5 | Format::Empty | Format::Unknown => {}
+        Format::Text => document::text(bytes, context),
+        Format::Png | Format::Jpeg | Format::Hdf5 | Format::Empty | Format::Unknown => {}
     }
     // Two formats in one file: the loader may take the other one.
     if format != Format::Zip && zip::is_at_end(bytes) {

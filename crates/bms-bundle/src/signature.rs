@@ -357,6 +357,3 @@ impl Resource {
         Ok(raw)
     }
 }
-
-#[cfg(test)]
-mod tests;

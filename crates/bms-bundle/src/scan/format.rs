@@ -117,16 +117,37 @@ fn by_magic(bytes: &[u8]) -> Option<Format> {
 /// Whether it is UTF-8 without the control characters that no text holds.
 pub(crate) fn is_text(bytes: &[u8]) -> bool {
     let control = |c: &u8| *c < 0x20 && !matches!(c, b'\t' | b'\n' | b'\r' | 0x0c);
-    !bytes.iter().any(|c| control(c)) && std::str::from_utf8(bytes).is_ok()
+    !bytes.iter().any(control) && std::str::from_utf8(bytes).is_ok()
 }
 
 fn text(bytes: &[u8]) -> Format {
     let start = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
     match start.first() {
         Some(b'{' | b'[') if serde_json::from_slice::<serde::de::IgnoredAny>(start).is_ok() => Format::Json,
-        Some(b'<') if contains(&start[..start.len().min(4096)], b"<svg") => Format::Svg,
+        Some(b'<') if root_element(start).starts_with(b"<svg") => Format::Svg,
         _ => Format::Text,
     }
+}
+
+/// An XML document from its root element on: declarations and comments are skipped.
+fn root_element(document: &[u8]) -> &[u8] {
+    let mut left = document;
+    loop {
+        left = left.trim_ascii_start();
+        let end: &[u8] = match left {
+            [b'<', b'!', b'-', b'-', ..] => b"-->",
+            [b'<', b'!', ..] if doctype_has_subset(left) => b"]>",
+            [b'<', b'?' | b'!', ..] => b">",
+            _ => return left,
+        };
+        let Some(at) = left.windows(end.len()).position(|window| window == end) else { return &[] };
+        left = &left[at + end.len()..];
+    }
+}
+
+/// Whether a declaration holds declarations of its own, in brackets.
+fn doctype_has_subset(declaration: &[u8]) -> bool {
+    declaration.iter().find(|c| matches!(c, b'[' | b'>')) == Some(&b'[')
 }
 
 /// Formats without a magic number.

@@ -330,6 +330,3 @@ fn block(kind: u32) -> Option<(u64, u64)> {
         _ => return None,
     })
 }
-
-#[cfg(test)]
-mod tests;

@@ -58,6 +58,3 @@ fn code(value: &str) -> Option<&'static str> {
     let expression = value.trim_start().starts_with(call) && value.contains(')');
     (imports || expression).then_some(call)
 }
-
-#[cfg(test)]
-mod tests;

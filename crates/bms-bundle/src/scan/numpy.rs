@@ -60,6 +60,3 @@ fn has_objects(header: &str) -> bool {
     };
     header.split(['\'', '"']).any(object)
 }
-
-#[cfg(test)]
-mod tests;

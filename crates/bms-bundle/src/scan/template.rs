@@ -246,6 +246,3 @@ fn work(tag: &Tag, turns: &mut Vec<u64>) -> Option<String> {
         _ => None,
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -231,6 +231,3 @@ fn coverage(mut extents: Vec<(u64, u64)>, directory: u64, context: &mut Context)
         context.attack("zip-hole", Severity::Medium, "", message);
     }
 }
-
-#[cfg(test)]
-mod tests;

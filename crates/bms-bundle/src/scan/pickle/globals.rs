@@ -26,6 +26,8 @@ const DATA: &[(&str, &[&str])] = &[
     ("numpy._core.multiarray", &["_reconstruct", "scalar"]),
     ("numpy.core.numeric", &["_frombuffer"]),
     ("numpy._core.numeric", &["_frombuffer"]),
+    ("numpy.core._internal", &["_reconstruct"]),
+    ("numpy.matrixlib.defmatrix", &["matrix"]),
     ("numpy.ma.core", &["MaskedArray", "_mareconstruct"]),
     ("numpy.random._pickle", &["__bit_generator_ctor", "__generator_ctor", "__randomstate_ctor"]),
     ("numpy.random._mt19937", &["MT19937"]),
@@ -39,15 +41,21 @@ const DATA: &[(&str, &[&str])] = &[
     ("pandas.core.indexes.range", &["RangeIndex"]),
     ("pandas.core.internals.managers", &["BlockManager", "SingleBlockManager"]),
     ("pandas.core.series", &["Series"]),
+    ("scipy.sparse._bsr", &["bsr_array", "bsr_matrix"]),
+    ("scipy.sparse._coo", &["coo_array", "coo_matrix"]),
+    ("scipy.sparse._csc", &["csc_array", "csc_matrix"]),
+    ("scipy.sparse._csr", &["csr_array", "csr_matrix"]),
+    ("scipy.sparse._dia", &["dia_array", "dia_matrix"]),
     ("torch", &TORCH),
     ("torch._tensor", &["_rebuild_from_type_v2"]),
     ("torch._utils", &TORCH_UTILS),
+    ("torch.jit._pickle", &TORCHSCRIPT),
     ("torch.nn.parameter", &["Buffer", "Parameter"]),
     ("torch.serialization", &["_get_layout"]),
     ("torch.storage", &["TypedStorage", "UntypedStorage"]),
 ];
 
-const BUILTINS: [&str; 18] = [
+const BUILTINS: [&str; 19] = [
     "Ellipsis",
     "bool",
     "bytearray",
@@ -66,6 +74,7 @@ const BUILTINS: [&str; 18] = [
     "str",
     "tuple",
     "unicode",
+    "xrange",
 ];
 
 const NUMPY: [&str; 24] = [
@@ -185,6 +194,15 @@ const TORCH_UTILS: [&str; 11] = [
     "_rebuild_sparse_tensor",
     "_rebuild_tensor",
     "_rebuild_tensor_v2",
+];
+
+const TORCHSCRIPT: [&str; 6] = [
+    "build_boollist",
+    "build_doublelist",
+    "build_floatlist",
+    "build_intlist",
+    "build_tensorlist",
+    "restore_type_tag",
 ];
 
 /// Packages whose classes are estimators, layers or settings: data with methods that nothing

@@ -282,7 +282,6 @@ impl<'a, 'c> Machine<'a, 'c> {
     }
 
     fn call(&mut self, op: &Operation<'_>) -> Run<()> {
-        self.calls = true;
         match op.code {
             b'b' => return self.build(op.end),
             b'o' => {
@@ -317,6 +316,7 @@ impl<'a, 'c> Machine<'a, 'c> {
 
     fn build(&mut self, next: usize) -> Run<()> {
         let (state, object) = (self.pop()?, self.top()?);
+        self.calls = true;
         if matches!(self.arena.get(object), Value::Global(_)) {
             let message = "the pickle changes what it imported";
             self.context.attack("pickle-build", Severity::High, &self.place(), message);
@@ -418,6 +418,10 @@ impl<'a, 'c> Machine<'a, 'c> {
         if pairs && !self.takes_items(target) {
             let message = "an item is set on something that is no dictionary";
             self.context.attack("pickle-items", Severity::High, &self.place(), message);
+        }
+        if 1 < items.iter().filter(|item| **item == target).count() {
+            let message = "a container holds itself several times, so that walking it never ends";
+            self.context.attack("pickle-recursive", Severity::Medium, &self.place(), message);
         }
         match pairs {
             true => self.arena.fill_pairs(target, &items),

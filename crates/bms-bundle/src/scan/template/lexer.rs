@@ -112,7 +112,7 @@ fn text(source: &str, quote: char) -> (String, &str) {
             '0'..='7' => {
                 let octal = source[at..].bytes().take(3).take_while(|c| (b'0'..=b'7').contains(c)).count();
                 push_code(&mut text, &source[at..at + octal], 8);
-                (1..octal).for_each(|_| drop(chars.next()));
+                chars.by_ref().take(octal - 1).for_each(drop);
                 continue;
             }
             'n' => {
@@ -131,7 +131,7 @@ fn text(source: &str, quote: char) -> (String, &str) {
         };
         let code = source[at + 1..].bytes().take(digits).take_while(u8::is_ascii_hexdigit).count();
         push_code(&mut text, &source[at + 1..at + 1 + code], 16);
-        (0..code).for_each(|_| drop(chars.next()));
+        chars.by_ref().take(code).for_each(drop);
     }
     (text, "")
 }

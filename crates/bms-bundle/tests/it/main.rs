@@ -1,0 +1,14 @@
+//! Tests of the crate from outside: bundles on disk, the gate, signatures, the scanner.
+
+mod bundles;
+mod gate;
+mod mutations;
+mod samples;
+mod scan_archive;
+mod scan_document;
+mod scan_gguf;
+mod scan_onnx;
+mod scan_pickle;
+mod scan_safetensors;
+mod signatures;
+mod tamper;
