@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use bms_wire::{Code, Error, Result, limits};
 use bytes::{Bytes, BytesMut};
@@ -23,7 +22,8 @@ const DOCUMENT_WITHIN: Duration = Duration::from_secs(60);
 /// The whole body, refused as soon as it is known to be over `limit` bytes: by its declared length
 /// before a byte is read, otherwise at the byte that exceeds it. Never holds more than `limit`.
 ///
-/// `admit` is asked before each piece is kept, with its size; an error from it ends the reading.
+/// `admit` is asked before each piece is kept, with the size up to and with it; an error from it ends the
+/// reading.
 ///
 /// # Errors
 /// [`Code::TooLarge`] over the limit, [`Code::InvalidRequest`] when the client stops half way, and
@@ -33,12 +33,12 @@ pub(crate) async fn read(
     limit: usize,
     mut admit: impl FnMut(usize) -> Result<()>,
 ) -> Result<Bytes> {
-    let (parts, mut body) = request.into_parts();
-    if declared_length(&parts.headers).is_some_and(|length| (limit as u64) < length) {
-        linger(body);
+    if declared_length(request.headers()).is_some_and(|length| (limit as u64) < length) {
+        linger(request);
         return Err(too_large(limit));
     }
-    let mut pieces: Vec<Bytes> = Vec::new();
+    let (parts, mut body) = request.into_parts();
+    let mut content = Content::Empty;
     let mut size = 0usize;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|e| {
@@ -46,14 +46,47 @@ pub(crate) async fn read(
         })?;
         let Ok(piece) = frame.into_data() else { continue };
         size = size.saturating_add(piece.len());
-        let refusal = if limit < size { Err(too_large(limit)) } else { admit(piece.len()) };
+        let refusal = if limit < size { Err(too_large(limit)) } else { admit(size) };
         if let Err(error) = refusal {
-            linger(body);
+            linger(Request::from_parts(parts, body));
             return Err(error);
         }
-        pieces.push(piece);
+        content = content.with(piece);
     }
-    Ok(join(pieces, size))
+    Ok(content.into_bytes())
+}
+
+/// What has arrived of a body. The usual one comes in one piece and is never copied.
+enum Content {
+    Empty,
+    One(Bytes),
+    /// Copied together: many small pieces would each keep a whole receive buffer alive.
+    Many(BytesMut),
+}
+
+impl Content {
+    fn with(self, piece: Bytes) -> Self {
+        match self {
+            Content::Empty => Content::One(piece),
+            Content::One(first) => {
+                let mut all = BytesMut::with_capacity(2 * (first.len() + piece.len()));
+                all.extend_from_slice(&first);
+                Content::Many(all).with(piece)
+            }
+            Content::Many(mut all) => {
+                all.extend_from_slice(&piece);
+                Content::Many(all)
+            }
+        }
+    }
+
+    fn into_bytes(self) -> Bytes {
+        match self {
+            Content::Empty => Bytes::new(),
+            Content::One(bytes) => bytes,
+            Content::Many(bytes) => bytes.freeze(),
+        }
+    }
 }
 
 /// The length a request says its body has.
@@ -61,24 +94,18 @@ pub(crate) fn declared_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-fn join(mut pieces: Vec<Bytes>, size: usize) -> Bytes {
-    if pieces.len() == 1 {
-        return pieces.swap_remove(0);
-    }
-    let mut whole = BytesMut::with_capacity(size);
-    for piece in pieces {
-        whole.extend_from_slice(&piece);
-    }
-    whole.freeze()
-}
-
 fn too_large(limit: usize) -> Error {
     Error::new(Code::TooLarge, format!("the request's body is over the limit of {limit} bytes"))
         .hint("Send fewer or smaller inputs in one request.")
 }
 
-/// Throws the rest of a body away in the background, for a short while.
-pub(crate) fn linger(mut body: Body) {
+/// Throws the rest of a refused request's body away in the background, for a short while.
+pub(crate) fn linger(request: Request) {
+    // Such a client waits for the answer before it sends; reading on would invite it to.
+    if request.headers().contains_key(header::EXPECT) {
+        return;
+    }
+    let mut body = request.into_body();
     tokio::spawn(async move {
         let rest = async { while let Some(Ok(_)) = body.frame().await {} };
         // Past the time the connection is closed, answer read or not.

@@ -44,6 +44,8 @@ pub(crate) struct Fleet {
     routes: RwLock<HashMap<String, Route>>,
     /// The wanted versions have been looked at once.
     begun: AtomicBool,
+    /// What was wanted at first has become ready, or cannot.
+    settled: AtomicBool,
     /// The server stops; nothing is started any more.
     closing: AtomicBool,
 }
@@ -56,6 +58,7 @@ impl Fleet {
             slots: Mutex::default(),
             routes: RwLock::default(),
             begun: AtomicBool::new(false),
+            settled: AtomicBool::new(false),
             closing: AtomicBool::new(false),
         })
     }
@@ -204,16 +207,19 @@ impl Fleet {
         slots.iter().filter_map(|slot| Some((slot.of().clone(), slot.take_refusal()?))).collect()
     }
 
-    /// Whether everything wanted has either become ready or cannot be: nothing to wait for any more.
-    pub(crate) fn is_settled(&self) -> bool {
-        let settled = |slot: &Arc<Slot>| {
+    /// Whether what was wanted at first has become ready, or cannot be, and the server does not stop. From
+    /// then on one model that loads or restarts does not make the server as a whole unready.
+    pub(crate) fn is_ready(&self) -> bool {
+        let is_settled = |slot: &Arc<Slot>| {
             slot.is_stopping()
                 || slot.is_failing()
                 || matches!(slot.state(), SlotState::Ready | SlotState::Refused)
         };
-        self.begun.load(Ordering::SeqCst)
-            && !self.closing.load(Ordering::SeqCst)
-            && self.slots().iter().all(settled)
+        if !self.settled.load(Ordering::SeqCst) {
+            let settled = self.begun.load(Ordering::SeqCst) && self.slots().iter().all(is_settled);
+            self.settled.store(settled, Ordering::SeqCst);
+        }
+        self.settled.load(Ordering::SeqCst) && !self.closing.load(Ordering::SeqCst)
     }
 
     /// Unloads everything, for good. Open requests get until `deadline`.

@@ -104,16 +104,13 @@ impl Gateway {
         let _place = match route.door.enter() {
             Ok(place) => place,
             Err(full) => {
-                body::linger(request.into_body());
+                body::linger(request);
                 return Err(full);
             }
         };
         let headers = request.headers().clone();
-        let mut held = Vec::new();
-        let reading = body::read(request, limits::INFER_BODY_BYTES_MAX, |size| {
-            held.push(self.hold(size)?);
-            Ok(())
-        });
+        let mut room = None;
+        let reading = body::read(request, limits::INFER_BODY_BYTES_MAX, |size| self.widen(&mut room, size));
         let body = tokio::time::timeout_at(deadline, reading).await.map_err(|_| self.too_late(target))??;
         for attempt in 1..=1 + limits::SLOT_RETRIES_MAX {
             let waiting = route.door.waiting();
@@ -163,13 +160,20 @@ impl Gateway {
         Error::new(Code::DeadlineExceeded, format!("`{}` did not answer within {seconds} s", target.model))
     }
 
-    /// Room for `size` more bytes of a body.
-    fn hold(&self, size: usize) -> Result<OwnedSemaphorePermit> {
-        let units = u32::try_from(size.div_ceil(BODY_UNIT_BYTES)).unwrap_or(u32::MAX);
-        self.bodies.clone().try_acquire_many_owned(units).map_err(|_| {
+    /// Makes sure that `room` is enough for `size` bytes.
+    fn widen(&self, room: &mut Option<OwnedSemaphorePermit>, size: usize) -> Result<()> {
+        let has = room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let more = size.div_ceil(BODY_UNIT_BYTES).saturating_sub(has);
+        let more = u32::try_from(more).unwrap_or(u32::MAX);
+        let permit = self.bodies.clone().try_acquire_many_owned(more).map_err(|_| {
             Error::new(Code::QueueFull, "too many bytes of requests are waiting")
                 .hint("Send the request again after a pause, or send smaller ones.")
-        })
+        })?;
+        match room {
+            Some(room) => room.merge(permit),
+            None => *room = Some(permit),
+        }
+        Ok(())
     }
 
     /// Whether the model's slot answers now.
@@ -292,9 +296,9 @@ async fn live() -> axum::Json<serde_json::Value> {
     axum::Json(serde_json::json!({ "live": true }))
 }
 
-/// Ready once every deployed version either answers or cannot be loaded.
+/// Ready once every version deployed at the start either answers or cannot be loaded.
 async fn ready(State(gateway): State<Arc<Gateway>>) -> Result<axum::Json<serde_json::Value>, Failure> {
-    if gateway.fleet.is_settled() {
+    if gateway.fleet.is_ready() {
         return Ok(axum::Json(serde_json::json!({ "ready": true })));
     }
     Err(Error::new(Code::Unavailable, "models are being loaded or the server is stopping").into())

@@ -101,10 +101,9 @@ fn check_origin(headers: &HeaderMap) -> Result<()> {
         Error::new(Code::PermissionDenied, "a page of another origin may not change anything here")
             .hint("Use the dashboard of this server, or a client that is no browser.")
     };
-    if let Some(site) = headers.get(SEC_FETCH_SITE) {
-        if !matches!(site.as_bytes(), b"same-origin" | b"none") {
-            return Err(refusal());
-        }
+    let site = headers.get(SEC_FETCH_SITE).map_or(&b"none"[..], HeaderValue::as_bytes);
+    if !matches!(site, b"same-origin" | b"none") {
+        return Err(refusal());
     }
     let host = headers.get(header::HOST).map_or(&b""[..], HeaderValue::as_bytes);
     let same = |origin: &HeaderValue| {

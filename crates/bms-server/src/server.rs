@@ -1,5 +1,7 @@
 //! The server: given its settings, its listener and its shutdown, it runs until told to stop.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{File, Permissions, TryLockError};
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt;
@@ -37,6 +39,8 @@ const HEAD_WITHIN: Duration = Duration::from_secs(75);
 const SLOTS_END_WITHIN: Duration = Duration::from_secs(3);
 /// The version under which a bundle without a registry is served.
 const ONLY_VERSION: u64 = 1;
+/// Characters of a digest in hex.
+const DIGEST_CHARS: usize = 64;
 const _: () = assert!(SLOTS_END_WITHIN.as_secs() < limits::DRAIN_SECONDS_MAX, "open requests get some time");
 
 /// How a server runs. Plain data; what it works with is given to [`run`] and [`serve_one`].
@@ -75,18 +79,19 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
     check_listener(&listener)?;
-    let _work_dir = WorkDir::take(&settings.work_dir)?;
+    let work_dir = WorkDir::take(&settings.work_dir)?;
     if policy.mode == Mode::Development {
         let details = serde_json::json!({ "mode": "development" });
         registry.audit("policy.development", "server", details).await?;
     }
+    let kept = deployed_digests(&registry).await?;
+    work_dir.sweep(&kept)?;
     let parts = Parts::new(&settings, &policy)?;
     let api = Api::new(registry.clone(), policy, parts.gateway.clone(), parts.changed.clone());
     let router = Router::new().merge(api.routes()).merge(dashboard::routes());
     let fleet = parts.gateway.fleet.clone();
     let following = tokio::spawn(follow(registry, fleet, settings.work_dir, parts.changed.clone()));
-    let served = parts.serve(router, listener, settings.drain, shutdown);
-    served.await;
+    parts.serve(router, listener, settings.drain, shutdown).await;
     following.abort();
     parts.close().await;
     Ok(())
@@ -173,7 +178,7 @@ impl Parts {
         let fleet = &self.gateway.fleet;
         let wanted = Wanted { of: of.clone(), source: Source::Folder(bundle) };
         fleet.reconcile(&[wanted]);
-        while !fleet.is_settled() {
+        while !fleet.is_ready() {
             self.changed.notified().await;
         }
         match fleet.problem(&of) {
@@ -235,8 +240,20 @@ fn private_folder() -> Result<TempDir> {
         .map_err(|e| Error::io("make a folder in", &std::env::temp_dir(), e))
 }
 
+/// Digests of the versions that will be loaded.
+async fn deployed_digests(registry: &Registry) -> Result<BTreeSet<String>> {
+    let mut digests = BTreeSet::new();
+    for deployment in registry.deployments().await? {
+        if let Some(version) = deployment.version {
+            digests.insert(registry.version(&deployment.model, version).await?.digest);
+        }
+    }
+    Ok(digests)
+}
+
 /// The working folder, for this server alone as long as the value lives.
 struct WorkDir {
+    dir: PathBuf,
     _lock: File,
 }
 
@@ -246,12 +263,28 @@ impl WorkDir {
         let path = dir.join(".lock");
         let lock = File::create(&path).map_err(|e| Error::io("make", &path, e))?;
         match lock.try_lock() {
-            Ok(()) => Ok(WorkDir { _lock: lock }),
+            Ok(()) => Ok(WorkDir { dir: dir.to_owned(), _lock: lock }),
             Err(TryLockError::WouldBlock) => {
                 let what = format!("another server works in `{}`", dir.display());
                 Err(Error::new(Code::Conflict, what).hint("Stop it first, or use another folder."))
             }
             Err(TryLockError::Error(e)) => Err(Error::io("lock", &path, e)),
         }
+    }
+
+    /// Removes the copies of versions that an earlier server left, but for those with the digests `kept`.
+    /// Whatever else lies in the folder is not touched.
+    fn sweep(&self, kept: &BTreeSet<String>) -> Result<()> {
+        let entries = std::fs::read_dir(&self.dir).map_err(|e| Error::io("list", &self.dir, e))?;
+        for entry in entries {
+            let path = entry.map_err(|e| Error::io("list", &self.dir, e))?.path();
+            let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+            let digest = name.strip_suffix(".new").unwrap_or(name);
+            let is_copy = digest.len() == DIGEST_CHARS && digest.bytes().all(|c| c.is_ascii_hexdigit());
+            if is_copy && !kept.contains(name) {
+                std::fs::remove_dir_all(&path).map_err(|e| Error::io("remove", &path, e))?;
+            }
+        }
+        Ok(())
     }
 }

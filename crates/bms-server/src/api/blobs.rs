@@ -44,14 +44,14 @@ async fn upload(
     request: Request,
 ) -> Result<axum::Json<Stored>, Failure> {
     if body::declared_length(request.headers()).is_some_and(|length| limits::BLOB_BYTES_MAX < length) {
-        body::linger(request.into_body());
+        body::linger(request);
         let what = format!("the file is over the limit of {} bytes", limits::BLOB_BYTES_MAX);
         return Err(Error::new(Code::TooLarge, what).into());
     }
-    let mut body = request.into_body();
+    let (parts, mut body) = request.into_parts();
     let stored = receive(&api, &blake3, &mut body).await;
     if stored.is_err() {
-        body::linger(body);
+        body::linger(Request::from_parts(parts, body));
     }
     Ok(axum::Json(Stored { size: stored?, blake3 }))
 }

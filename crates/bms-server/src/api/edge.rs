@@ -75,7 +75,7 @@ async fn deliver(
     let node = match api.node(&name).await {
         Ok(node) => node,
         Err(error) => {
-            body::linger(request.into_body());
+            body::linger(request);
             return Err(error.into());
         }
     };

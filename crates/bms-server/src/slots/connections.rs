@@ -1,7 +1,7 @@
 //! Kept-alive connections to one slot process over its Unix socket, and whether its work moves.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bms_wire::limits;
@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// Requests one process works on at a time. More than its engine puts into a batch, so that a batch
 /// fills while another runs; few enough that their file descriptors do not run out.
@@ -32,7 +32,7 @@ pub(crate) enum Broken {
 pub(crate) struct Connections {
     socket: PathBuf,
     idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
-    seats: Semaphore,
+    seats: Arc<Semaphore>,
     progress: Mutex<Progress>,
     /// Rung when a request got no answer in all the time it had.
     overdue: Notify,
@@ -51,17 +51,21 @@ impl Connections {
         Connections {
             socket,
             idle: Mutex::new(Vec::new()),
-            seats: Semaphore::new(CONNECTIONS_MAX),
+            seats: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
             progress: Mutex::new(Progress { outstanding: 0, answered: 0, moved: Instant::now() }),
             overdue: Notify::new(),
         }
     }
 
+    /// Waits until the process works on few enough requests to take one more.
+    pub(crate) async fn seat(&self) -> Option<OwnedSemaphorePermit> {
+        // The semaphore is never closed.
+        self.seats.clone().acquire_owned().await.ok()
+    }
+
     /// Sends a request and reads the whole answer, so that an answer broken off half way can be asked
     /// for again elsewhere.
     pub(crate) async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, Broken> {
-        // The semaphore is never closed.
-        let _seat = self.seats.acquire().await.map_err(lost)?;
         let mut watch = Outstanding::begin(self);
         let mut connection = self.connection().await?;
         let response = connection.send_request(request).await.map_err(lost)?;

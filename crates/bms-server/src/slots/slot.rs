@@ -9,7 +9,7 @@ use bms_wire::{Code, Error, ErrorBody};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -138,12 +138,19 @@ impl Slot {
         }
     }
 
-    /// Borrows the slot for a request, waiting until it is ready.
+    /// Borrows the slot for a request, waiting until it is ready and has a place.
     pub(crate) async fn lease(self: &Arc<Self>, deadline: Instant) -> Result<Lease, Unavailable> {
         let mut condition = self.condition.subscribe();
         loop {
-            if let Some(lease) = self.try_lease(&condition.borrow_and_update().clone())? {
-                return Ok(lease);
+            let now = condition.borrow_and_update().clone();
+            if let Some(mut lease) = self.try_lease(&now)? {
+                let seat = tokio::time::timeout_at(deadline, lease.connections.seat()).await;
+                lease.seat = seat.map_err(|_| Unavailable::Deadline)?;
+                // While it waited the process may have given way to another.
+                if self.condition.borrow().generation == lease.generation {
+                    return Ok(lease);
+                }
+                continue;
             }
             let mut stop = self.stop.subscribe();
             let waited = tokio::time::timeout_at(deadline, async {
@@ -168,7 +175,7 @@ impl Slot {
         match (condition.state, &condition.connections) {
             (SlotState::Ready, Some(connections)) => {
                 let (connections, generation) = (connections.clone(), condition.generation);
-                Ok(Some(Lease { slot, connections, generation }))
+                Ok(Some(Lease { slot, connections, generation, seat: None }))
             }
             (SlotState::Refused, _) => Err(Unavailable::Broken(self.refusal(condition))),
             _ if condition.is_failing() => Err(Unavailable::Broken(self.failure(condition))),
@@ -253,6 +260,8 @@ pub(crate) struct Lease {
     slot: Returned,
     connections: Arc<Connections>,
     generation: u64,
+    /// The process's place for the request.
+    seat: Option<OwnedSemaphorePermit>,
 }
 
 /// Counts down the leases when dropped.

@@ -95,3 +95,22 @@ async fn a_version_can_be_asked_by_its_number() {
     assert_eq!((status, code(&body)), (404, Some(Code::VersionNotFound)), "published is not deployed");
     server.stop().await.0.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_started_again_serves_what_was_deployed_and_tidies_up() {
+    let server = deployed().await;
+    let digest = server.client(|client| client.version("m", "1")).await.unwrap().digest;
+    let (ended, dir) = server.begin_stop();
+    ended.await.unwrap().unwrap();
+    let work = dir.path().join("work");
+    assert!(work.join(&digest).is_dir(), "a copy is kept for the next start");
+    let stale = [work.join("0".repeat(64)), work.join(format!("{digest}.new"))];
+    stale.iter().for_each(|copy| std::fs::create_dir(copy).unwrap());
+    let foreign = work.join("notes");
+    std::fs::create_dir(&foreign).unwrap();
+    let server = Server::again(dir).await;
+    assert_eq!(server.infer("{}").await.0, 200, "ready means that what is deployed answers");
+    assert!(work.join(&digest).is_dir() && foreign.is_dir());
+    assert!(stale.iter().all(|copy| !copy.exists()));
+    server.stop().await.0.unwrap();
+}

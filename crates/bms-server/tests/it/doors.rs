@@ -14,10 +14,10 @@ use crate::harness::{Connection, Server, code};
 async fn talk(server: &Server, sent: &[u8]) -> (String, Value) {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.write_all(sent).await.unwrap();
-    answer(&mut stream).await
+    answer_of(&mut stream).await
 }
 
-async fn answer(stream: &mut TcpStream) -> (String, Value) {
+async fn answer_of(stream: &mut TcpStream) -> (String, Value) {
     let mut text = Vec::new();
     loop {
         let mut part = [0; 4096];
@@ -55,7 +55,7 @@ async fn a_client_that_sends_everything_before_it_reads_gets_its_413() {
         format!("POST /v2/models/m/infer HTTP/1.1\r\nhost: localhost\r\ncontent-length: {size}\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(&vec![b'x'; size]).await.unwrap();
-    let (head, body) = answer(&mut stream).await;
+    let (head, body) = answer_of(&mut stream).await;
     assert!(head.starts_with("HTTP/1.1 413 "), "{head}");
     assert_eq!(code(&body), Some(Code::TooLarge));
     server.stop().await.0.unwrap();
@@ -85,6 +85,64 @@ async fn a_body_without_a_length_is_refused_while_it_streams() {
     let (megabytes, _) = sending.await.unwrap();
     assert!(limits::INFER_BODY_BYTES_MAX >> 20 <= megabytes, "refused after {megabytes} MB already");
     assert_eq!(server.infer("{}").await.0, 200);
+    server.stop().await.0.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_asks_before_it_sends_is_not_invited() {
+    let server = Server::of_one_bundle(|_| {}).await;
+    let head =
+        "POST /v2/models/m/infer HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: ";
+    let (answer, _) = talk(&server, format!("{head}1073741824\r\n\r\n").as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(format!("{head}2\r\n\r\n").as_bytes()).await.unwrap();
+    let mut invitation = [0; 25];
+    stream.read_exact(&mut invitation).await.unwrap();
+    assert_eq!(&invitation, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"{}").await.unwrap();
+    assert!(answer_of(&mut stream).await.0.starts_with("HTTP/1.1 200 "));
+    server.stop().await.0.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_in_very_many_pieces_is_one_body() {
+    let server = Server::of_one_bundle(|_| {}).await;
+    let mut sent =
+        b"POST /v2/models/m/infer HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+    // A thousand times more pieces than there would be room for at a kilobyte each.
+    let pieces = 600_000;
+    for _ in 0..pieces {
+        sent.extend_from_slice(b"1\r\n \r\n");
+    }
+    sent.extend_from_slice(b"0\r\n\r\n");
+    let (head, body) = talk(&server, &sent).await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert_eq!(body["bytes"].as_u64(), Some(pieces));
+    server.stop().await.0.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_leaves_is_noticed_and_counted() {
+    let server = Server::of_one_bundle(|_| {}).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let body = r#"{"sleep_ms": 25000}"#;
+    let head = format!(
+        "POST /v2/models/m/infer HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+    let in_flight = async |n: u8| {
+        let began = Instant::now();
+        while !server.metrics().await.contains(&format!("bms_requests_in_flight{{model=\"m\"}} {n}\n")) {
+            assert!(began.elapsed() < Duration::from_secs(15), "{}", server.metrics().await);
+        }
+    };
+    in_flight(1).await;
+    drop(stream);
+    in_flight(0).await;
+    let metrics = server.metrics().await;
+    assert!(metrics.contains(r#"bms_requests_total{code="499",model="m",version="1"} 1"#), "{metrics}");
     server.stop().await.0.unwrap();
 }
 

@@ -66,6 +66,12 @@ impl Server {
         Server::start(dir, Some(registry), change).await
     }
 
+    /// One with the registry an earlier server left.
+    pub(crate) async fn again(dir: TempDir) -> Server {
+        let registry = Registry::open(&dir.path().join("registry")).await.unwrap();
+        Server::start(dir, Some(registry), |_| {}).await
+    }
+
     async fn start(dir: TempDir, registry: Option<Registry>, change: impl FnOnce(&mut Settings)) -> Server {
         let mut settings = Settings::new(launch("serve"), dir.path().join("work"));
         change(&mut settings);
