@@ -93,38 +93,34 @@ impl Bundle {
         &self.files[MANIFEST]
     }
 
-    /// Compares every file with the manifest, both ways.
-    ///
-    /// # Errors
-    /// [`Code::Tampered`] naming the first file that is changed, missing or not listed.
-    pub(crate) fn check_digests(&self, manifest: &Manifest) -> Result<()> {
-        for entry in &manifest.files {
-            let bytes = self
-                .files
-                .get(&entry.path)
-                .ok_or_else(|| tampered(format!("{:?} is listed but missing", entry.path)))?;
-            // The size first: it is free and says most.
-            if bytes.len() as u64 != entry.size {
-                return Err(tampered(format!(
-                    "{:?} holds {} bytes, not {}",
-                    entry.path,
-                    bytes.len(),
-                    entry.size
-                )));
-            }
-            if FileEntry::of(&entry.path, bytes) != *entry {
-                return Err(tampered(format!(
-                    "{:?} does not have the digest the manifest lists",
-                    entry.path
-                )));
-            }
+    /// Every file's digests, the costly part of every check.
+    pub(crate) fn entries(&self) -> Vec<FileEntry> {
+        self.files().map(|(path, bytes)| FileEntry::of(path, bytes)).collect()
+    }
+}
+
+/// Compares every file, given by its digests, with the manifest, both ways.
+///
+/// # Errors
+/// [`Code::Tampered`] naming the first file that is changed, missing or not listed.
+pub(crate) fn check_digests(manifest: &Manifest, found: &[FileEntry]) -> Result<()> {
+    let by_path =
+        |list: &[FileEntry], path: &str| list.binary_search_by(|entry| entry.path.as_str().cmp(path));
+    for listed in &manifest.files {
+        let path = &listed.path;
+        let at = by_path(found, path).map_err(|_| tampered(format!("{path:?} is listed but missing")))?;
+        // The size first: it says most.
+        if found[at].size != listed.size {
+            return Err(tampered(format!("{path:?} holds {} bytes, not {}", found[at].size, listed.size)));
         }
-        let listed =
-            |path: &str| manifest.files.binary_search_by(|entry| entry.path.as_str().cmp(path)).is_ok();
-        match self.files.keys().find(|path| *path != MANIFEST && *path != SIGNATURE && !listed(path)) {
-            None => Ok(()),
-            Some(path) => Err(tampered(format!("{path:?} is not listed in the manifest"))),
+        if found[at] != *listed {
+            return Err(tampered(format!("{path:?} does not have the digest the manifest lists")));
         }
+    }
+    let own = |path: &str| path == MANIFEST || path == SIGNATURE;
+    match found.iter().find(|file| !own(&file.path) && by_path(&manifest.files, &file.path).is_err()) {
+        None => Ok(()),
+        Some(file) => Err(tampered(format!("{:?} is not listed in the manifest", file.path))),
     }
 }
 

@@ -83,11 +83,12 @@ impl Draft {
         self.manifest.files = self.files.iter().map(|(path, bytes)| FileEntry::of(path, bytes)).collect();
         let bytes = self.manifest.to_bytes().map_err(|e| e.while_doing(doing()))?;
         let manifest = Manifest::parse(&bytes).map_err(|e| e.while_doing(doing()))?;
-        self.files.insert(MANIFEST.to_owned(), bytes);
         if let Some(key) = key {
-            let list = self.files.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice()));
-            self.files.insert(SIGNATURE.to_owned(), signature::sign(&manifest.name, list, key)?);
+            let mut signed = manifest.files.clone();
+            signed.push(FileEntry::of(MANIFEST, &bytes));
+            self.files.insert(SIGNATURE.to_owned(), signature::sign(&manifest.name, &signed, key)?);
         }
+        self.files.insert(MANIFEST.to_owned(), bytes);
         let parent = match dir.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),

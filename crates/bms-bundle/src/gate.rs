@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use bms_wire::{Code, Error};
 
-use crate::bundle::tampered;
+use crate::bundle::{check_digests, tampered};
 use crate::folder::Files;
 use crate::scan::{self, Scanned};
 use crate::signature::Envelope;
-use crate::{Bundle, Finding, Format, MANIFEST, Manifest, Mode, Nature, Policy, PublicKey, SIGNATURE};
+use crate::{
+    Bundle, FileEntry, Finding, Format, MANIFEST, Manifest, Mode, Nature, Policy, PublicKey, SIGNATURE,
+};
 
 /// A bundle that passed the policy, with the bytes that were checked.
 ///
@@ -145,10 +147,9 @@ impl Policy {
     /// # Errors
     /// [`Rejected`] with the code, the words and everything that was found.
     pub fn verify(&self, bundle: Bundle) -> Result<Verified, Rejected> {
-        let scanned: Vec<Scanned> =
-            bundle.files().map(|(path, bytes)| scan::scan_file(path, bytes)).collect();
+        let (scanned, entries) = examine(&bundle);
         let digest = bundle.digest();
-        match self.check(&bundle, &scanned) {
+        match self.check(&bundle, &scanned, &entries) {
             Ok((manifest, signer)) => {
                 let development = signer.is_none();
                 let findings = scanned.into_iter().flat_map(|file| file.findings).collect();
@@ -166,14 +167,19 @@ impl Policy {
     }
 
     /// The checks in their order. No signer means that only development mode let it pass.
-    fn check(&self, bundle: &Bundle, scanned: &[Scanned]) -> Result<(Manifest, Option<Signer>), Error> {
+    fn check(
+        &self,
+        bundle: &Bundle,
+        scanned: &[Scanned],
+        entries: &[FileEntry],
+    ) -> Result<(Manifest, Option<Signer>), Error> {
         self.refuse_findings(scanned, Nature::Attack)?;
         let proof = self.prove(bundle);
         if let Proof::Unknown(envelope) | Proof::By(envelope, _) = &proof {
-            envelope.check_files(bundle.files())?;
+            envelope.check_files(entries.iter())?;
         }
         let manifest = bundle.manifest_unverified()?;
-        bundle.check_digests(&manifest)?;
+        check_digests(&manifest, entries)?;
         self.refuse_findings(scanned, Nature::Malformed)?;
         check_model(&manifest, scanned)?;
         let signer = self.check_signer(proof, &manifest)?;
@@ -259,6 +265,16 @@ impl Policy {
             .hint("Convert the model to ONNX, or remove the file from the bundle.")),
         }
     }
+}
+
+/// Scans and digests every file, at the same time: both read gigabytes.
+fn examine(bundle: &Bundle) -> (Vec<Scanned>, Vec<FileEntry>) {
+    std::thread::scope(|scope| {
+        let digests = scope.spawn(|| bundle.entries());
+        let scanned = bundle.files().map(|(path, bytes)| scan::scan_file(path, bytes)).collect();
+        let entries = digests.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (scanned, entries)
+    })
 }
 
 /// The manifest's model must at least look like one: a truncated or empty file is told from one

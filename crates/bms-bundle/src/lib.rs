@@ -14,6 +14,29 @@
 //! Only a [`Verified`] gives model bytes to an engine, and [`Policy::verify`] is the only way to
 //! get one. It checks the very bytes it hands out, so nothing can change between the check and
 //! the load.
+//!
+//! ```
+//! use bms_bundle::{Bundle, Draft, Manifest, Policy, SigningKey};
+//!
+//! # fn main() -> bms_wire::Result<()> {
+//! # let manifest: Manifest = serde_json::from_str(r#"{"schema":1,"name":"demo","task":"tensor","model":"model.onnx",
+//! #   "inputs":[{"name":"x","dtype":"f32","shape":[null,2]}],"outputs":[{"name":"y","dtype":"f32","shape":[null,2]}],
+//! #   "pipeline":{"preprocess":{"kind":"tensor"},"postprocess":{"kind":"tensor"}},
+//! #   "precision":"fp32","created_ms":0}"#).unwrap();
+//! # let graph = b"\x08\x08\x3a\x00".to_vec();
+//! # let temporary = tempfile::tempdir().unwrap();
+//! # let dir = temporary.path().join("bundle");
+//! let key = SigningKey::generate();
+//! let mut draft = Draft::new(manifest);
+//! draft.add("model.onnx", graph)?;
+//! draft.write_signed(&dir, &key)?;
+//!
+//! let policy = Policy::trusting(key.public(), "me");
+//! let verified = policy.verify(Bundle::open(&dir)?)?;
+//! assert_eq!(verified.signer().unwrap().publisher, "me");
+//! # Ok(())
+//! # }
+//! ```
 
 mod bundle;
 mod draft;

@@ -16,8 +16,8 @@ use bms_wire::{Code, Error, Result, limits};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::bundle::tampered;
-use crate::{Bundle, PublicKey, SIGNATURE, SigningKey, draft, folder, path};
+use crate::bundle::{check_digests, tampered};
+use crate::{Bundle, FileEntry, PublicKey, SIGNATURE, SigningKey, draft, folder, path};
 
 const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
@@ -33,7 +33,8 @@ pub struct Envelope {
     hint: Option<String>,
     payload: Vec<u8>,
     signature: Vec<u8>,
-    resources: BTreeMap<String, [u8; 32]>,
+    /// Path to SHA-256 in lowercase hex.
+    resources: BTreeMap<String, String>,
 }
 
 impl Envelope {
@@ -91,18 +92,19 @@ impl Envelope {
         key.verifies(&pre_authentication(&self.payload), &self.signature)
     }
 
-    /// Compares the signed list with the files, both ways.
+    /// Compares the signed list with the files, given by their digests, both ways.
     ///
     /// # Errors
     /// [`Code::Tampered`] naming the first file that is changed, missing or not signed.
-    pub fn check_files<'a>(&self, files: impl Iterator<Item = (&'a str, &'a [u8])>) -> Result<()> {
-        let mut left: BTreeMap<&str, &[u8; 32]> =
-            self.resources.iter().map(|(name, digest)| (name.as_str(), digest)).collect();
-        for (path, bytes) in files.filter(|(path, _)| *path != SIGNATURE) {
+    pub fn check_files<'a>(&self, files: impl Iterator<Item = &'a FileEntry>) -> Result<()> {
+        let mut left: BTreeMap<&str, &str> =
+            self.resources.iter().map(|(name, digest)| (name.as_str(), digest.as_str())).collect();
+        for file in files.filter(|file| file.path != SIGNATURE) {
+            let path = &file.path;
             let signed = left
-                .remove(path)
+                .remove(path.as_str())
                 .ok_or_else(|| tampered(format!("{path:?} is not covered by the signature")))?;
-            if Sha256::digest(bytes).as_slice() != signed {
+            if file.sha256 != signed {
                 return Err(tampered(format!("{path:?} does not have the digest that was signed")));
             }
         }
@@ -119,8 +121,9 @@ impl Envelope {
 /// [`Code::InvalidBundle`] or [`Code::Tampered`] when the files are not those the manifest lists.
 pub fn sign_bundle(bundle: &Bundle, key: &SigningKey) -> Result<Vec<u8>> {
     let manifest = bundle.manifest_unverified()?;
-    bundle.check_digests(&manifest)?;
-    sign(&manifest.name, bundle.files(), key)
+    let entries = bundle.entries();
+    check_digests(&manifest, &entries)?;
+    sign(&manifest.name, &entries, key)
 }
 
 /// Signs the bundle in `dir`: writes `model.sig` there, in place of an earlier one.
@@ -156,22 +159,22 @@ pub fn verify_dir(dir: &Path, signature: &Path, key: &PublicKey) -> Result<()> {
         let top = path.split('/').next().unwrap_or(path);
         !GIT_PATHS.contains(&top) || envelope.resources.contains_key(path)
     };
-    envelope.check_files(
-        files.iter().map(|(path, bytes)| (path.as_str(), &**bytes)).filter(|(path, _)| signed(path)),
-    )
+    let entries: Vec<FileEntry> = files
+        .iter()
+        .filter(|(path, _)| signed(path))
+        .map(|(path, bytes)| FileEntry::of(path, bytes))
+        .collect();
+    envelope.check_files(entries.iter())
 }
 
 /// Signs a list of files, the signature itself left out, under a subject name.
-pub(crate) fn sign<'a>(
-    subject: &str,
-    files: impl Iterator<Item = (&'a str, &'a [u8])>,
-    key: &SigningKey,
-) -> Result<Vec<u8>> {
+pub(crate) fn sign(subject: &str, files: &[FileEntry], key: &SigningKey) -> Result<Vec<u8>> {
     let mut resources: Vec<Resource> = files
-        .filter(|(path, _)| *path != SIGNATURE)
-        .map(|(path, bytes)| Resource {
-            name: path.to_owned(),
-            digest: hex::encode(Sha256::digest(bytes)),
+        .iter()
+        .filter(|file| file.path != SIGNATURE)
+        .map(|file| Resource {
+            name: file.path.clone(),
+            digest: file.sha256.clone(),
             algorithm: "sha256".to_owned(),
         })
         .collect();
@@ -220,7 +223,7 @@ fn pre_authentication(payload: &[u8]) -> Vec<u8> {
 }
 
 /// Parses and checks the statement: the files it names with their digests.
-fn resources(payload: &[u8]) -> Result<BTreeMap<String, [u8; 32]>> {
+fn resources(payload: &[u8]) -> Result<BTreeMap<String, String>> {
     let statement: Statement = serde_json::from_slice(payload)
         .map_err(|e| invalid(format!("the signed statement is malformed: {e}")).because(e))?;
     if statement.kind != STATEMENT_TYPE || statement.predicate_type != PREDICATE_TYPE {
@@ -240,7 +243,7 @@ fn resources(payload: &[u8]) -> Result<BTreeMap<String, [u8; 32]>> {
     }
     path::check_set(list.iter().map(|resource| resource.name.as_str()))
         .map_err(|e| invalid(format!("a signed file name is invalid: {}", e.message())))?;
-    list.iter().map(|resource| Ok((resource.name.clone(), resource.raw()?))).collect()
+    list.iter().map(|resource| Ok((resource.name.clone(), hex::encode(resource.raw()?)))).collect()
 }
 
 /// Hex SHA-256 over the raw digests in the list's order.
