@@ -149,9 +149,18 @@ impl Client {
         Ok(())
     }
 
-    /// Stored samples of `model`, oldest first, with their pictures; only those without a label when `unlabelled`.
+    /// All stored samples of `model`, oldest first, with their pictures; only those without a label when `unlabelled`.
     pub fn samples(&self, model: &str, unlabelled: bool) -> Result<Vec<api::StoredSample>> {
-        self.get(&format!("/api/v1/samples?model={}&unlabelled={unlabelled}", segment(model)))
+        let mut all: Vec<api::StoredSample> = Vec::new();
+        loop {
+            let after = all.last().map_or(String::new(), |last| format!("&after={}", segment(&last.sample.id)));
+            let page: Vec<api::StoredSample> =
+                self.get(&format!("/api/v1/samples?model={}&unlabelled={unlabelled}{after}", segment(model)))?;
+            if page.is_empty() {
+                return Ok(all);
+            }
+            all.extend(page);
+        }
     }
 
     /// Gives a stored sample its label.
@@ -166,14 +175,18 @@ impl Client {
         self.get("/api/v1/quarantine")
     }
 
-    /// The audit log after position `after`.
+    /// The audit log after position `after`, from one answer; ask on with its last position.
     pub fn audit(&self, after: u64) -> Result<Vec<api::AuditEvent>> {
         self.get(&format!("/api/v1/audit?after={after}"))
     }
 
-    /// Checks the audit log's chain; the number of events when it holds.
-    pub fn verify_audit(&self) -> Result<serde_json::Value> {
-        self.get("/api/v1/audit/verify")
+    /// Checks the audit log's chain, and gives its length.
+    ///
+    /// # Errors
+    /// [`Code::Tampered`] when an event was edited, dropped or reordered.
+    pub fn verify_audit(&self) -> Result<u64> {
+        let verdict: serde_json::Value = self.get("/api/v1/audit/verify")?;
+        Ok(verdict["events"].as_u64().unwrap_or(0))
     }
 
     /// Asks `model` for an answer.
