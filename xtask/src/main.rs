@@ -1,1 +1,70 @@
-fn main() {}
+//! The project's chores as a program: `cargo xtask tidy`, `codegen`, `fixtures` and `ci`.
+//!
+//! It is compiled before everything else, so it stays small: no argument parser, no async runtime.
+
+mod arguments;
+mod ci;
+mod codegen;
+mod debian;
+mod fixtures;
+mod process;
+mod tidy;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+use crate::arguments::Arguments;
+
+const USAGE: &str = "\
+Usage: cargo xtask COMMAND
+
+  ci [--keep-going] [--step NAME]... [--list]
+      All checks in order: toolchain, format, lints, tidy, generated pages, fixtures, tests, doc tests,
+      rustdoc, and the demo from end to end.
+  tidy
+      Layers, licences, budgets, module docs, forbidden constructs, paths named in the documents.
+  codegen [--check] [--program PATH]
+      Writes docs/reference; with --check says what is out of date. The command line's page comes from the
+      program, `bms`, and is left alone when none is given.
+  fixtures [--group NAME] [--only NAME]... [--list]
+      Fetches real models and data sets by exact version, checks them, and prints the environment the
+      tests read. `eval \"$(cargo xtask fixtures --group test)\"` sets it.
+";
+
+/// The root of the checkout.
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::new(std::env::args().skip(1))) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(mut arguments: Arguments) -> Result<ExitCode> {
+    match arguments.command().as_deref() {
+        Some("ci") => ci::run(arguments),
+        Some("tidy") => {
+            arguments.finish()?;
+            tidy::run(&root().canonicalize()?)
+        }
+        Some("codegen") => {
+            let (check, program) = (arguments.flag("--check"), arguments.value("--program")?);
+            arguments.finish()?;
+            codegen::run(&root().canonicalize()?, check, program.as_deref().map(Path::new))
+        }
+        Some("fixtures") => fixtures::run(arguments),
+        None | Some("help" | "--help" | "-h") => {
+            print!("{USAGE}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(other) => bail!("there is no command `{other}`\n\n{USAGE}"),
+    }
+}

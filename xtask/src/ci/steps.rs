@@ -1,0 +1,149 @@
+//! The steps, in order.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail, ensure};
+use serde_json::Value;
+
+use super::{Run, Step, Verdict, counts, demo};
+use crate::debian::{self, Need};
+use crate::{codegen, process, tidy};
+
+pub(super) const STEPS: &[Step] = &[
+    Step { name: "preflight", run: preflight },
+    Step { name: "fmt", run: fmt },
+    Step { name: "clippy", run: clippy },
+    Step { name: "tidy", run: run_tidy },
+    Step { name: "deny", run: deny },
+    Step { name: "codegen", run: run_codegen },
+    Step { name: "fixtures", run: run_fixtures },
+    Step { name: "tests", run: tests },
+    Step { name: "doctests", run: doc_tests },
+    Step { name: "rustdoc", run: rustdoc },
+    Step { name: "reference", run: reference },
+    Step { name: "demo", run: run_demo },
+];
+
+const GIT: Need =
+    Need { purpose: "listing the files of the checkout", probe: &["git", "--version"], packages: &["git"] };
+
+fn preflight(run: &mut Run) -> Result<Verdict> {
+    for (component, arguments) in [("rustfmt", ["fmt", "--version"]), ("clippy", ["clippy", "--version"])] {
+        if process::output(&mut run.cargo(&arguments)).is_err() {
+            bail!("`cargo {}` is missing; `rustup component add {component}` brings it", arguments[0]);
+        }
+    }
+    debian::provide(&[&debian::CC, &GIT, &debian::PIP, &debian::VENV])?;
+    print!("{}", process::output(&mut run.cargo(&["--version"]))?);
+    Ok(Verdict::Passed)
+}
+
+fn fmt(run: &mut Run) -> Result<Verdict> {
+    passed(run, &["fmt", "--all", "--check"])
+}
+
+fn clippy(run: &mut Run) -> Result<Verdict> {
+    passed(run, &["clippy", "--release", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])
+}
+
+fn run_tidy(run: &mut Run) -> Result<Verdict> {
+    clean(tidy::run(&run.root)?, "the checkout is not tidy")
+}
+
+/// `tidy` has checked licences and layers already; this adds duplicate and source rules where the tool is at hand.
+fn deny(run: &mut Run) -> Result<Verdict> {
+    if process::output(&mut run.cargo(&["deny", "--version"])).is_err() {
+        return Ok(Verdict::Skipped("cargo-deny is not installed"));
+    }
+    passed(run, &["deny", "--workspace", "check", "licenses", "bans", "sources"])
+}
+
+fn run_codegen(run: &mut Run) -> Result<Verdict> {
+    clean(codegen::run(&run.root, true, None)?, "generated pages are out of date")
+}
+
+fn run_fixtures(run: &mut Run) -> Result<Verdict> {
+    for (name, path) in run.environment()? {
+        println!("{name}={}", path.display());
+    }
+    Ok(Verdict::Passed)
+}
+
+fn tests(run: &mut Run) -> Result<Verdict> {
+    let nextest = process::output(&mut run.cargo(&["nextest", "--version"])).is_ok();
+    let mut command = if nextest {
+        let run_all =
+            ["nextest", "run", "--profile", "ci", "--color", "never", "--release", "--locked", "--workspace"];
+        run.cargo(&run_all)
+    } else {
+        run.cargo(&[
+            "test",
+            "--color",
+            "never",
+            "--release",
+            "--locked",
+            "--workspace",
+            "--no-fail-fast",
+            "--lib",
+            "--bins",
+            "--tests",
+        ])
+    };
+    let environment = run.environment()?;
+    count(run, command.envs(environment))
+}
+
+fn doc_tests(run: &mut Run) -> Result<Verdict> {
+    let arguments =
+        ["test", "--color", "never", "--release", "--locked", "--workspace", "--no-fail-fast", "--doc"];
+    let environment = run.environment()?;
+    let mut command = run.cargo(&arguments);
+    count(run, command.envs(environment))
+}
+
+/// Runs tests and adds up what they say. A run that says nothing of tests has run none.
+fn count(run: &mut Run, command: &mut std::process::Command) -> Result<Verdict> {
+    let printed = process::tee(command)?;
+    let found = counts::read(printed.out.iter().chain(&printed.err).map(String::as_str));
+    run.tests.add(found);
+    ensure!(printed.success, "`{}` failed", process::shown(command));
+    ensure!(found.any(), "`{}` ran no test", process::shown(command));
+    Ok(Verdict::Passed)
+}
+
+fn rustdoc(run: &mut Run) -> Result<Verdict> {
+    let mut command = run.cargo(&["doc", "--release", "--locked", "--workspace", "--no-deps"]);
+    process::run(command.env("RUSTDOCFLAGS", "-D warnings"))?;
+    Ok(Verdict::Passed)
+}
+
+fn reference(run: &mut Run) -> Result<Verdict> {
+    let program = program(run)?;
+    clean(codegen::run(&run.root, true, Some(&program))?, "the page of the command line is out of date")
+}
+
+fn run_demo(run: &mut Run) -> Result<Verdict> {
+    demo::run(&program(run)?, &run.root)?;
+    Ok(Verdict::Passed)
+}
+
+/// Builds `bms` with the same features as the tests, so that nothing is compiled twice, and says where it lies.
+fn program(run: &Run) -> Result<std::path::PathBuf> {
+    process::run(&mut run.cargo(&["build", "--release", "--locked", "--workspace", "--bins", "--tests"]))?;
+    let metadata = process::output(&mut run.cargo(&["metadata", "--no-deps", "--format-version", "1"]))?;
+    let metadata: Value = serde_json::from_str(&metadata)?;
+    let Some(target) = metadata["target_directory"].as_str() else {
+        bail!("`cargo metadata` names no target folder")
+    };
+    Ok(std::path::Path::new(target).join("release").join(format!("bms{}", std::env::consts::EXE_SUFFIX)))
+}
+
+fn passed(run: &Run, arguments: &[&str]) -> Result<Verdict> {
+    process::run(&mut run.cargo(arguments))?;
+    Ok(Verdict::Passed)
+}
+
+fn clean(code: ExitCode, message: &str) -> Result<Verdict> {
+    ensure!(code == ExitCode::SUCCESS, "{message}");
+    Ok(Verdict::Passed)
+}

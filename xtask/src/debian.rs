@@ -1,0 +1,99 @@
+//! What the chores need from the system: installed where they may, named where they may not.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::process;
+
+/// A program that has to be there, and the Debian packages that bring it.
+pub(crate) struct Need {
+    /// What it is for, to complete "needed for …".
+    pub(crate) purpose: &'static str,
+    /// A command that succeeds when the need is met.
+    pub(crate) probe: &'static [&'static str],
+    pub(crate) packages: &'static [&'static str],
+}
+
+impl Need {
+    pub(crate) fn met(&self) -> bool {
+        self.probe.split_first().is_some_and(|(program, arguments)| process::answers(program, arguments))
+    }
+}
+
+/// pip, which fetches Python packages without running them.
+pub(crate) const PIP: Need = Need {
+    purpose: "fetching fixtures published as Python packages",
+    probe: &["python3", "-m", "pip", "--version"],
+    packages: &["python3", "python3-pip"],
+};
+
+/// Python's environments; `ensurepip` is what Debian splits off.
+pub(crate) const VENV: Need = Need {
+    purpose: "the model-signing program the signature tests compare with",
+    probe: &["python3", "-c", "import ensurepip, venv"],
+    packages: &["python3", "python3-venv"],
+};
+
+/// npm.
+pub(crate) const NPM: Need = Need {
+    purpose: "fetching fixtures published as npm packages",
+    probe: &["npm", "--version"],
+    packages: &["npm"],
+};
+
+/// A C compiler: crates with C code, and the linker.
+pub(crate) const CC: Need = Need {
+    purpose: "compiling SQLite and linking",
+    probe: &["cc", "--version"],
+    packages: &["gcc", "libc6-dev"],
+};
+
+/// Meets every need: installs the missing Debian packages as root, or says what to install.
+pub(crate) fn provide(needs: &[&Need]) -> Result<()> {
+    let missing: Vec<&Need> = needs.iter().copied().filter(|need| !need.met()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut packages: Vec<&str> = missing.iter().flat_map(|need| need.packages).copied().collect();
+    packages.sort_unstable();
+    packages.dedup();
+    if !(is_root() && process::answers("apt-get", &["--version"])) {
+        bail!("{}", advice(&missing, &packages));
+    }
+    eprintln!("installing {}", packages.join(" "));
+    apt_get(&["update", "-qq"])?;
+    let mut arguments = vec!["install", "-y", "-qq", "--no-install-recommends"];
+    arguments.extend(&packages);
+    apt_get(&arguments)?;
+    match missing.iter().find(|need| !need.met()) {
+        None => Ok(()),
+        Some(need) => {
+            bail!("{} were installed, but `{}` still fails", packages.join(" "), need.probe.join(" "))
+        }
+    }
+}
+
+fn advice(missing: &[&Need], packages: &[&str]) -> String {
+    let mut text = String::from("programs are missing:");
+    for need in missing {
+        text.push_str(&format!("\n  `{}`, needed for {}", need.probe.join(" "), need.purpose));
+    }
+    text.push_str(&format!(
+        "\nOn Debian or Ubuntu, as root: apt-get update && apt-get install -y {}",
+        packages.join(" ")
+    ));
+    text
+}
+
+fn apt_get(arguments: &[&str]) -> Result<()> {
+    process::run(Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))
+        .context("failed to install Debian packages")
+}
+
+fn is_root() -> bool {
+    process::output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
+}
+
+#[cfg(test)]
+mod tests;
