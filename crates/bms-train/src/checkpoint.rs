@@ -109,7 +109,8 @@ impl Checkpoint {
         };
         let length = take(8)?.try_into().map(u64::from_le_bytes).map_err(|_| "it has no head")?;
         let length = usize::try_from(length).map_err(|_| "a length in it is wrong")?;
-        let head: Head = serde_json::from_slice(take(length)?).map_err(|e| format!("its head is malformed: {e}"))?;
+        let head: Head =
+            serde_json::from_slice(take(length)?).map_err(|e| format!("its head is malformed: {e}"))?;
         let network = take(head.network_bytes)?.to_vec();
         let optimiser = take(head.optimiser_bytes)?.to_vec();
         let best = match head.best {
@@ -182,7 +183,8 @@ impl Folder {
         for entry in fs::read_dir(&self.dir).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
-            let epoch = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.parse().ok());
+            let epoch =
+                name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix(SUFFIX)?.parse().ok());
             if let Some(epoch) = epoch {
                 found.push((epoch, entry.path()));
             }

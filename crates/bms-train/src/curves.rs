@@ -3,8 +3,8 @@
 use bms_wire::{Code, Error, Result};
 use plotters::coord::Shift;
 use plotters::prelude::{
-    BLACK, ChartBuilder, Color, DrawingArea, IntoDrawingArea, IntoFont, LineSeries, PathElement, RGBColor, SVGBackend,
-    SeriesLabelPosition, WHITE,
+    BLACK, ChartBuilder, Color, DrawingArea, IntoDrawingArea, IntoFont, LineSeries, PathElement, RGBColor,
+    SVGBackend, SeriesLabelPosition, WHITE,
 };
 use serde::{Deserialize, Serialize};
 
@@ -66,7 +66,11 @@ impl Curves {
         Ok(svg)
     }
 
-    fn series(&self, train: fn(&Point) -> f32, validation: fn(&Point) -> Option<f32>) -> Vec<Series<'static>> {
+    fn series(
+        &self,
+        train: fn(&Point) -> f32,
+        validation: fn(&Point) -> Option<f32>,
+    ) -> Vec<Series<'static>> {
         let at = |point: &Point, value| (point.epoch as f32, value);
         let train = self.points.iter().map(|p| at(p, train(p))).collect();
         let checked: Vec<_> = self.points.iter().filter_map(|p| validation(p).map(|v| at(p, v))).collect();

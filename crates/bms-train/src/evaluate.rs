@@ -96,7 +96,9 @@ pub fn evaluate(
             return Err(Error::new(Code::InvalidInput, message));
         }
         for (&idx, row) in rows.iter().zip(&answers) {
-            tally.add(map[data.target(idx)], row).map_err(|e| e.while_doing(format!("evaluate sample {idx}")))?;
+            tally
+                .add(map[data.target(idx)], row)
+                .map_err(|e| e.while_doing(format!("evaluate sample {idx}")))?;
         }
     }
     Ok(tally.report(labels))
@@ -125,17 +127,16 @@ impl Report {
 
     /// The entry for a manifest's metrics.
     pub fn evaluation(&self, data_digest: String, data_name: &str) -> Evaluation {
-        let values = [
-            ("accuracy", self.accuracy),
-            ("macro_f1", self.macro_f1),
-            ("nll", self.nll),
-            ("ece", self.ece),
-        ];
+        let values =
+            [("accuracy", self.accuracy), ("macro_f1", self.macro_f1), ("nll", self.nll), ("ece", self.ece)];
         Evaluation {
             data_digest,
             data_name: data_name.to_owned(),
             samples: self.samples,
-            values: values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<BTreeMap<_, _>>(),
+            values: values
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect::<BTreeMap<_, _>>(),
         }
     }
 }
@@ -158,8 +159,8 @@ impl Tally {
             let message = format!("expected {} finite probabilities, not {row:?}", self.confusion.len());
             return Err(Error::new(Code::InvalidInput, message));
         }
-        let answer = largest(row)
-            .ok_or_else(|| Error::new(Code::InvalidInput, "a prediction without labels"))?;
+        let answer =
+            largest(row).ok_or_else(|| Error::new(Code::InvalidInput, "a prediction without labels"))?;
         self.confusion[target][answer] += 1;
         self.nll_sum -= f64::from(row[target].clamp(f32::EPSILON, 1.0)).ln();
         let confidence = f64::from(row[answer]);
@@ -177,7 +178,8 @@ impl Tally {
         let right: u64 = (0..labels.len()).map(|label| self.confusion[label][label]).sum();
         let classes: Vec<ClassReport> =
             labels.iter().enumerate().map(|(idx, label)| self.class(idx, label)).collect();
-        let reliability: Vec<Bin> = self.bins.iter().enumerate().map(|(idx, bin)| reliability(idx, *bin)).collect();
+        let reliability: Vec<Bin> =
+            self.bins.iter().enumerate().map(|(idx, bin)| reliability(idx, *bin)).collect();
         let gap = |bin: &Bin| bin.samples as f64 * (bin.accuracy - bin.confidence).abs();
         Report {
             samples: all,

@@ -48,8 +48,9 @@ pub(crate) fn to_onnx(network: &Network, name: &str, labels: usize) -> Result<Ve
         graph.node.push(node);
         flow = to;
     }
-    let dims: Vec<std::result::Result<i64, &str>> =
-        std::iter::once(Err("batch")).chain(network.input().dims().into_iter().map(|dim| Ok(dim as i64))).collect();
+    let dims: Vec<std::result::Result<i64, &str>> = std::iter::once(Err("batch"))
+        .chain(network.input().dims().into_iter().map(|dim| Ok(dim as i64)))
+        .collect();
     graph.input = vec![ValueInfoProto::tensor(INPUT, DataType::Float, &dims)];
     graph.output = vec![ValueInfoProto::tensor(OUTPUT, DataType::Float, &[Err("batch"), Ok(labels as i64)])];
     let model = ModelProto {

@@ -71,7 +71,11 @@ struct Run<'a> {
 }
 
 /// Trains until the last epoch, or until patience runs out.
-pub(crate) fn fit(task: &Task<'_>, options: &TrainOptions<'_>, events: &mut dyn FnMut(TrainEvent)) -> Result<Fitted> {
+pub(crate) fn fit(
+    task: &Task<'_>,
+    options: &TrainOptions<'_>,
+    events: &mut dyn FnMut(TrainEvent),
+) -> Result<Fitted> {
     let steps = task.train.len().div_ceil(options.batch);
     let schedule = Schedule {
         peak: options.learning_rate,
@@ -105,14 +109,18 @@ impl Run<'_> {
     fn begin(&self, folder: Option<&Folder>, events: &mut dyn FnMut(TrainEvent)) -> Result<State> {
         let layers = layers(&self.options.architecture, self.task.input, self.task.labels);
         let network = Network::new(layers, self.task.input, self.options.seed, &self.device);
-        let optimiser = AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(self.options.weight_decay).init();
+        let optimiser =
+            AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(self.options.weight_decay).init();
         let fresh = State { epoch: 0, network, optimiser, curves: Curves::default(), best: None };
         let Some(folder) = folder else { return Ok(fresh) };
         if !self.options.resume {
             return match folder.is_empty()? {
                 true => Ok(fresh),
-                false => Err(Error::new(Code::Conflict, "the checkpoint folder holds checkpoints of an earlier run")
-                    .hint("Resume that run, or use an empty checkpoint folder.")),
+                false => Err(Error::new(
+                    Code::Conflict,
+                    "the checkpoint folder holds checkpoints of an earlier run",
+                )
+                .hint("Resume that run, or use an empty checkpoint folder.")),
             };
         }
         let (found, skipped) = folder.newest(&self.task.fingerprint)?;
@@ -153,15 +161,21 @@ impl Run<'_> {
         let (mut loss_sum, mut hits_sum) = (0.0_f64, 0_usize);
         for (step, rows) in order.chunks(self.options.batch).enumerate() {
             self.check_cancelled(state.epoch)?;
-            let (network, loss, hits) =
-                self.step(state.network, &mut state.optimiser, epoch, step, rows)?;
+            let (network, loss, hits) = self.step(state.network, &mut state.optimiser, epoch, step, rows)?;
             state.network = network;
             loss_sum += f64::from(loss) * rows.len() as f64;
             hits_sum += hits;
             self.steps_done += 1;
             let accuracy = hits as f32 / rows.len() as f32;
             let eta_seconds = self.eta_seconds(epoch, step + 1);
-            events(TrainEvent::Step { epoch, step: step + 1, steps: self.steps, loss, accuracy, eta_seconds });
+            events(TrainEvent::Step {
+                epoch,
+                step: step + 1,
+                steps: self.steps,
+                loss,
+                accuracy,
+                eta_seconds,
+            });
         }
         let validated = self.validate(&state.network)?;
         let rows = order.len() as f64;
@@ -223,7 +237,8 @@ impl Run<'_> {
     ) -> Result<Part> {
         // Leaves of its own: threads that share none never wait for each other's graph.
         let network = network.clone().fork(&self.device);
-        let (input, targets) = self.load(self.task.train, rows, Some((self.options.seed, epoch)), &self.device)?;
+        let (input, targets) =
+            self.load(self.task.train, rows, Some((self.options.seed, epoch)), &self.device)?;
         let mut rng = stream(self.options.seed, Purpose::Dropout, number as u64, shard as u64);
         let logits = network.forward(input, Some(&mut rng));
         let measured = cross_entropy(logits, &targets, self.options.label_smoothing, batch)?;
@@ -294,9 +309,10 @@ impl Run<'_> {
             network = network.with_bytes(&best.network)?;
         }
         let network = network.valid();
-        let finite = network.values()?.iter().all(|layer| {
-            layer.weight.data.iter().chain(&layer.bias.data).all(|value| value.is_finite())
-        });
+        let finite = network
+            .values()?
+            .iter()
+            .all(|layer| layer.weight.data.iter().chain(&layer.bias.data).all(|value| value.is_finite()));
         match finite {
             true => Ok(Fitted { network, curves }),
             false => Err(Error::new(Code::InvalidRequest, "the trained weights are not finite")
@@ -308,9 +324,13 @@ impl Run<'_> {
         let cancelled = self.options.cancel.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed));
         match (cancelled, &self.options.checkpoint_dir) {
             (false, _) => Ok(()),
-            (true, Some(_)) => Err(Error::new(Code::Unavailable, format!("stopped after epoch {epochs_done} as asked"))
-                .hint("Start it again with resume to go on from its last checkpoint.")),
-            (true, None) => Err(Error::new(Code::Unavailable, format!("stopped after epoch {epochs_done} as asked"))),
+            (true, Some(_)) => {
+                Err(Error::new(Code::Unavailable, format!("stopped after epoch {epochs_done} as asked"))
+                    .hint("Start it again with resume to go on from its last checkpoint."))
+            }
+            (true, None) => {
+                Err(Error::new(Code::Unavailable, format!("stopped after epoch {epochs_done} as asked")))
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 //! the training, is seen nowhere outside.
 
 mod checkpoint;
+mod compress;
 mod curves;
 mod evaluate;
 mod event;
@@ -20,6 +21,7 @@ mod schedule;
 mod train;
 mod workers;
 
+pub use compress::{Calibration, CompressOptions, Compressed, LayerError, Measured, compress};
 pub use curves::{Curves, Point};
 pub use evaluate::{Bin, ClassReport, Report, evaluate};
 pub use event::TrainEvent;

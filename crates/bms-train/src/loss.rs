@@ -18,7 +18,12 @@ pub(crate) struct Measured {
 ///
 /// `smoothing` moves that share of each target evenly to all labels (Szegedy et al. 2016,
 /// arXiv 1512.00567). `batch` is the number of rows the mean is taken over.
-pub(crate) fn cross_entropy(logits: Tensor<2>, targets: &[usize], smoothing: f32, batch: usize) -> Result<Measured> {
+pub(crate) fn cross_entropy(
+    logits: Tensor<2>,
+    targets: &[usize],
+    smoothing: f32,
+    batch: usize,
+) -> Result<Measured> {
     let [rows, labels] = logits.dims();
     let even = smoothing / labels as f32;
     let mut wanted = vec![even; rows * labels];

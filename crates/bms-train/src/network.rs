@@ -2,9 +2,9 @@
 
 use bms_wire::{Code, Error, Result};
 use burn::module::{Module, Param, ParamId};
+use burn::nn::Linear;
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::Conv2d;
-use burn::nn::Linear;
 use burn::store::ModuleRecord;
 use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Bytes, Device, Tensor, TensorData, activation, module};
@@ -66,7 +66,10 @@ impl Network {
                     let bound = (gain / from as f32).sqrt();
                     let weight = Tensor::from_data(uniform(&[from, to], bound, &mut rng), device);
                     let bias = Tensor::zeros([to], device);
-                    linears.push(Linear { weight: parameter(id(0), weight), bias: Some(parameter(id(1), bias)) });
+                    linears.push(Linear {
+                        weight: parameter(id(0), weight),
+                        bias: Some(parameter(id(1), bias)),
+                    });
                 }
                 Layer::Relu | Layer::MaxPool | Layer::Flatten | Layer::Dropout { .. } => {}
             }
@@ -150,7 +153,9 @@ impl Network {
     /// The parameters as bytes, bit for bit.
     pub(crate) fn to_bytes(&self) -> Result<Vec<u8>> {
         let bytes = self.clone().into_record().into_bytes();
-        bytes.map(|bytes| bytes.to_vec()).map_err(|e| Error::new(Code::Internal, format!("failed to pack weights: {e:?}")))
+        bytes
+            .map(|bytes| bytes.to_vec())
+            .map_err(|e| Error::new(Code::Internal, format!("failed to pack weights: {e:?}")))
     }
 
     /// This network with the parameters of [`Network::to_bytes`].

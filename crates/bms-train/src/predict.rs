@@ -38,7 +38,11 @@ pub(crate) struct Scorer<'a> {
 }
 
 impl<'a> Scorer<'a> {
-    pub(crate) fn new(session: &'a mut Session, pipeline: &'a Pipeline, data: &'a Dataset) -> Result<Scorer<'a>> {
+    pub(crate) fn new(
+        session: &'a mut Session,
+        pipeline: &'a Pipeline,
+        data: &'a Dataset,
+    ) -> Result<Scorer<'a>> {
         let samples = Samples::new(data, pipeline, None)?;
         let ([input], [output, ..]) = (session.inputs(), session.outputs()) else {
             let message = format!("a graph with {} inputs, expected one", session.inputs().len());
@@ -48,6 +52,22 @@ impl<'a> Scorer<'a> {
             (input.shape.first().copied().flatten(), input.name.clone(), output.name.clone());
         let (dims, labels) = (input_shape(pipeline)?.dims(), labels(pipeline)?.len());
         Ok(Scorer { session, samples, input, output, dims, rows_fixed, labels })
+    }
+
+    /// Batches over at most `samples_max` of `count` samples, spread evenly: of `rows_max` rows, or of as many
+    /// as the graph insists on.
+    pub(crate) fn batches(&self, count: usize, samples_max: usize, rows_max: usize) -> Vec<Vec<usize>> {
+        let used = count.min(samples_max);
+        let picked: Vec<usize> = (0..used).map(|idx| idx * count / used).collect();
+        let rows = self.rows_fixed.unwrap_or(rows_max).max(1);
+        let pad = |chunk: &[usize]| {
+            let mut chunk = chunk.to_vec();
+            if self.rows_fixed.is_some() {
+                chunk.resize(rows, chunk[chunk.len() - 1]);
+            }
+            chunk
+        };
+        picked.chunks(rows).map(pad).collect()
     }
 
     /// The model's input `[rows, …]` for these samples.
@@ -85,13 +105,15 @@ impl<'a> Scorer<'a> {
     fn batch(&mut self, rows: &[usize]) -> Result<Vec<Vec<f32>>> {
         let input = self.tensor(rows)?;
         let outputs = self.run(input)?;
-        let found = outputs.iter().find(|(name, _)| *name == self.output).and_then(|(_, tensor)| tensor.as_f32());
+        let found =
+            outputs.iter().find(|(name, _)| *name == self.output).and_then(|(_, tensor)| tensor.as_f32());
         match found {
             Some(values) if values.len() == rows.len() * self.labels => {
                 Ok(values.chunks_exact(self.labels).map(<[f32]>::to_vec).collect())
             }
             _ => {
-                let message = format!("the output `{}` is not f32 [{}, {}]", self.output, rows.len(), self.labels);
+                let message =
+                    format!("the output `{}` is not f32 [{}, {}]", self.output, rows.len(), self.labels);
                 Err(Error::new(Code::UnsupportedModel, message))
             }
         }

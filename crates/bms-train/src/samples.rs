@@ -22,7 +22,11 @@ impl<'a> Samples<'a> {
     ///
     /// # Errors
     /// `InvalidInput` when the data set is empty or its kind, labels or columns are not the pipeline's.
-    pub(crate) fn new(data: &'a Dataset, pipeline: &'a Pipeline, augment: Option<&'a Plan>) -> Result<Samples<'a>> {
+    pub(crate) fn new(
+        data: &'a Dataset,
+        pipeline: &'a Pipeline,
+        augment: Option<&'a Plan>,
+    ) -> Result<Samples<'a>> {
         check_kind(data, &pipeline.preprocess)?;
         let label_map = label_map(data, labels(pipeline)?)?;
         Ok(Samples { data, preprocess: &pipeline.preprocess, augment, label_map })
@@ -84,8 +88,11 @@ pub(crate) fn label_map(data: &Dataset, labels: &[String]) -> Result<Vec<usize>>
     }
     let position = |name: &String| {
         labels.iter().position(|label| label == name).ok_or_else(|| {
-            Error::new(Code::InvalidInput, format!("the data set has the label `{name}`, which the model does not know"))
-                .hint(format!("The model's labels are: {}.", labels.join(", ")))
+            Error::new(
+                Code::InvalidInput,
+                format!("the data set has the label `{name}`, which the model does not know"),
+            )
+            .hint(format!("The model's labels are: {}.", labels.join(", ")))
         })
     };
     data.labels().iter().map(position).collect()
@@ -96,7 +103,8 @@ fn check_kind(data: &Dataset, preprocess: &Preprocess) -> Result<()> {
         (Dataset::Images(_), Preprocess::Image(_)) => Ok(()),
         (Dataset::Table(set), Preprocess::Table(input)) if set.columns == input.columns => Ok(()),
         (Dataset::Table(set), Preprocess::Table(input)) => {
-            let message = format!("the table has the columns {:?}, the model {:?}", set.columns, input.columns);
+            let message =
+                format!("the table has the columns {:?}, the model {:?}", set.columns, input.columns);
             Err(Error::new(Code::InvalidInput, message))
         }
         _ => Err(mismatch()),

@@ -73,7 +73,11 @@ impl Trained {
 /// `InvalidRequest` for options that make no sense and when the loss stops being finite, `InvalidInput` for
 /// data that cannot be trained on, `Conflict` when the checkpoint folder belongs to something else,
 /// `Unavailable` when cancelled.
-pub fn train(data: &Dataset, options: &TrainOptions<'_>, events: &mut dyn FnMut(TrainEvent)) -> Result<Trained> {
+pub fn train(
+    data: &Dataset,
+    options: &TrainOptions<'_>,
+    events: &mut dyn FnMut(TrainEvent),
+) -> Result<Trained> {
     options.check()?;
     if matches!((data, &options.architecture), (Dataset::Table(_), Architecture::Cnn { .. })) {
         return Err(Error::new(Code::InvalidRequest, "a convolutional network takes pictures, not tables")

@@ -44,7 +44,8 @@ impl Workers {
             self.pools[worker].install(|| (worker..shards).step_by(used).map(&work).collect::<Vec<T>>())
         };
         let mut parts: Vec<_> = std::thread::scope(|scope| {
-            let handles: Vec<_> = (1..used).map(|worker| scope.spawn(move || share_of(share, worker))).collect();
+            let handles: Vec<_> =
+                (1..used).map(|worker| scope.spawn(move || share_of(share, worker))).collect();
             let mut parts = vec![share(0).into_iter()];
             for handle in handles {
                 match handle.join() {

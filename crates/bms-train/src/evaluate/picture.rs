@@ -1,7 +1,9 @@
 //! The confusion matrix as a picture.
 
 use bms_wire::Result;
-use plotters::prelude::{Color, IntoDrawingArea, IntoFont, RGBColor, Rectangle, SVGBackend, Text, TextStyle, WHITE};
+use plotters::prelude::{
+    Color, IntoDrawingArea, IntoFont, RGBColor, Rectangle, SVGBackend, Text, TextStyle, WHITE,
+};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::curves::drawing;
@@ -34,7 +36,8 @@ pub(super) fn confusion(labels: &[&str], matrix: &[Vec<u64>]) -> Result<String> 
             area.draw(&Text::new(name.clone(), (MARGIN - 6, at + cell / 2), left)).map_err(drawing)?;
             let above = style(small, (HPos::Center, VPos::Bottom), black);
             // Neighbouring names would overlap; every second one is a line higher.
-            let lift = if labels.iter().any(|label| 3 < label.chars().count()) { idx as i32 % 2 * 16 } else { 0 };
+            let lift =
+                if labels.iter().any(|label| 3 < label.chars().count()) { idx as i32 % 2 * 16 } else { 0 };
             area.draw(&Text::new(name, (at + cell / 2, MARGIN - 6 - lift), above)).map_err(drawing)?;
             let support: u64 = row.iter().sum();
             for (answer, &cases) in row.iter().enumerate() {

@@ -98,7 +98,9 @@ pub(crate) fn layers(architecture: &Architecture, input: InputShape, labels: usi
             layers
         }
         // A table has no neighbourhoods to convolve over; options are checked before this is reached.
-        (Architecture::Cnn { .. }, InputShape::Row { columns }) => vec![Layer::Linear { from: columns, to: labels }],
+        (Architecture::Cnn { .. }, InputShape::Row { columns }) => {
+            vec![Layer::Linear { from: columns, to: labels }]
+        }
     }
 }
 
