@@ -7,6 +7,9 @@ use super::sources::Sources;
 /// Macros that say "not done".
 const UNFINISHED: &[&str] = &["todo", "unimplemented", "dbg"];
 
+/// Words with which people mark what they mean to come back to.
+const PROMISES: &[&str] = &["TODO", "XXX", "HACK"];
+
 /// Where `unsafe` may be written: paths start with one of these. Every crate forbids it today.
 const UNSAFE_HOMES: &[&str] = &[];
 
@@ -29,6 +32,12 @@ pub(crate) fn check(sources: &Sources) -> Vec<Problem> {
         for (line, attribute) in rust.attributes() {
             if is_ignore(attribute) {
                 report(line, "an ignored test is not a test; make it run or remove it");
+            }
+        }
+        for comment in &rust.comments {
+            let mut words = comment.text.split(|c: char| !c.is_alphanumeric());
+            if let Some(word) = words.find(|word| PROMISES.contains(word)) {
+                report(comment.line, &format!("`{word}` marks something to do; do it, or write an issue"));
             }
         }
         for comment in rust.comments.iter().filter(|comment| comment.doc) {

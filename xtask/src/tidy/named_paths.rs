@@ -21,6 +21,13 @@ pub(crate) fn check(sources: &Sources, root: &Path) -> Vec<Problem> {
                 ));
             }
         }
+        for (line, mark) in marks(&source.text) {
+            problems.push(Problem::new(
+                &source.path,
+                line,
+                format!("`{mark}` stands for something that is missing"),
+            ));
+        }
         if MAPS.contains(&source.path.as_str()) {
             for (line, path) in backticked(&source.text) {
                 if !root.join(path).exists() {
@@ -76,6 +83,17 @@ fn backticked(text: &str) -> Vec<(usize, &str)> {
 fn is_path(span: &str) -> bool {
     let plain = span.chars().all(|c| c.is_ascii_alphanumeric() || "._-/".contains(c));
     plain && span.contains('/') && !span.starts_with('/')
+}
+
+/// Places kept for a text that never came: a word in capitals between double at signs.
+fn marks(text: &str) -> Vec<(usize, &str)> {
+    let mut found = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let words = line.split("@@").skip(1).step_by(2);
+        let mark = |word: &&str| !word.is_empty() && word.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+        found.extend(words.filter(mark).map(|word| (number + 1, word)));
+    }
+    found
 }
 
 /// Targets of relative links, without their anchors.

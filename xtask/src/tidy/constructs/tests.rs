@@ -38,3 +38,11 @@ fn words_in_literals_comments_and_names_are_left_alone() {
                 #[serde(ignore_case)]\nstruct S;\n/// ```text\n/// ```\n";
     assert_eq!(lines(text), [0; 0]);
 }
+
+#[test]
+fn promises_are_found_in_comments_only() {
+    for word in PROMISES {
+        assert_eq!(lines(&format!("\n// {word}: later")), [2], "{word}");
+        assert_eq!(lines(&format!("fn {word}() {{ f(\"{word}\") }} // {word}S")), [0; 0], "{word}");
+    }
+}

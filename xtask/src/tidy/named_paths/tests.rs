@@ -41,3 +41,11 @@ fn what_does_not_exist_is_a_problem() {
 fn a_missing_map_is_a_problem() {
     assert_eq!(check(&Sources::of(&[]), Path::new(".")).len(), MAPS.len());
 }
+
+#[test]
+fn places_kept_for_a_missing_text_are_found() {
+    let (open, text) = ("@@", "x\n```text\n@@DEMO@@\n```\na@@b@@c @@ D @@\n");
+    assert_eq!(marks(text), [(3, "DEMO")]);
+    let document = format!("{open}TABLE_1{open}").replace("_1", "_ONE");
+    assert_eq!(check(&Sources::of(&[("docs/a.md", &document)]), Path::new(".")).len(), 1 + MAPS.len());
+}
