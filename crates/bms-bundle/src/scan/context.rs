@@ -2,10 +2,10 @@
 
 use crate::{Finding, Nature, Severity};
 
-/// Findings kept for one file. A hostile file can produce one every few bytes.
+/// Findings kept for one file, besides the one that says that there are more. A hostile file can produce one every few bytes.
 const FINDINGS_MAX: usize = 100;
 /// Bytes that may be unpacked from one file, nested archives included.
-const UNPACKED_BYTES_MAX: u64 = 8 << 30;
+const UNPACKED_BYTES_MAX: u64 = 2 << 30;
 /// Archives inside archives.
 const DEPTH_MAX: usize = 6;
 /// Characters of text from the file that go into a message.
@@ -17,12 +17,19 @@ pub(crate) struct Context {
     findings: Vec<Finding>,
     unpacked_left: u64,
     depth: usize,
+    stopped: bool,
 }
 
 impl Context {
     /// A fresh scan of the file at `path`.
     pub(crate) fn new(path: &str) -> Context {
-        Context { location: quote(path), findings: Vec::new(), unpacked_left: UNPACKED_BYTES_MAX, depth: 0 }
+        Context {
+            location: quote(path),
+            findings: Vec::new(),
+            unpacked_left: UNPACKED_BYTES_MAX,
+            depth: 0,
+            stopped: false,
+        }
     }
 
     /// Reports a construct that attacks the reader. `place` says where inside the file.
@@ -42,6 +49,10 @@ impl Context {
     }
 
     fn push(&mut self, rule: &str, severity: Severity, nature: Nature, place: &str, message: String) {
+        let full = FINDINGS_MAX <= self.findings.len();
+        if full && severity < Severity::Medium {
+            return;
+        }
         let finding = Finding {
             rule: rule.to_owned(),
             severity,
@@ -55,7 +66,7 @@ impl Context {
         if self.findings.contains(&finding) {
             return;
         }
-        if self.findings.len() < FINDINGS_MAX {
+        if !full {
             self.findings.push(finding);
             return;
         }
@@ -96,6 +107,25 @@ impl Context {
     /// Takes `bytes` off what may still be unpacked.
     pub(crate) fn spend_unpacked(&mut self, bytes: u64) {
         self.unpacked_left = self.unpacked_left.saturating_sub(bytes);
+    }
+
+    /// Whether so much was found that going on would only add more of it: a file can be made of
+    /// findings, and each one costs a thousand times the bytes that make it. Whoever stops for it
+    /// has not seen the rest, which is the worst finding of all.
+    pub(crate) fn is_full(&mut self) -> bool {
+        let serious = self.findings.iter().filter(|finding| Severity::Medium <= finding.severity).count();
+        let full = FINDINGS_MAX <= serious;
+        if full && !self.stopped {
+            self.stopped = true;
+            self.findings.push(Finding {
+                rule: "scan-stopped".to_owned(),
+                severity: Severity::Critical,
+                nature: Nature::Attack,
+                message: "so much was found that the scan stopped before the end".to_owned(),
+                location: self.location.clone(),
+            });
+        }
+        full
     }
 
     /// Attacks found so far.

@@ -5,8 +5,24 @@ use crate::json::{Json, REPEATED_KEY};
 use crate::scan::context::{Context, quote};
 use crate::scan::{location, template};
 
+/// Bytes of a document. The largest tokenisers have half of that, and parsing takes a multiple.
+const DOCUMENT_BYTES_MAX: usize = 64 << 20;
+
+/// Reports and refuses documents that are too large to be parsed.
+fn too_large(bytes: &[u8], context: &mut Context) -> bool {
+    let large = DOCUMENT_BYTES_MAX < bytes.len();
+    if large {
+        let message = format!("the document holds {} bytes, too many to be scanned", bytes.len());
+        context.attack("document-size", Severity::Medium, "", message);
+    }
+    large
+}
+
 /// Scans a JSON document: settings of tokenisers and models name code and files.
 pub(crate) fn json(bytes: &[u8], context: &mut Context) {
+    if too_large(bytes, context) {
+        return;
+    }
     let start = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     match Json::parse(start) {
         Ok(value) => walk(&value, context),
@@ -94,6 +110,9 @@ pub(crate) fn text(bytes: &[u8], context: &mut Context) {
 
 /// Scans an SVG picture: browsers run scripts in it when it is opened by itself.
 pub(crate) fn svg(bytes: &[u8], context: &mut Context) {
+    if too_large(bytes, context) {
+        return;
+    }
     // Spaces around `=` are allowed and mean nothing.
     let text = String::from_utf8_lossy(bytes).to_ascii_lowercase();
     let text = text.split('=').map(str::trim).collect::<Vec<_>>().join("=");

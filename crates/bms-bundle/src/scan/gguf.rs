@@ -75,6 +75,9 @@ impl<'a> Walk<'a, '_> {
         self.count("tensors", tensors, ENTRY_BYTES_MIN)?;
         let mut keys = HashSet::new();
         for _ in 0..pairs {
+            if self.context.is_full() {
+                return Ok(());
+            }
             let key = self.pair()?;
             if !keys.insert(key) {
                 let message = format!("the key {} is given twice", lossy(key));
@@ -84,6 +87,9 @@ impl<'a> Walk<'a, '_> {
         let mut table = Vec::new();
         let mut names = HashSet::new();
         for _ in 0..tensors {
+            if self.context.is_full() {
+                return Ok(());
+            }
             let tensor = self.entry()?;
             if !names.insert(tensor.name) {
                 let message = format!("the tensor {} is given twice", lossy(tensor.name));

@@ -132,6 +132,9 @@ impl Walk<'_> {
     }
 
     fn graph(&mut self, bytes: &[u8], depth: usize) -> Result<(), Fault> {
+        if self.context.is_full() {
+            return Ok(());
+        }
         if DEPTH_MAX <= depth {
             let message = format!("graphs are nested over {DEPTH_MAX} deep");
             self.context.attack("onnx-nesting", Severity::Medium, "", message);
@@ -148,6 +151,9 @@ impl Walk<'_> {
     }
 
     fn node(&mut self, bytes: &[u8], depth: usize) -> Result<(), Fault> {
+        if self.context.is_full() {
+            return Ok(());
+        }
         let node = Node { name: text(bytes, 3), op_type: text(bytes, 4), domain: text(bytes, 7) };
         self.operator(&node);
         let compiled = node.op_type == "EPContext";
@@ -233,12 +239,18 @@ impl Walk<'_> {
     }
 
     fn metadata(&mut self, entry: &[u8]) -> Result<(), Fault> {
+        if self.context.is_full() {
+            return Ok(());
+        }
         let (key, value) = (text(entry, 1), text(entry, 2));
         metadata::scan(&key, &value, self.context);
         Fields::new(entry).try_for_each(|field| field.map(drop))
     }
 
     fn tensor(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        if self.context.is_full() {
+            return Ok(());
+        }
         let mut tensor = Tensor::default();
         self.message(bytes, |walk, number, value| {
             match (number, value) {

@@ -23,6 +23,8 @@ use machine::{End, Machine};
 const STREAMS_MAX: usize = 10_000;
 /// Places after a stream at which another one is looked for: raw numbers have one in 16 KiB.
 const RESTARTS_MAX: usize = 1 << 20;
+/// Operations that are followed at all of them together.
+const RESTART_OPERATIONS_MAX: u64 = 50_000_000;
 /// Operations that are followed to find out whether a place is a stream.
 const TRIAL_OPERATIONS_MAX: u64 = 10_000;
 
@@ -69,50 +71,72 @@ fn restart(bytes: &[u8], from: usize, context: &mut Context) -> Option<usize> {
     if is_pickle(&bytes[from..]) {
         return Some(from);
     }
-    let at = framed(bytes, from).or_else(|| lines(bytes, from))?;
+    let mut trial = Trial { bytes, operations_left: RESTART_OPERATIONS_MAX };
+    let Some(at) = trial.framed(from).or_else(|| trial.lines(from)) else {
+        if trial.operations_left == 0 {
+            let message = "too many places after the pickle look like another one";
+            context.attack("pickle-streams", Severity::Medium, "", message);
+        }
+        return None;
+    };
     let message = "another pickle follows after raw bytes";
     context.attack("pickle-hidden", Severity::High, &format!("byte {at}"), message);
     Some(at)
 }
 
-/// The first stream of protocol 2 or later that is denied.
-fn framed(bytes: &[u8], from: usize) -> Option<usize> {
-    let mut at = from;
-    for _ in 0..RESTARTS_MAX {
-        at += bytes[at..].windows(2).position(|two| two[0] == 0x80 && (2..=5).contains(&two[1]))?;
-        if denied(bytes, at) {
-            return Some(at);
-        }
-        at += 2;
-    }
-    None
+/// A search for streams in raw bytes, with limited work.
+struct Trial<'a> {
+    bytes: &'a [u8],
+    operations_left: u64,
 }
 
-/// The first stream of lines that is denied: `c`, a module, a name.
-fn lines(bytes: &[u8], from: usize) -> Option<usize> {
-    let mut start = from;
-    for line in bytes[from..].split(|byte| *byte == b'\n').take(RESTARTS_MAX) {
-        let module = line
-            .iter()
-            .rev()
-            .take_while(|c| matches!(c, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'.'));
-        let from = start + line.len() - module.count();
-        // The module's own letters may include a `c`, so each one is tried.
-        let places = (from..start + line.len()).filter(|at| bytes[*at] == b'c');
-        if let Some(at) = places.take(8).find(|at| denied(bytes, *at)) {
-            return Some(at);
+impl Trial<'_> {
+    /// The first stream of protocol 2 or later that is denied.
+    fn framed(&mut self, from: usize) -> Option<usize> {
+        let mut at = from;
+        for _ in 0..RESTARTS_MAX {
+            let start = |two: &[u8]| two[0] == 0x80 && (2..=5).contains(&two[1]);
+            at += self.bytes[at..].windows(2).position(start)?;
+            if self.denied(at)? {
+                return Some(at);
+            }
+            at += 2;
         }
-        start += line.len() + 1;
+        None
     }
-    None
-}
 
-/// Whether a stream at `at` would import and call what is not allowed. Raw numbers look like the
-/// start of a stream now and then, but not like that.
-fn denied(bytes: &[u8], at: usize) -> bool {
-    let mut trial = Context::new("");
-    let mut machine = Machine::new(bytes, at, &mut trial).with_operations(TRIAL_OPERATIONS_MAX);
-    let bomb = matches!(machine.run(), End::Fault { bomb: true, .. });
-    let calls = machine.imports && machine.calls;
-    bomb || calls && 0 < trial.attacks()
+    /// The first stream of lines that is denied: `c`, a module, a name.
+    fn lines(&mut self, from: usize) -> Option<usize> {
+        let bytes = self.bytes;
+        let mut start = from;
+        for line in bytes[from..].split(|byte| *byte == b'\n') {
+            let end = start + line.len();
+            let module =
+                line.iter().rev().take_while(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'.'));
+            // The module's own letters may include a `c`, so each one is tried.
+            let places = (end - module.count()..end).filter(|at| bytes[*at] == b'c');
+            for at in places.take(8) {
+                if self.denied(at)? {
+                    return Some(at);
+                }
+            }
+            start = end + 1;
+        }
+        None
+    }
+
+    /// Whether a stream at `at` would import and call what is not allowed. Raw numbers look like
+    /// the start of a stream now and then, but not like that. `None` when the work is used up.
+    fn denied(&mut self, at: usize) -> Option<bool> {
+        let operations = TRIAL_OPERATIONS_MAX.min(self.operations_left);
+        if operations == 0 {
+            return None;
+        }
+        let mut context = Context::new("");
+        let mut machine = Machine::new(self.bytes, at, &mut context).with_operations(operations);
+        let bomb = matches!(machine.run(), End::Fault { bomb: true, .. });
+        self.operations_left -= operations - machine.operations_left();
+        let calls = machine.imports && machine.calls;
+        Some(bomb || calls && 0 < context.attacks())
+    }
 }

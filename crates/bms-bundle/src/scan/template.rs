@@ -108,6 +108,8 @@ const ATTRIBUTES: [&str; 9] = [
     "mro",
     "tb_frame",
 ];
+/// Pieces a hidden name is put together from.
+const PIECES_MAX: usize = 64;
 /// Turns of nested loops with constant bounds.
 const TURNS_MAX: u64 = 10_000_000;
 
@@ -208,10 +210,11 @@ fn literal(tokens: &[Token], at: usize, text: &str) -> Option<(Severity, String)
     None
 }
 
-/// The constant at `at` with the constants that are added to it.
+/// The constant at `at` with the constants that are added to it, as many as a hidden name has.
 fn concatenated(tokens: &[Token], mut at: usize) -> String {
     let mut joined = String::new();
-    while let Some(Token::Text(text)) = tokens.get(at) {
+    for _ in 0..PIECES_MAX {
+        let Some(Token::Text(text)) = tokens.get(at) else { break };
         joined.push_str(text);
         match tokens.get(at + 1) {
             Some(Token::Operator('~' | '+' | ',')) => at += 2,

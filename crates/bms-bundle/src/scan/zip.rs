@@ -45,8 +45,20 @@ pub(crate) fn scan(bytes: &[u8], context: &mut Context) {
         return context.attack("zip-members", Severity::Medium, "", format!("{} members", list.len()));
     }
     names(&list, context);
-    let extents: Vec<(u64, u64)> =
-        list.iter().filter_map(|member| one(bytes, member, directory.shift, context)).collect();
+    let mut extents = Vec::new();
+    let mut packed_left = bytes.len() as u64;
+    for member in &list {
+        let Some(left) = packed_left.checked_sub(member.packed) else {
+            // Scanning each would take the members' number times the file's size.
+            let message = "the members hold more bytes than the archive, so they share some";
+            return context.attack("zip-overlap", Severity::High, &member.name, message);
+        };
+        if context.is_full() {
+            return;
+        }
+        packed_left = left;
+        extents.extend(one(bytes, member, directory.shift, context));
+    }
     coverage(extents, directory.begin, context);
 }
 
@@ -59,6 +71,9 @@ fn undirected(bytes: &[u8], context: &mut Context) {
         "the archive has no directory, so readers see different members",
     );
     for member in sequential(bytes).take(MEMBERS_MAX) {
+        if context.is_full() {
+            return;
+        }
         one(bytes, &member, 0, context);
     }
 }

@@ -157,3 +157,11 @@ fn metadata_that_hides_programs_is_found() {
     finds(&model(&node("", "Relu", &[]), &entry("__import__('os').system('echo nope')")), "metadata-code");
     clean(&model(&node("", "Relu", &[]), &entry("trained without os.system( or eval( anywhere")));
 }
+
+#[test]
+fn harmless_notes_do_not_crowd_out_an_attack() {
+    let note = |at: usize| field(5, &stored_at(&format!("part-{at}.bin")));
+    let many: Vec<u8> = (0..500).flat_map(note).collect();
+    clean(&model(&many, &[]));
+    finds(&model(&[many, field(5, &stored_at("../evil"))].concat(), &[]), "onnx-external-path");
+}

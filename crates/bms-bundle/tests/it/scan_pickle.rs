@@ -222,3 +222,23 @@ fn text_that_looks_like_operations_is_text() {
         clean(source.as_bytes());
     }
 }
+
+#[test]
+fn a_file_made_of_findings_ends_the_scan_and_not_the_machine() {
+    let many = concat(&[b"\x80\x02", &b"cos\nsystem\n0".repeat(200_000), b"N."]);
+    let started = std::time::Instant::now();
+    finds(&many, "scan-stopped");
+    let found = scan::scan_bytes("x", &many);
+    assert!(found.len() <= 101 && found.iter().any(|finding| finding.severity == Severity::Critical));
+    assert!(started.elapsed() < std::time::Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
+#[test]
+fn places_that_look_like_pickles_do_not_multiply_the_work() {
+    let places = concat(&[&pickle(), &[0xaa], &concat(&[b"\x80\x02", &b"N0".repeat(4000)]).repeat(60)]);
+    let many = concat(&[&pickle(), &[0xaa], &b"cccccccc\nx\n(((((((".repeat(20_000)]);
+    let started = std::time::Instant::now();
+    drop(scan::scan_bytes("x", &places));
+    drop(scan::scan_bytes("x", &many));
+    assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
+}

@@ -96,6 +96,11 @@ impl<'a, 'c> Machine<'a, 'c> {
         self
     }
 
+    /// How many operations may still be followed.
+    pub(super) fn operations_left(&self) -> u64 {
+        self.operations_left
+    }
+
     /// Where the next byte is.
     pub(super) fn position(&self) -> usize {
         self.at
@@ -150,6 +155,9 @@ impl<'a, 'c> Machine<'a, 'c> {
             self.step(&operation)?;
             // Arrays between operations have moved on already.
             self.at = self.at.max(operation.end);
+            if self.context.is_full() {
+                return Err(Fault::Bomb("the pickle has more findings than are kept".to_owned()));
+            }
             let limits = self.stack.last().map(|top| (self.arena.weight(*top), self.arena.depth(*top)));
             if limits.is_some_and(|(weight, depth)| WEIGHT_MAX < weight || DEPTH_MAX < depth) {
                 return Err(Fault::Bomb("the pickle grows to more than any reader can walk".to_owned()));
