@@ -1,0 +1,113 @@
+//! Asking a freshly loaded model one question, before it is asked real ones.
+
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+use bms_data::Image;
+use bms_engine::{Answer, Description, Engine, Input};
+use bms_nn::onnx::ValueSpec;
+use bms_nn::{DType, Data, Tensor};
+use bms_wire::{Code, Error, Preprocess, Result, limits};
+
+/// How far the probabilities of one answer may be from a sum of 1.
+const SUM_TOLERANCE: f32 = 1e-3;
+
+/// The engine, when it answers made-up inputs within the deadline, with finite values and, when it
+/// classifies, with probabilities that sum to 1.
+///
+/// # Errors
+/// [`Code::UnsupportedModel`] saying what it answered instead; what the engine reports.
+pub(crate) fn passed(engine: Engine) -> Result<Engine> {
+    let (sender, receiver) = sync_channel(1);
+    let input = question(engine.describe())?;
+    let submitted = engine.submit(input, move |answer| {
+        // Nobody waits any more once the deadline passed.
+        let _ = sender.send(answer);
+    });
+    let deadline = Duration::from_millis(limits::INFER_DEADLINE_MS);
+    let answer = submitted.and_then(|()| match receiver.recv_timeout(deadline) {
+        Ok(answer) => answer,
+        Err(RecvTimeoutError::Disconnected) => Err(failed("it gave no answer")),
+        Err(RecvTimeoutError::Timeout) => Err(failed("it gave no answer in time")),
+    });
+    match answer.and_then(|answer| check(&answer)) {
+        Ok(()) => Ok(engine),
+        Err(error) => {
+            // Dropping waits for the engine's thread, which may never end.
+            std::thread::spawn(move || drop(engine));
+            Err(error.while_doing("test the version"))
+        }
+    }
+}
+
+/// An input that fits the model: a dark, a bright and a sloping picture; the columns' means and rows a
+/// deviation above and below; or zeros.
+fn question(model: &Description) -> Result<Input> {
+    match &model.pipeline.preprocess {
+        Preprocess::Image(input) => {
+            let (width, height) = (input.width, input.height);
+            let slope = |at: u64, length: u32| at * 255 / u64::from(length.max(2) - 1);
+            let sloping = |at: u64| {
+                let (x, y) = (at % u64::from(width), at / u64::from(width));
+                ((slope(x, width) + slope(y, height)) / 2) as u8
+            };
+            let picture = |value: &dyn Fn(u64) -> u8| {
+                let pixels = (0..u64::from(width) * u64::from(height)).map(value).collect();
+                Image { width, height, channels: 1, pixels }.encode_png()
+            };
+            Ok(Input::Images(vec![picture(&|_| 0)?, picture(&|_| 255)?, picture(&sloping)?]))
+        }
+        Preprocess::Table(input) => {
+            let row = |deviations: f32| {
+                input.mean.iter().zip(&input.std).map(|(mean, std)| mean + deviations * std).collect()
+            };
+            Ok(Input::Rows(vec![row(0.0), row(1.0), row(-1.0)]))
+        }
+        Preprocess::Tensor {} => {
+            let zeros = |spec: &ValueSpec| Ok((spec.name.clone(), zeros(spec)?));
+            Ok(Input::Tensors(model.inputs.iter().map(zeros).collect::<Result<_>>()?))
+        }
+    }
+}
+
+fn zeros(spec: &ValueSpec) -> Result<Tensor> {
+    let shape: Vec<usize> = spec.shape.iter().map(|length| length.unwrap_or(1)).collect();
+    let values = shape.iter().try_fold(1usize, |n, &length| n.checked_mul(length));
+    let count = values
+        .filter(|&n| n <= limits::TENSOR_VALUES_MAX)
+        .ok_or_else(|| Error::new(Code::UnsupportedModel, format!("the input {spec} is over the limit")))?;
+    let data = match spec.dtype {
+        DType::F32 => Data::F32(vec![0.0; count]),
+        DType::F64 => Data::F64(vec![0.0; count]),
+        DType::I64 => Data::I64(vec![0; count]),
+        DType::I32 => Data::I32(vec![0; count]),
+        DType::I16 => Data::I16(vec![0; count]),
+        DType::I8 => Data::I8(vec![0; count]),
+        DType::U64 => Data::U64(vec![0; count]),
+        DType::U32 => Data::U32(vec![0; count]),
+        DType::U16 => Data::U16(vec![0; count]),
+        DType::U8 => Data::U8(vec![0; count]),
+        DType::Bool => Data::Bool(vec![false; count]),
+    };
+    Tensor::new(shape, data)
+}
+
+fn check(answer: &Answer) -> Result<()> {
+    if let Some((name, _)) = answer.outputs.iter().find(|(_, tensor)| !tensor.is_finite()) {
+        return Err(failed(&format!("its output `{name}` holds NaN or infinity")));
+    }
+    for class in answer.classes.iter().flatten() {
+        let sum: f32 = class.ranked.iter().map(|(_, probability)| probability).sum();
+        if !((sum - 1.0).abs() <= SUM_TOLERANCE) {
+            return Err(failed(&format!("its probabilities sum to {sum}")));
+        }
+    }
+    Ok(())
+}
+
+fn failed(what: &str) -> Error {
+    Error::new(Code::UnsupportedModel, what).hint("The version before it goes on answering.")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,9 @@
+//! The agent over real sockets: a centre made for the purpose on one side, clients on the other.
+
+mod agent;
+mod bundles;
+mod centre;
+mod deliveries;
+mod protocol;
+mod restarts;
+mod updates;
