@@ -51,7 +51,7 @@ pub(crate) const CC: Need = Need {
 
 /// Meets every need: installs the missing Debian packages as root, or says what to install.
 pub(crate) fn provide(needs: &[&Need]) -> Result<()> {
-    let missing: Vec<&Need> = needs.iter().copied().filter(|need| !need.met()).collect();
+    let missing = missing(needs);
     if missing.is_empty() {
         return Ok(());
     }
@@ -72,6 +72,15 @@ pub(crate) fn provide(needs: &[&Need]) -> Result<()> {
             bail!("{} were installed, but `{}` still fails", packages.join(" "), need.probe.join(" "))
         }
     }
+}
+
+/// The needs that are not met, each once.
+fn missing<'a>(needs: &[&'a Need]) -> Vec<&'a Need> {
+    let mut needs = needs.to_vec();
+    needs.sort_by_key(|need| need.probe);
+    needs.dedup_by_key(|need| need.probe);
+    needs.retain(|need| !need.met());
+    needs
 }
 
 fn advice(missing: &[&Need], packages: &[&str]) -> String {

@@ -16,3 +16,10 @@ fn needs_are_probed() {
     assert!(Need { purpose: "", probe: &["true"], packages: &[] }.met());
     assert!(!Need { purpose: "", probe: &["false"], packages: &[] }.met());
 }
+
+#[test]
+fn what_is_missing_is_named_once() {
+    const THERE: Need = Need { purpose: "", probe: &["true"], packages: &[] };
+    let found: Vec<_> = missing(&[&ABSENT, &THERE, &ABSENT]).iter().map(|need| need.purpose).collect();
+    assert_eq!(found, ["this test"]);
+}
