@@ -98,7 +98,8 @@ fn check(answer: &Answer) -> Result<()> {
     }
     for class in answer.classes.iter().flatten() {
         let sum: f32 = class.ranked.iter().map(|(_, probability)| probability).sum();
-        if !((sum - 1.0).abs() <= SUM_TOLERANCE) {
+        let off = (sum - 1.0).abs();
+        if off.is_nan() || SUM_TOLERANCE < off {
             return Err(failed(&format!("its probabilities sum to {sum}")));
         }
     }

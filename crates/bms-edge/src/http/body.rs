@@ -101,3 +101,6 @@ async fn gather(body: &mut Incoming, budget: &Arc<Budget>) -> Result<Whole> {
     }
     Ok(whole)
 }
+
+#[cfg(test)]
+mod tests;

@@ -122,7 +122,7 @@ pub(crate) fn picture(brightness: u8, number: u8) -> Vec<u8> {
 
 /// A picture every model here is sure about, and one none is.
 pub(crate) fn easy(number: u8) -> Vec<u8> {
-    picture(if number % 2 == 0 { 250 } else { 5 }, number % 5)
+    picture(if number.is_multiple_of(2) { 250 } else { 5 }, number % 5)
 }
 
 pub(crate) fn hard(number: u8) -> Vec<u8> {

@@ -151,6 +151,13 @@ fn a_trusted_signature_on_another_model_is_not_enough() {
 }
 
 #[test]
+fn a_good_bundle_under_the_digest_of_another_is_not_taken_for_it() {
+    let scene = Scene::new();
+    let (asked, given) = (made(Some(&scene.key), "small", 30.0), made(Some(&scene.key), "small", 40.0));
+    scene.refuses(2, &Made { files: given.files, digest: asked.digest }, "tampered");
+}
+
+#[test]
 fn a_version_that_fails_its_test_never_answers_and_the_next_one_does() {
     let scene = Scene::new();
     // Well signed, but its answers are not numbers.
