@@ -4,6 +4,7 @@
 //! Inference changes nothing, so a request whose slot died may be asked again; the answer goes out
 //! only once it has arrived complete. Overload is refused before the body is read.
 
+mod bodies;
 mod door;
 mod record;
 
@@ -19,7 +20,6 @@ use bms_wire::{Code, Error, Result, limits, oip};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use http_body_util::Full;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::body::{self, Segments};
@@ -30,14 +30,9 @@ use crate::metrics::Metrics;
 use crate::slots::{Broken, Lease, Unavailable};
 use crate::traffic::Traffic;
 
+use bodies::Bodies;
 pub(crate) use door::Door;
 use record::Record;
-
-/// Bytes of request bodies held at a time, all models together.
-const BODIES_BYTES_MAX: usize = 512 << 20;
-/// The unit in which they are counted.
-const BODY_UNIT_BYTES: usize = 1 << 10;
-const _: () = assert!(limits::INFER_BODY_BYTES_MAX <= BODIES_BYTES_MAX, "the largest body fits");
 
 /// The pause before a slot is asked again that says it cannot answer now.
 const SLOT_PAUSE: Duration = Duration::from_millis(20);
@@ -58,7 +53,7 @@ pub(crate) struct Gateway {
     pub(crate) traffic: Traffic,
     /// The time a request may take.
     deadline: Duration,
-    bodies: Arc<Semaphore>,
+    bodies: Bodies,
 }
 
 /// What a request asks of which model.
@@ -72,8 +67,7 @@ struct Target<'a> {
 
 impl Gateway {
     pub(crate) fn new(fleet: Arc<Fleet>, metrics: Arc<Metrics>, deadline: Duration) -> Arc<Self> {
-        let bodies = Arc::new(Semaphore::new(BODIES_BYTES_MAX / BODY_UNIT_BYTES));
-        Arc::new(Gateway { fleet, metrics, traffic: Traffic::new(), deadline, bodies })
+        Arc::new(Gateway { fleet, metrics, traffic: Traffic::new(), deadline, bodies: Bodies::default() })
     }
 
     /// The routes of the protocol.
@@ -109,8 +103,8 @@ impl Gateway {
             }
         };
         let headers = request.headers().clone();
-        let mut room = None;
-        let reading = body::read(request, limits::INFER_BODY_BYTES_MAX, |size| self.widen(&mut room, size));
+        let mut room = self.bodies.room();
+        let reading = body::read(request, limits::INFER_BODY_BYTES_MAX, |size| room.widen(size));
         let body = tokio::time::timeout_at(deadline, reading).await.map_err(|_| self.too_late(target))??;
         for attempt in 1..=1 + limits::SLOT_RETRIES_MAX {
             let waiting = route.door.waiting();
@@ -158,22 +152,6 @@ impl Gateway {
     fn too_late(&self, target: &Target<'_>) -> Error {
         let seconds = self.deadline.as_secs_f32();
         Error::new(Code::DeadlineExceeded, format!("`{}` did not answer within {seconds} s", target.model))
-    }
-
-    /// Makes sure that `room` is enough for `size` bytes.
-    fn widen(&self, room: &mut Option<OwnedSemaphorePermit>, size: usize) -> Result<()> {
-        let has = room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let more = size.div_ceil(BODY_UNIT_BYTES).saturating_sub(has);
-        let more = u32::try_from(more).unwrap_or(u32::MAX);
-        let permit = self.bodies.clone().try_acquire_many_owned(more).map_err(|_| {
-            Error::new(Code::QueueFull, "too many bytes of requests are waiting")
-                .hint("Send the request again after a pause, or send smaller ones.")
-        })?;
-        match room {
-            Some(room) => room.merge(permit),
-            None => *room = Some(permit),
-        }
-        Ok(())
     }
 
     /// Whether the model's slot answers now.

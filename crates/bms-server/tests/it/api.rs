@@ -48,7 +48,7 @@ async fn versions_aliases_and_their_errors() {
             assert_eq!(client.deploy("m", "absent").unwrap_err().code(), Code::ModelNotFound);
             let empty = NewVersion { files: Vec::new(), aliases: Vec::new() };
             assert!(client.publish("m", &empty).is_err());
-            assert!(client.verify_audit().unwrap()["events"].as_u64() >= Some(2));
+            assert!(2 <= client.verify_audit().unwrap());
             assert_eq!(client.quarantine().unwrap(), []);
         })
         .await;

@@ -1,13 +1,13 @@
 //! How a server and its slots stop, and how they do not start.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bms_bundle::Policy;
 use bms_server::Settings;
 use bms_wire::Code;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::harness::{Connection, Server, is_running, launch, write_bundle};
+use crate::harness::{Connection, SOON, Server, is_running, launch, write_bundle};
 use crate::stand_in::REFUSED_FILE;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -16,21 +16,29 @@ async fn open_requests_are_answered_before_the_server_ends() {
     let address = server.address;
     let mut idle = server.connect().await;
     let pid = idle.send("POST", "/v2/models/m/infer", "{}").await.1["pid"].as_u64().unwrap();
-    let open: Vec<_> = (0..20)
-        .map(|_| {
-            tokio::spawn(async move {
-                let mut connection = Connection::open(address).await;
-                connection.send("POST", "/v2/models/m/infer", r#"{"sleep_ms": 1000}"#).await.0
-            })
+    let gate = server.dir.path().join("open");
+    let body = format!(r#"{{"wait_for": {gate:?}}}"#);
+    let ask = |_| {
+        let body = body.clone();
+        tokio::spawn(async move {
+            let mut connection = Connection::open(address).await;
+            connection.send("POST", "/v2/models/m/infer", &body).await.0
         })
-        .collect();
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    };
+    let open: Vec<_> = (0..20).map(ask).collect();
+    server.until_in_flight(20).await;
     let (ending, _dir) = server.begin_stop();
+    let began = Instant::now();
+    while TcpStream::connect(address).await.is_ok() {
+        assert!(began.elapsed() < SOON, "it still accepts connections");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(is_running(pid), "the slot is there for the open requests");
+    std::fs::File::create(gate).unwrap();
     for request in open {
         assert_eq!(request.await.unwrap(), 200);
     }
     ending.await.unwrap().unwrap();
-    assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
     assert!(!is_running(pid));
 }
 
@@ -43,7 +51,7 @@ async fn a_request_that_takes_too_long_does_not_hold_up_the_end() {
         tokio::spawn(
             async move { connection.send("POST", "/v2/models/m/infer", r#"{"sleep_ms": 60000}"#).await },
         );
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    server.until_in_flight(1).await;
     let (ended, took) = server.stop().await;
     ended.unwrap();
     assert!(Duration::from_secs(1) <= took && took < Duration::from_secs(10), "{took:?}");

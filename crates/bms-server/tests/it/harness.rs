@@ -126,6 +126,16 @@ impl Server {
         String::from_utf8(response.into_body().to_vec()).unwrap()
     }
 
+    /// Waits until that many requests are in flight.
+    pub(crate) async fn until_in_flight(&self, requests: usize) {
+        let wanted = format!("bms_requests_in_flight{{model=\"m\"}} {requests}\n");
+        let began = Instant::now();
+        while !self.metrics().await.contains(&wanted) {
+            assert!(began.elapsed() < SOON, "{}", self.metrics().await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Asks again and again until the answer is as wanted.
     pub(crate) async fn until(&self, path: &str, wanted: impl Fn(u16, &Value) -> bool) -> Value {
         let began = Instant::now();

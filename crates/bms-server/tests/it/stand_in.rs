@@ -1,7 +1,7 @@
 //! A stand-in for a slot's process: this test program, started again with [`VARIABLE`] set.
 //!
 //! It speaks a slot's protocol without a model, and does what the request's body says:
-//! `{"sleep_ms": 5}`, `{"spin_ms": 5}` (computes), `{"hang_once": "file"}` (never answers the first who
+//! `{"sleep_ms": 5}`, `{"spin_ms": 5}` (computes), `{"wait_for": "file"}`, `{"hang_once": "file"}` (never answers the first who
 //! makes the file), `{"exit": true}`, `{"status": 503}`. Its answer names its process and the version asked.
 
 use std::io::Read;
@@ -88,6 +88,7 @@ struct Asked {
     sleep_ms: u64,
     #[serde(default)]
     spin_ms: u64,
+    wait_for: Option<PathBuf>,
     hang_once: Option<PathBuf>,
     #[serde(default)]
     exit: bool,
@@ -104,6 +105,9 @@ async fn infer(
     }
     if asked.hang_once.is_some_and(|file| std::fs::File::create_new(file).is_ok()) {
         std::future::pending::<()>().await;
+    }
+    while asked.wait_for.as_ref().is_some_and(|file| !file.exists()) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     tokio::time::sleep(Duration::from_millis(asked.sleep_ms)).await;
     let start = Instant::now();
