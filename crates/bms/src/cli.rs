@@ -1,0 +1,119 @@
+//! The command line: what can be asked.
+
+use std::path::PathBuf;
+
+use bms_wire::Result;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::cmd;
+use crate::home::Home;
+use crate::output::Output;
+
+/// AI-BMS: a model's whole life in one program.
+///
+/// data → augment → train → evaluate → compress → sign → register → serve → watch → edge → back to data.
+/// `bms demo` shows all of it on real data in about a minute.
+#[derive(Debug, Parser)]
+#[command(name = "bms", version, max_term_width = 110, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options every command takes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Global {
+    /// Print JSON: events as lines, the result as the last line.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Folder with keys and trust policy [default: ~/.bms].
+    #[arg(long, global = true, env = "BMS_HOME", value_name = "DIR")]
+    pub(crate) home: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the whole loop on handwritten digits, then leave server and dashboard running.
+    Demo(cmd::demo::Demo),
+    /// Write a data set of augmented pictures.
+    Augment(cmd::augment::Augment),
+    /// Train a classifier from class folders of pictures or a CSV; the result is a signed bundle.
+    Train(cmd::train::Train),
+    /// Measure a bundle on a data set: accuracy, per-class scores, confusion matrix, calibration.
+    Evaluate(cmd::evaluate::Evaluate),
+    /// Quantise a bundle to int8; refused when quality drops more than allowed.
+    Compress(cmd::compress::Compress),
+    /// Make a signed bundle of an ONNX file.
+    Package(cmd::package::Package),
+    /// Sign a bundle (again) with the home folder's key.
+    Sign(cmd::trust::Sign),
+    /// Pass a bundle through the load gate and say what it found.
+    Verify(cmd::trust::Verify),
+    /// Scan files or folders for code and hostile constructs, without loading them.
+    Scan(cmd::trust::Scan),
+    /// Show, export or trust signing keys.
+    Key(cmd::trust::Key),
+    /// Send a bundle to a server's registry as a new version.
+    Push(cmd::registry::Push),
+    /// List the models and versions of a server's registry.
+    Models(cmd::registry::Models),
+    /// Point an alias at a version, through the evaluation gate when asked.
+    Promote(cmd::registry::Promote),
+    /// Keep the version an alias points at loaded and serving.
+    Deploy(cmd::registry::Deploy),
+    /// Show or check a server's audit log.
+    Audit(cmd::registry::Audit),
+    /// Run the server: registry, slots, gateway, metrics and dashboard.
+    Up(cmd::serve::Up),
+    /// Serve one bundle over HTTP, without a registry.
+    Serve(cmd::serve::Serve),
+    /// Run a slot process; started by the server.
+    #[command(hide = true)]
+    Slot(cmd::serve::Slot),
+    /// Answer from the command line: pictures, rows or tensors in, labelled answers out.
+    Predict(cmd::predict::Predict),
+    /// Run an edge node: answers locally and offline, sends hard samples to the centre.
+    Edge(cmd::edge::Edge),
+    /// Label the hard samples of the edge with a larger served model; writes a data set.
+    Label(cmd::label::Label),
+    /// Say what this machine can do.
+    Doctor(cmd::doctor::Doctor),
+    /// Print the reference of all commands as Markdown.
+    #[command(hide = true)]
+    Reference,
+}
+
+/// Runs what was asked.
+pub(crate) fn run(cli: Cli, output: &Output) -> Result<()> {
+    let home = Home::new(cli.global.home);
+    match cli.command {
+        Command::Demo(args) => args.run(output),
+        Command::Augment(args) => args.run(output),
+        Command::Train(args) => args.run(&home, output),
+        Command::Evaluate(args) => args.run(&home, output),
+        Command::Compress(args) => args.run(&home, output),
+        Command::Package(args) => args.run(&home, output),
+        Command::Sign(args) => args.run(&home, output),
+        Command::Verify(args) => args.run(&home, output),
+        Command::Scan(args) => args.run(output),
+        Command::Key(args) => args.run(&home, output),
+        Command::Push(args) => args.run(output),
+        Command::Models(args) => args.run(output),
+        Command::Promote(args) => args.run(output),
+        Command::Deploy(args) => args.run(output),
+        Command::Audit(args) => args.run(output),
+        Command::Up(args) => args.run(&home, output),
+        Command::Serve(args) => args.run(&home, output),
+        Command::Slot(args) => args.run(),
+        Command::Predict(args) => args.run(&home, output),
+        Command::Edge(args) => args.run(&home, output),
+        Command::Label(args) => args.run(output),
+        Command::Doctor(args) => args.run(&home, output),
+        Command::Reference => {
+            output.raw(&cmd::reference::markdown(Cli::command()));
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! One module a command: its options, and the few calls that make it.
+
+pub(crate) mod augment;
+pub(crate) mod compress;
+pub(crate) mod demo;
+pub(crate) mod doctor;
+pub(crate) mod edge;
+pub(crate) mod evaluate;
+pub(crate) mod label;
+pub(crate) mod package;
+pub(crate) mod predict;
+pub(crate) mod reference;
+pub(crate) mod registry;
+pub(crate) mod serve;
+pub(crate) mod train;
+pub(crate) mod trust;

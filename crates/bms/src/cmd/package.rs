@@ -1,0 +1,118 @@
+//! `bms package`: a signed bundle of an ONNX file made elsewhere.
+
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bms_bundle::{Draft, Lineage, Manifest, TensorInfo};
+use bms_nn::onnx::{self, ValueSpec};
+use bms_wire::{Code, Error, ImageInput, Pipeline, Postprocess, Preprocess, Result};
+use clap::Args;
+use serde_json::json;
+
+use crate::cmd::train::free;
+use crate::home::Home;
+use crate::output::Output;
+
+/// Options of `bms package`.
+#[derive(Debug, Args)]
+pub(crate) struct Package {
+    /// The ONNX file.
+    model: PathBuf,
+    /// The bundle to write; must not exist yet.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Name of the model.
+    #[arg(long)]
+    name: String,
+    /// Class names, one a line, in the order of the logits: the model classifies.
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
+    /// The model takes pictures of this size, as WIDTHxHEIGHT.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    image: Option<(u32, u32)>,
+    /// Means of the channels (one: grey, three: RGB), on a scale of 0 to 1.
+    #[arg(long, value_name = "MEANS", value_delimiter = ',', default_values_t = [0.0, 0.0, 0.0], requires = "image")]
+    mean: Vec<f32>,
+    /// Standard deviations of the channels.
+    #[arg(long, value_name = "DEVIATIONS", value_delimiter = ',', default_values_t = [1.0, 1.0, 1.0], requires = "image")]
+    std: Vec<f32>,
+    /// SPDX licence expression of the model.
+    #[arg(long)]
+    licence: Option<String>,
+}
+
+fn size(text: &str) -> std::result::Result<(u32, u32), String> {
+    let (width, height) = text.split_once('x').ok_or("expected WIDTHxHEIGHT, for example 224x224")?;
+    let side = |s: &str| s.parse::<u32>().ok().filter(|n| 0 < *n).ok_or("a side is not a positive number");
+    Ok((side(width)?, side(height)?))
+}
+
+impl Package {
+    pub(crate) fn run(self, home: &Home, output: &Output) -> Result<()> {
+        free(&self.out)?;
+        let bytes = std::fs::read(&self.model).map_err(|e| Error::io("read", &self.model, e))?;
+        let (inputs, outputs) = onnx::signature(&bytes.clone().into())
+            .map_err(|e| e.while_doing(format!("read `{}`", self.model.display())))?;
+        let manifest = self.manifest(&inputs, &outputs)?;
+        let mut draft = Draft::new(manifest);
+        draft.add("model.onnx", bytes)?;
+        let manifest = draft.write_signed(&self.out, &home.signing_key()?)?;
+        output.result(
+            format_args!("the signed bundle of `{}` lies in `{}`", self.name, self.out.display()),
+            &json!({"out": self.out, "manifest": manifest}),
+        );
+        Ok(())
+    }
+
+    fn manifest(&self, inputs: &[ValueSpec], outputs: &[ValueSpec]) -> Result<Manifest> {
+        let preprocess = match self.image {
+            Some((width, height)) => Preprocess::Image(ImageInput {
+                width,
+                height,
+                mean: self.mean.clone(),
+                std: self.std.clone(),
+            }),
+            None => Preprocess::Tensor {},
+        };
+        let postprocess = match self.labels()? {
+            Some(labels) => Postprocess::Classify { labels },
+            None => Postprocess::Tensor {},
+        };
+        let task = match (&preprocess, &postprocess) {
+            (Preprocess::Image(_), Postprocess::Classify { .. }) => "image-classification",
+            _ => "tensor",
+        };
+        let manifest = Manifest {
+            schema: 1,
+            name: self.name.clone(),
+            task: task.to_owned(),
+            model: "model.onnx".to_owned(),
+            inputs: inputs.iter().map(tensor_info).collect(),
+            outputs: outputs.iter().map(tensor_info).collect(),
+            pipeline: Pipeline { preprocess, postprocess },
+            metrics: Vec::new(),
+            lineage: Lineage::default(),
+            precision: "fp32".to_owned(),
+            licence: self.licence.clone(),
+            created_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64),
+            files: Vec::new(),
+        };
+        manifest.validate()?;
+        Ok(manifest)
+    }
+
+    fn labels(&self) -> Result<Option<Vec<String>>> {
+        let Some(path) = &self.labels else { return Ok(None) };
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
+        let labels: Vec<String> =
+            text.lines().map(|l| l.trim().to_owned()).filter(|l| !l.is_empty()).collect();
+        if labels.is_empty() {
+            return Err(Error::new(Code::InvalidInput, format!("`{}` holds no labels", path.display())));
+        }
+        Ok(Some(labels))
+    }
+}
+
+fn tensor_info(spec: &ValueSpec) -> TensorInfo {
+    TensorInfo { name: spec.name.clone(), dtype: spec.dtype.as_str().to_owned(), shape: spec.shape.clone() }
+}

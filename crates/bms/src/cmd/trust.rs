@@ -1,0 +1,160 @@
+//! Commands around the load gate: sign, verify, scan, key.
+
+use std::path::PathBuf;
+
+use bms_bundle::{Bundle, Finding, Policy, PublicKey, TrustedKey, scan, sign_dir};
+use bms_wire::{Code, Error, Result};
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use crate::home::{Home, policy_or};
+use crate::output::{self, Output};
+
+/// Options of `bms sign`.
+#[derive(Debug, Args)]
+pub(crate) struct Sign {
+    /// The bundle's folder.
+    bundle: PathBuf,
+}
+
+impl Sign {
+    pub(crate) fn run(self, home: &Home, output: &Output) -> Result<()> {
+        let key = home.signing_key()?;
+        sign_dir(&self.bundle, &key)?;
+        let (path, key_id) = (self.bundle.display(), key.key_id());
+        output.result(
+            format_args!("signed `{path}` with key {}…", &key_id[..16]),
+            &json!({"bundle": self.bundle, "key_id": key_id}),
+        );
+        Ok(())
+    }
+}
+
+/// Options of `bms verify`.
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The bundle's folder.
+    bundle: PathBuf,
+    /// Trust policy [default: the home folder's].
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+}
+
+impl Verify {
+    pub(crate) fn run(self, home: &Home, output: &Output) -> Result<()> {
+        let policy = policy_or(home, self.policy.as_deref())?;
+        let verified = policy.verify(Bundle::open(&self.bundle)?).map_err(|rejected| {
+            for finding in &rejected.findings {
+                output.event("finding", describe(finding), json!({"finding": finding}));
+            }
+            rejected.error
+        })?;
+        let signer = verified.signer().map(|s| s.publisher.clone());
+        let text = format!(
+            "`{}` may be loaded: {} {}, signed by {}",
+            self.bundle.display(),
+            verified.manifest().name,
+            &verified.digest()[..12],
+            signer.as_deref().unwrap_or("nobody (development policy)"),
+        );
+        output.result(text, &json!({"verified": true, "digest": verified.digest(), "signer": signer}));
+        Ok(())
+    }
+}
+
+/// Options of `bms scan`.
+#[derive(Debug, Args)]
+pub(crate) struct Scan {
+    /// Files or folders.
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+}
+
+impl Scan {
+    /// One line a file; `malicious_content` at the end when any is denied.
+    pub(crate) fn run(self, output: &Output) -> Result<()> {
+        let (mut files, mut denied) = (0, 0);
+        for path in &self.paths {
+            for scanned in scan::scan_path(path)? {
+                let file = if path.is_dir() { path.join(&scanned.path) } else { path.clone() };
+                let deny = scanned.findings.iter().any(|f| Policy::development().deny <= f.severity);
+                files += 1;
+                denied += usize::from(deny);
+                let verdict = if deny { "deny" } else { "allow" };
+                let mut text = format!("{verdict:5}  {} ({})", file.display(), scanned.format);
+                for finding in &scanned.findings {
+                    text.push_str(&format!("\n       {}", describe(finding)));
+                }
+                output.result(text, &json!({"path": file, "verdict": verdict, "findings": scanned.findings}));
+            }
+        }
+        if denied == 0 {
+            return Ok(());
+        }
+        let what = format!("{denied} of {files} files are denied");
+        Err(Error::new(Code::MaliciousContent, what).hint("Do not load them; the findings say why."))
+    }
+}
+
+fn describe(finding: &Finding) -> String {
+    format!("{:?} {}: {} ({})", finding.severity, finding.rule, finding.message, finding.location)
+}
+
+/// Options of `bms key`.
+#[derive(Debug, Args)]
+pub(crate) struct Key {
+    #[command(subcommand)]
+    action: KeyAction,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyAction {
+    /// Print this home folder's public key in PEM, to be trusted elsewhere.
+    Show,
+    /// Trust a publisher's key here.
+    Trust {
+        /// The publisher's public key, a PEM file.
+        key: PathBuf,
+        /// What to call the publisher.
+        #[arg(long)]
+        publisher: String,
+        /// Models it may publish, e.g. `digits*`; can be given more than once.
+        #[arg(long, value_name = "PATTERN", default_value = "*")]
+        model: Vec<String>,
+    },
+    /// List the trusted publishers.
+    List,
+}
+
+impl Key {
+    pub(crate) fn run(self, home: &Home, output: &Output) -> Result<()> {
+        match self.action {
+            KeyAction::Show => {
+                let key = home.signing_key()?;
+                let pem = key.public_pem();
+                output.result(pem.trim_end(), &json!({"key_id": key.key_id(), "public_key": pem}));
+            }
+            KeyAction::Trust { key, publisher, model } => {
+                let mut policy = home.policy()?;
+                let key = PublicKey::load(&key)?;
+                policy.trust.push(TrustedKey { publisher: publisher.clone(), key, models: model });
+                let file = home.policy_file()?;
+                policy.save(&file)?;
+                output.result(
+                    format_args!("`{publisher}` is trusted by {}", file.display()),
+                    &json!({"publisher": publisher, "policy": file}),
+                );
+            }
+            KeyAction::List => {
+                let policy = home.policy()?;
+                let mut table = output::table(&["publisher", "models", "key"]);
+                for trusted in &policy.trust {
+                    table.add_row([&trusted.publisher, &trusted.models.join(", "), trusted.key.id()]);
+                }
+                let json = |t: &TrustedKey| json!({"publisher": t.publisher, "models": t.models, "key_id": t.key.id()});
+                output.result(table, &policy.trust.iter().map(json).collect::<Vec<_>>());
+            }
+        }
+        Ok(())
+    }
+}
