@@ -38,10 +38,10 @@ const CODE_DOMAINS: [&str; 2] = ["ai.onnx.contrib", "com.microsoft.extensions"];
 /// and a graph that begins like one. The graph itself may be truncated.
 pub(crate) fn is_model(bytes: &[u8]) -> bool {
     let (mut version, mut graph) = (false, false);
-    for (number, wire) in outline(bytes) {
+    for (number, wire, value) in outline(bytes) {
         match (number, wire) {
-            (1, 0) => version = true,
-            (7, 2) => graph = true,
+            (1, 0) => version = matches!(value, [1..=64, ..]),
+            (7, 2) => graph = is_graph(value),
             (5, 0) | (2 | 3 | 4 | 6 | 8 | 14 | 20 | 25 | 26, 2) => {}
             // Later versions may add fields, after the ones that are known.
             _ => break,
@@ -51,6 +51,15 @@ pub(crate) fn is_model(bytes: &[u8]) -> bool {
         }
     }
     false
+}
+
+/// Whether a length and a first field follow as they do in a graph.
+fn is_graph(value: &[u8]) -> bool {
+    // Five bytes of length are enough for the largest message there is.
+    let length = value.iter().take(5).take_while(|byte| 0x80 <= **byte).count() + 1;
+    let empty = value.first() == Some(&0);
+    let tag = value.get(length).map(|tag| (tag >> 3, tag & 7));
+    empty || matches!(tag, Some((1 | 2 | 5 | 10..=15, 2)))
 }
 
 /// Scans a model.

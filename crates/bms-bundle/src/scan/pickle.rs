@@ -25,6 +25,8 @@ const STREAMS_MAX: usize = 10_000;
 const RESTARTS_MAX: usize = 1 << 20;
 /// Operations that are followed at all of them together.
 const RESTART_OPERATIONS_MAX: u64 = 50_000_000;
+/// What a finding costs, in operations.
+const FINDING_OPERATIONS: u64 = 5000;
 /// Operations that are followed to find out whether a place is a stream.
 const TRIAL_OPERATIONS_MAX: u64 = 10_000;
 
@@ -134,9 +136,15 @@ impl Trial<'_> {
         }
         let mut context = Context::new("");
         let mut machine = Machine::new(self.bytes, at, &mut context).with_operations(operations);
-        let bomb = matches!(machine.run(), End::Fault { bomb: true, .. });
-        self.operations_left -= operations - machine.operations_left();
+        // How it ends does not matter: nearly every trial ends with an error.
+        let _end = machine.run();
+        let left = machine.operations_left();
         let calls = machine.imports && machine.calls;
-        Some(bomb || calls && 0 < context.attacks())
+        let attacks = context.attacks();
+        // Raw numbers come to one error at most, so whatever costs more is not raw numbers.
+        let findings = (attacks as u64).saturating_sub(1) * FINDING_OPERATIONS;
+        self.operations_left = self.operations_left.saturating_sub(operations - left + findings);
+        // Going on for so long without an error is no accident either.
+        Some(left == 0 || calls && 0 < attacks)
     }
 }

@@ -131,19 +131,20 @@ pub(crate) fn integers(value: Value<'_>) -> impl Iterator<Item = Result<u64, Fau
     single.into_iter().chain(rest)
 }
 
-/// The field numbers and wire types at the start of a message, as far as they can be read; a
-/// truncated last field is included.
-pub(crate) fn outline(bytes: &[u8]) -> impl Iterator<Item = (u32, u8)> {
+/// The field numbers and wire types at the start of a message, with the bytes from the value on,
+/// as far as they can be read; a truncated last field is included.
+pub(crate) fn outline(bytes: &[u8]) -> impl Iterator<Item = (u32, u8, &[u8])> {
     let mut fields = Fields::new(bytes);
     std::iter::from_fn(move || {
         if fields.left.is_empty() {
             return None;
         }
-        let tag = fields.clone().tag().ok()?;
+        let mut value = fields.clone();
+        let (number, wire) = value.tag().ok()?;
         if fields.field().is_err() {
             fields.left = &[];
         }
-        Some(tag)
+        Some((number, wire, value.left))
     })
 }
 

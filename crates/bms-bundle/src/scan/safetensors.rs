@@ -28,10 +28,13 @@ struct Tensor<'a> {
 pub(crate) fn is_safetensors(bytes: &[u8]) -> bool {
     let Some((length, rest)) = bytes.split_first_chunk::<8>() else { return false };
     let Some(key) = rest.strip_prefix(b"{") else { return false };
-    // Enough of it must be text, or raw numbers would pass for a header once in a while.
-    let length = u64::from_le_bytes(*length).saturating_sub(1).min(24) as usize;
-    let sample = &key[..key.len().min(length)];
-    let printable = sample.iter().all(|c| matches!(c, b' '..=b'~' | b'\n' | b'\r' | b'\t' | 0x80..));
+    // Enough of it must be text, or raw numbers would pass for a header once in a while; more so
+    // where the length does not fit the file.
+    let length = u64::from_le_bytes(*length);
+    let fits = length <= rest.len() as u64;
+    let sample = &key[..key.len().min(length.saturating_sub(1).min(24) as usize)];
+    let printable =
+        sample.iter().all(|c| matches!(c, b' '..=b'~' | b'\n' | b'\r' | b'\t') || fits && 0x80 <= *c);
     printable && matches!(key.trim_ascii_start().first(), Some(b'"' | b'}'))
 }
 

@@ -52,6 +52,8 @@ pub(super) struct Machine<'a, 'c> {
     bytes: &'a [u8],
     at: usize,
     frame_end: usize,
+    /// Whether it begins as streams of protocol 2 and later do.
+    framed: bool,
     nesting: usize,
     operations_left: u64,
     stack: Vec<Id>,
@@ -76,6 +78,7 @@ impl<'a, 'c> Machine<'a, 'c> {
             bytes,
             at,
             frame_end: 0,
+            framed: matches!(bytes[at..], [0x80, 2..=5, ..]),
             nesting: 0,
             operations_left: OPERATIONS_MAX,
             stack: Vec::new(),
@@ -248,10 +251,14 @@ impl<'a, 'c> Machine<'a, 'c> {
     }
 
     fn import(&mut self, op: &Operation<'_>) -> Run<()> {
-        self.imports = true;
         if let 0x82..=0x84 = op.code {
             let message = "an import is hidden behind a number of the extension registry";
-            self.context.attack("pickle-extension", Severity::High, &self.place(), message);
+            let place = self.place();
+            // Three raw bytes can spell this by accident, and do nothing by themselves.
+            match self.framed || self.imports {
+                true => self.context.attack("pickle-extension", Severity::High, &place, message),
+                false => self.context.note("pickle-extension", Severity::Low, &place, message),
+            }
             self.stack.push(self.opaque);
             return Ok(());
         }
@@ -260,6 +267,7 @@ impl<'a, 'c> Machine<'a, 'c> {
             let names =
                 self.arena.text(module).zip(self.arena.text(name)).map(|(m, n)| (m.to_owned(), n.to_owned()));
             let Some((module, name)) = names else {
+                self.imports = true;
                 let message = "the name of an import is computed while loading";
                 self.context.attack("pickle-computed-import", Severity::Critical, &self.place(), message);
                 self.stack.push(self.opaque);
@@ -267,8 +275,13 @@ impl<'a, 'c> Machine<'a, 'c> {
             };
             return self.global(&module, &name);
         }
-        let (module, name) = (String::from_utf8_lossy(op.operand), String::from_utf8_lossy(op.second));
-        self.global(&module, &name)?;
+        // Names that are no text stop every loader, and tell raw numbers from pickles.
+        let text =
+            |line| std::str::from_utf8(line).ok().filter(|line: &&str| !line.contains(char::is_control));
+        let Some((module, name)) = text(op.operand).zip(text(op.second)) else {
+            return Err(Fault::Wrong("the name of an import is no text".to_owned()));
+        };
+        self.global(module, name)?;
         if op.code == b'i' {
             let class = self.pop()?;
             let arguments = self.pop_mark()?;
@@ -279,6 +292,7 @@ impl<'a, 'c> Machine<'a, 'c> {
     }
 
     fn global(&mut self, module: &str, name: &str) -> Run<()> {
+        self.imports = true;
         let path = format!("{module}.{name}");
         if let Some(severity) = globals::judge(module, name) {
             let message = format!("the pickle imports {}, which does more than rebuild data", quote(&path));
