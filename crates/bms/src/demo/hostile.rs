@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use bms_bundle::{Bundle, Draft, MANIFEST, SIGNATURE, SigningKey};
+use bms_nn::onnx;
 use bms_wire::client::Client;
 use bms_wire::{Code, Error, Result};
 use serde_json::{Value, json};
@@ -57,13 +58,23 @@ fn write_tampered(good: &Path, dir: &Path) -> Result<()> {
     for (path, bytes) in bundle.files() {
         let mut bytes = bytes.to_vec();
         if path == model {
-            let middle = bytes.len() / 2;
-            bytes[middle] ^= 1;
+            let at = weight_position(&bytes)?;
+            bytes[at] ^= 1;
         }
         let target = dir.join(path);
         std::fs::write(&target, bytes).map_err(|e| Error::io("write", &target, e))?;
     }
     Ok(())
+}
+
+/// A byte in the middle of the graph's largest weight.
+fn weight_position(graph: &[u8]) -> Result<usize> {
+    let model = onnx::read(&graph.into())?;
+    let weights = model.graph.iter().flat_map(|graph| &graph.initializer).filter_map(|t| t.raw_data.as_ref());
+    let largest = weights.max_by_key(|data| data.len()).filter(|data| !data.is_empty());
+    let found = largest
+        .and_then(|data| Some(graph.windows(data.len()).position(|w| w == &data[..])? + data.len() / 2));
+    found.ok_or_else(|| Error::new(Code::Internal, "the demo's graph holds no weights"))
 }
 
 /// The good bundle with a pickle beside the graph, properly signed.

@@ -1,0 +1,7 @@
+//! The program as its users meet it: real processes, real files, real sockets.
+
+mod agreement;
+mod commands;
+mod durability;
+mod program;
+mod wrong_input;
