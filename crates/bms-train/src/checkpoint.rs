@@ -122,8 +122,14 @@ impl Checkpoint {
     }
 }
 
-/// A checkpoint that cannot be used, and why.
-pub(crate) type Skipped = (PathBuf, String);
+/// What a folder holds that can be gone on from.
+#[derive(Debug, Default)]
+pub(crate) struct Newest {
+    /// The newest whole checkpoint.
+    pub(crate) found: Option<(PathBuf, Checkpoint)>,
+    /// Newer ones that cannot be used, and why.
+    pub(crate) skipped: Vec<(PathBuf, String)>,
+}
 
 /// The checkpoints of one training.
 #[derive(Debug)]
@@ -159,21 +165,24 @@ impl Folder {
     ///
     /// # Errors
     /// `Conflict` when the newest whole one belongs to other options or data; `Io` and the like.
-    pub(crate) fn newest(&self, fingerprint: &str) -> Result<(Option<(PathBuf, Checkpoint)>, Vec<Skipped>)> {
-        let mut skipped = Vec::new();
+    pub(crate) fn newest(&self, fingerprint: &str) -> Result<Newest> {
+        let mut newest = Newest::default();
         for (_, path) in self.list()?.into_iter().rev() {
             let bytes = fs::read(&path).map_err(|e| Error::io("read the checkpoint", &path, e))?;
             match Checkpoint::from_bytes(&bytes) {
-                Ok(found) if found.fingerprint == fingerprint => return Ok((Some((path, found)), skipped)),
+                Ok(found) if found.fingerprint == fingerprint => {
+                    newest.found = Some((path, found));
+                    break;
+                }
                 Ok(_) => {
                     let message = format!("`{}` belongs to other options or other data", path.display());
                     return Err(Error::new(Code::Conflict, message)
                         .hint("Resume with the options and data it was started with, or use an empty checkpoint folder."));
                 }
-                Err(reason) => skipped.push((path, reason)),
+                Err(reason) => newest.skipped.push((path, reason)),
             }
         }
-        Ok((None, skipped))
+        Ok(newest)
     }
 
     /// Epoch and path of each, oldest first.

@@ -9,7 +9,7 @@ use burn::optim::{AdamWConfig, GradientsAccumulator, GradientsParams, ModuleOpti
 use burn::tensor::{Bytes, Device, Tensor, TensorData};
 use rand::seq::SliceRandom;
 
-use crate::checkpoint::{Best, Checkpoint, Folder};
+use crate::checkpoint::{Best, Checkpoint, Folder, Newest};
 use crate::curves::{Curves, Point};
 use crate::event::TrainEvent;
 use crate::loss::cross_entropy;
@@ -123,7 +123,7 @@ impl Run<'_> {
                 .hint("Resume that run, or use an empty checkpoint folder.")),
             };
         }
-        let (found, skipped) = folder.newest(&self.task.fingerprint)?;
+        let Newest { found, skipped } = folder.newest(&self.task.fingerprint)?;
         for (path, reason) in skipped {
             events(TrainEvent::CheckpointSkipped { path, reason });
         }

@@ -24,7 +24,7 @@ fn what_is_saved_comes_back_and_only_two_are_kept() {
     for epoch in 1..=4 {
         folder.save(&checkpoint(epoch)).unwrap();
     }
-    let (found, skipped) = folder.newest("abc").unwrap();
+    let Newest { found, skipped } = folder.newest("abc").unwrap();
     assert_eq!(found.unwrap().1, checkpoint(4));
     assert!(skipped.is_empty());
     let epochs: Vec<usize> = folder.list().unwrap().into_iter().map(|(epoch, _)| epoch).collect();
@@ -52,7 +52,7 @@ fn a_damaged_newest_falls_back_to_the_one_before() {
     let newest = folder.save(&checkpoint(2)).unwrap();
     let bytes = fs::read(&newest).unwrap();
     fs::write(&newest, &bytes[..bytes.len() / 2]).unwrap();
-    let (found, skipped) = folder.newest("abc").unwrap();
+    let Newest { found, skipped } = folder.newest("abc").unwrap();
     assert_eq!(found.unwrap().1.epoch, 1);
     assert_eq!(skipped.len(), 1);
     assert_eq!(skipped[0].0, newest);

@@ -26,9 +26,9 @@ pub enum CnnSize {
     Tiny,
     /// 16 channels at first.
     Small,
-    /// 32 channels at first, two convolutions a stage.
+    /// 24 channels at first, two convolutions a stage.
     Medium,
-    /// 48 channels at first, two convolutions a stage, stronger dropout: a teacher.
+    /// 32 channels at first, two convolutions a stage, stronger dropout: a teacher.
     Large,
 }
 
@@ -119,8 +119,8 @@ fn cnn(size: CnnSize, [channels, mut height, mut width]: [usize; 3], labels: usi
     let (first, depth, hidden, dropout) = match size {
         CnnSize::Tiny => (8, 1, 32, 0.0),
         CnnSize::Small => (16, 1, 64, 0.0),
-        CnnSize::Medium => (32, 2, 128, 0.2),
-        CnnSize::Large => (48, 2, 256, 0.4),
+        CnnSize::Medium => (24, 2, 128, 0.2),
+        CnnSize::Large => (32, 2, 256, 0.3),
     };
     let halvings = std::iter::successors(Some(height.min(width)), |side| Some(side / 2))
         .take_while(|side| HALVED_SIDE_MIN <= *side)

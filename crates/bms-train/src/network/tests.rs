@@ -16,10 +16,10 @@ fn the_seed_decides_every_weight() {
 
 #[test]
 fn initial_weights_have_the_variance_that_relu_keeps() {
-    // Uniform in ±√(6 / n) has the variance 2 / n; the second convolution reads 32 × 9 values.
+    // Uniform in ±√(6 / n) has the variance 2 / n; the second convolution reads 24 × 9 values.
     let second = &network(1).values().unwrap()[1].weight.data;
     let variance = second.iter().map(|w| w * w).sum::<f32>() / second.len() as f32;
-    assert!((variance * 288.0 / 2.0 - 1.0).abs() < 0.1, "{variance}");
+    assert!((variance * 216.0 / 2.0 - 1.0).abs() < 0.1, "{variance}");
 }
 
 #[test]
