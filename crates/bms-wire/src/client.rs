@@ -153,9 +153,10 @@ impl Client {
     pub fn samples(&self, model: &str, unlabelled: bool) -> Result<Vec<api::StoredSample>> {
         let mut all: Vec<api::StoredSample> = Vec::new();
         loop {
-            let after = all.last().map_or(String::new(), |last| format!("&after={}", segment(&last.sample.id)));
-            let page: Vec<api::StoredSample> =
-                self.get(&format!("/api/v1/samples?model={}&unlabelled={unlabelled}{after}", segment(model)))?;
+            let after =
+                all.last().map_or(String::new(), |last| format!("&after={}", segment(&last.sample.id)));
+            let page: Vec<api::StoredSample> = self
+                .get(&format!("/api/v1/samples?model={}&unlabelled={unlabelled}{after}", segment(model)))?;
             if page.is_empty() {
                 return Ok(all);
             }

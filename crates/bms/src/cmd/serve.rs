@@ -179,6 +179,25 @@ fn told_to_stop(until_stdin_closes: bool) -> Result<impl Future<Output = ()> + S
     })
 }
 
+/// Waits for a signal, or until `over` says so. What the caller holds is then dropped in order.
+pub(crate) fn wait_until_told(mut over: impl FnMut() -> bool) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::new(Code::Internal, format!("failed to start the runtime: {e}")).because(e))?;
+    runtime.block_on(async {
+        let mut told = std::pin::pin!(told_to_stop(false)?);
+        while !over() {
+            let pause = tokio::time::sleep(std::time::Duration::from_millis(200));
+            tokio::select! {
+                () = &mut told => break,
+                () = pause => {}
+            }
+        }
+        Ok(())
+    })
+}
+
 /// Log lines on standard error; `BMS_LOG` chooses what, e.g. `info` or `bms_server=debug`.
 fn init_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("BMS_LOG")

@@ -13,6 +13,7 @@ use super::edge::Edge;
 use super::place::Place;
 use super::process::Process;
 use crate::cmd::registry::push;
+use crate::cmd::serve::wait_until_told;
 use crate::output::Output;
 
 /// The small model of the edge.
@@ -120,10 +121,7 @@ impl Centre {
             edge.client.base()
         );
         output.event("running", text, json!({"dashboard": self.url(), "edge": edge.client.base()}));
-        // Ctrl-C reaches the whole process group: the server drains and ends by itself, then this does.
-        while self.process.is_running() {
-            std::thread::sleep(Duration::from_millis(200));
-        }
+        wait_until_told(|| !self.process.is_running())?;
         Ok(())
     }
 }
