@@ -69,8 +69,8 @@ pub(crate) struct Batcher {
 
 impl Batcher {
     pub(crate) fn start(session: impl Run, bounds: Bounds) -> Result<Batcher> {
-        // Unbounded, because seats bound it: every job in it holds one.
-        let (sender, receiver) = crossbeam_channel::unbounded();
+        // A job has at least one row and holds a seat, so this never fills up and sending never blocks.
+        let (sender, receiver) = crossbeam_channel::bounded(bounds.queue_rows_max + 1);
         let thread = std::thread::Builder::new()
             .name("bms-batcher".to_owned())
             .spawn(move || work(session, &receiver, bounds))

@@ -25,7 +25,7 @@ impl Run for Doubler {
 /// A batcher, the rows of its runs, and a gate that lets one run through for each message.
 fn start(rows_max: usize, joins_rows: bool) -> (Batcher, Arc<Mutex<Vec<usize>>>, Sender<()>) {
     let runs = Arc::new(Mutex::new(Vec::new()));
-    let (open, gate) = crossbeam_channel::unbounded();
+    let (open, gate) = bounded(100);
     let bounds = Bounds { rows_max, wait: Duration::ZERO, queue_rows_max: 16, joins_rows };
     (Batcher::start(Doubler(runs.clone(), gate), bounds).unwrap(), runs, open)
 }

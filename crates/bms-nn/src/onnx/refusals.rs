@@ -119,6 +119,19 @@ const RTEN: &[Rule] = &[
         why: "needs kernel_shape",
         applies: |site| site.attr("kernel_shape").is_none(),
     },
+    Rule {
+        operators: &["ConvInteger"],
+        why: "pads with zero instead of the zero point",
+        applies: |site| {
+            let padded = site.attr("pads").is_some_and(|pads| pads.ints.iter().any(|&pad| pad != 0));
+            padded || site.text("auto_pad").starts_with("SAME")
+        },
+    },
+    Rule {
+        operators: &["ConvInteger"],
+        why: "misreads a zero point of the weights when the batch has several rows",
+        applies: |site| site.has_input(3),
+    },
     Rule { operators: &["BitCast"], why: "keeps 64-bit integers and bools in 32 bits", applies: |_| true },
     Rule { operators: &["Pad"], why: "has no axes input", applies: |site| site.has_input(3) },
 ];
