@@ -5,10 +5,9 @@
 //! can post without being able to read the answer: then `Origin` or `Sec-Fetch-Site` names it. No page
 //! is served here, so whoever sends an origin is refused.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use bms_wire::{Code, Error, Result};
-use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Version, header};
 
 /// Refuses to listen where others than this machine's users can connect: requests carry no credentials.
@@ -27,7 +26,7 @@ pub(crate) fn check_address(address: SocketAddr) -> Result<()> {
 /// # Errors
 /// [`Code::PermissionDenied`] for a request of a web page, [`Code::InvalidRequest`] without one host.
 pub(crate) fn check(method: &Method, version: Version, headers: &HeaderMap) -> Result<()> {
-    check_host(version, headers)?;
+    bms_wire::check_host(version, headers)?;
     if matches!(*method, Method::GET | Method::HEAD) {
         return Ok(());
     }
@@ -37,34 +36,6 @@ pub(crate) fn check(method: &Method, version: Version, headers: &HeaderMap) -> R
             .hint("Use a client that is no browser."));
     }
     Ok(())
-}
-
-fn check_host(version: Version, headers: &HeaderMap) -> Result<()> {
-    let mut hosts = headers.get_all(header::HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (Some(host), None) if is_loopback(host) => Ok(()),
-        // No browser speaks HTTP/1.0.
-        (None, _) if version < Version::HTTP_11 => Ok(()),
-        (Some(host), None) => {
-            let what = format!("the host {host:?} is not this node's");
-            Err(Error::new(Code::PermissionDenied, what)
-                .hint("Address the node as localhost, 127.0.0.1 or [::1]."))
-        }
-        _ => Err(Error::new(Code::InvalidRequest, "a request names exactly one host")),
-    }
-}
-
-fn is_loopback(host: &HeaderValue) -> bool {
-    let Ok(authority) = Authority::try_from(host.as_bytes()) else { return false };
-    if authority.as_str().contains('@') {
-        return false;
-    }
-    let name = authority.host();
-    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-    match address.parse::<IpAddr>() {
-        Ok(address) => address.to_canonical().is_loopback(),
-        Err(_) => name.eq_ignore_ascii_case("localhost"),
-    }
 }
 
 #[cfg(test)]

@@ -242,9 +242,10 @@ fn many_threads_share_flushes_and_nothing_is_lost() {
     let outbox = open_with(dir.path(), Bounds { segment_bytes: 2000, ..bounds() });
     let delivered = Mutex::new(Vec::new());
     let done = AtomicBool::new(false);
+    let deadline = Instant::now() + WAIT;
     std::thread::scope(|scope| {
         let deliverer = scope.spawn(|| {
-            while !done.load(Ordering::Acquire) || outbox.len() != 0 {
+            while (!done.load(Ordering::Acquire) || outbox.len() != 0) && Instant::now() < deadline {
                 let oldest = outbox.oldest(7, usize::MAX).unwrap();
                 if oldest.through != 0 {
                     delivered

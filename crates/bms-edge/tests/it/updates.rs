@@ -178,18 +178,19 @@ fn a_centre_that_sends_other_bytes_or_names_bad_paths_is_not_believed() {
     scene.agent.wait_for_version(2);
 
     let third = made(Some(&scene.key), "small", 40.0);
-    let outside = scene.dir.path().parent().unwrap().join("bms-edge-escaped.txt");
-    for path in
-        ["../../../bms-edge-escaped.txt", "/bms-edge-escaped.txt", "a/../../../../bms-edge-escaped.txt"]
-    {
+    // A name nobody else uses, one folder above the agent's.
+    let name = format!("{}-escaped", scene.dir.path().file_name().unwrap().to_str().unwrap());
+    let outside = scene.dir.path().with_file_name(&name);
+    let absolute = outside.to_str().unwrap().to_owned();
+    for path in [format!("../../../{name}"), absolute, format!("a/../../../../{name}")] {
         let mut escaping = Made { files: third.files.clone(), digest: third.digest.clone() };
-        escaping.files.push((path.to_owned(), b"out".to_vec()));
+        escaping.files.push((path, b"out".to_vec()));
         scene.centre.deploy(3, &escaping);
-        let status = scene.agent.wait("a problem", |status| status.problem.is_some());
-        assert!(status.problem.unwrap().contains("invalid_bundle"));
+        let status = scene.agent.wait("a refusal", |status| {
+            status.problem.as_ref().is_some_and(|problem| problem.contains("invalid_bundle"))
+        });
         assert_eq!(status.version, Some(2));
         assert!(!outside.exists());
-        scene.centre.state(|state| state.desired.as_mut().unwrap().version = 2);
         scene.centre.deploy(2, &second);
         scene.agent.wait("no problem", |status| status.problem.is_none());
     }
