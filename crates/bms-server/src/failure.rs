@@ -19,7 +19,10 @@ impl From<Error> for Failure {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let code = self.0.code();
-        if code.http() >= 500 {
+        if code == Code::Unavailable {
+            // What a readiness probe hears while a model loads is no fault.
+            tracing::debug!("not available: {}", self.0);
+        } else if code.http() >= 500 {
             let cause = std::error::Error::source(&self.0).map(ToString::to_string);
             tracing::warn!(code = code.as_str(), cause, "request failed: {}", self.0);
         }

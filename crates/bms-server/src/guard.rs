@@ -6,14 +6,13 @@
 //! then `Origin` or `Sec-Fetch-Site` names the page, and only reading passes. A page can embed or frame
 //! what it may not read: the answer's headers forbid it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bms_wire::{Code, Error, Result};
-use http::uri::Authority;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use crate::failure::Failure;
 
@@ -61,38 +60,10 @@ pub(crate) async fn protect(request: Request, next: Next) -> Response {
 }
 
 fn check(request: &Request) -> Result<()> {
-    check_host(request.headers(), request.version())?;
+    bms_wire::check_host(request.version(), request.headers())?;
     match *request.method() {
         Method::GET | Method::HEAD | Method::OPTIONS => Ok(()),
         _ => check_origin(request.headers()),
-    }
-}
-
-fn check_host(headers: &HeaderMap, version: Version) -> Result<()> {
-    let mut hosts = headers.get_all(header::HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (Some(host), None) if is_loopback(host) => Ok(()),
-        // No browser speaks HTTP/1.0.
-        (None, _) if version < Version::HTTP_11 => Ok(()),
-        (Some(host), None) => {
-            let what = format!("the host {host:?} is not this server's");
-            Err(Error::new(Code::PermissionDenied, what)
-                .hint("Address the server as localhost, 127.0.0.1 or [::1]."))
-        }
-        _ => Err(Error::new(Code::InvalidRequest, "a request names exactly one host")),
-    }
-}
-
-fn is_loopback(host: &HeaderValue) -> bool {
-    let Ok(authority) = Authority::try_from(host.as_bytes()) else { return false };
-    if authority.as_str().contains('@') {
-        return false;
-    }
-    let name = authority.host();
-    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-    match address.parse::<IpAddr>() {
-        Ok(address) => address.to_canonical().is_loopback(),
-        Err(_) => name.eq_ignore_ascii_case("localhost"),
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod code;
 mod error;
+mod host;
 mod pipeline;
 
 pub mod api;
@@ -15,4 +16,5 @@ pub mod oip;
 
 pub use code::{Code, Retry};
 pub use error::{Error, ErrorBody, Result};
+pub use host::check_host;
 pub use pipeline::{ImageInput, Pipeline, Postprocess, Preprocess, TableInput};

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bms_nn::onnx::{self, RuntimeKind};
+use tempfile::TempDir;
 
 /// Set for the processes that [`detail_with`] starts.
 const PROBE: &str = "BMS_NN_PROBE";
@@ -36,18 +37,19 @@ fn detail_with(library: &Path) -> String {
     line.to_owned()
 }
 
-fn file(name: &str, bytes: &[u8]) -> PathBuf {
-    let path = std::env::temp_dir().join(format!("bms-nn-{}-{name}", std::process::id()));
+fn file(dir: &TempDir, name: &str, bytes: &[u8]) -> PathBuf {
+    let path = dir.path().join(name);
     std::fs::write(&path, bytes).unwrap();
     path
 }
 
 #[test]
 fn a_wrong_library_is_a_clear_error() {
+    let dir = tempfile::tempdir().unwrap();
     for (library, want) in [
         (PathBuf::from("/nowhere/libonnxruntime.so"), "No such file"),
-        (file("empty.so", b""), "it is no library"),
-        (file("text.so", &[b'x'; 4096]), "it is no 64-bit library"),
+        (file(&dir, "empty.so", b""), "it is no library"),
+        (file(&dir, "text.so", &[b'x'; 4096]), "it is no 64-bit library"),
         // This program is no library, or at least not that one.
         (std::env::current_exe().unwrap(), "failed to load"),
     ] {
@@ -61,6 +63,7 @@ fn a_wrong_library_is_a_clear_error() {
 #[test]
 fn a_library_that_is_cut_short_is_a_clear_error() {
     let exe = std::fs::read(std::env::current_exe().unwrap()).unwrap();
-    let detail = detail_with(&file("half.so", &exe[..exe.len() / 2]));
+    let dir = tempfile::tempdir().unwrap();
+    let detail = detail_with(&file(&dir, "half.so", &exe[..exe.len() / 2]));
     assert!(detail.contains("it is cut short"), "{detail}");
 }

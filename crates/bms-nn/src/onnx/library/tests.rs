@@ -1,3 +1,5 @@
+use tempfile::TempDir;
+
 use super::*;
 
 fn nothing() -> Surroundings {
@@ -5,10 +7,10 @@ fn nothing() -> Surroundings {
 }
 
 /// An empty file at `path` under a fresh folder.
-fn place(name: &str, files: &[&str]) -> PathBuf {
-    let root = std::env::temp_dir().join(format!("bms-library-{name}-{}", std::process::id()));
+fn place(files: &[&str]) -> TempDir {
+    let root = tempfile::tempdir().unwrap();
     for file in files {
-        let path = root.join(file);
+        let path = root.path().join(file);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, b"").unwrap();
     }
@@ -18,8 +20,9 @@ fn place(name: &str, files: &[&str]) -> PathBuf {
 #[test]
 fn a_named_library_is_taken_at_its_word() {
     let named = PathBuf::from("/nowhere/libonnxruntime.so");
-    let root = place("named", &[FILE]);
-    let surroundings = Surroundings { named: Some(named.clone()), system: vec![root], ..nothing() };
+    let root = place(&[FILE]);
+    let surroundings =
+        Surroundings { named: Some(named.clone()), system: vec![root.path().to_owned()], ..nothing() };
     assert_eq!(surroundings.find(), Some(named), "no other library is used instead of a wrong one");
 }
 
@@ -27,19 +30,20 @@ fn a_named_library_is_taken_at_its_word() {
 fn the_newest_version_in_a_folder_wins() {
     let versions: Vec<String> =
         ["1.9.0", "1.32.0", "1.32", "next"].iter().map(|v| format!("{FILE}.{v}")).collect();
-    let root = place("newest", &versions.iter().map(String::as_str).collect::<Vec<_>>());
-    assert_eq!(library_in(&root), Some(root.join(format!("{FILE}.1.32.0"))));
+    let folder = place(&versions.iter().map(String::as_str).collect::<Vec<_>>());
+    let root = folder.path();
+    assert_eq!(library_in(root), Some(root.join(format!("{FILE}.1.32.0"))));
     std::fs::write(root.join(FILE), b"").unwrap();
-    assert_eq!(library_in(&root), Some(root.join(FILE)), "the plain name is the system's choice");
+    assert_eq!(library_in(root), Some(root.join(FILE)), "the plain name is the system's choice");
 }
 
 #[test]
 fn a_python_environment_is_searched_last() {
     let inside = format!("lib/python3.11/site-packages/onnxruntime/capi/{FILE}.1.32.0");
-    let python = place("python", &[&inside]);
+    let folders = (place(&[&inside]), place(&[FILE]));
+    let (python, beside) = (folders.0.path().to_owned(), folders.1.path().to_owned());
     let surroundings = Surroundings { python: Some(python.clone()), ..nothing() };
     assert_eq!(surroundings.find(), Some(python.join(&inside)));
-    let beside = place("beside", &[FILE]);
     let surroundings = Surroundings { program: Some(beside.clone()), ..surroundings };
     assert_eq!(surroundings.find(), Some(beside.join(FILE)));
     assert_eq!(nothing().find(), None);
