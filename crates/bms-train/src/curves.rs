@@ -59,8 +59,11 @@ impl Curves {
             let area = SVGBackend::with_string(&mut svg, (WIDTH, HEIGHT)).into_drawing_area();
             area.fill(&WHITE).map_err(drawing)?;
             let (left, right) = area.split_horizontally(WIDTH / 2);
-            chart(&left, "loss", &self.series(|p| p.train_loss, |p| p.validation_loss))?;
-            chart(&right, "accuracy", &self.series(|p| p.train_accuracy, |p| p.validation_accuracy))?;
+            // Losses fall and accuracies rise: each legend lies where its curves do not end.
+            let losses = self.series(|p| p.train_loss, |p| p.validation_loss);
+            chart(&left, "loss", &losses, SeriesLabelPosition::UpperRight)?;
+            let accuracies = self.series(|p| p.train_accuracy, |p| p.validation_accuracy);
+            chart(&right, "accuracy", &accuracies, SeriesLabelPosition::LowerRight)?;
             area.present().map_err(drawing)?;
         }
         Ok(svg)
@@ -82,7 +85,12 @@ impl Curves {
     }
 }
 
-fn chart(area: &DrawingArea<SVGBackend<'_>, Shift>, title: &str, series: &[Series<'_>]) -> Result<()> {
+fn chart(
+    area: &DrawingArea<SVGBackend<'_>, Shift>,
+    title: &str,
+    series: &[Series<'_>],
+    legend: SeriesLabelPosition,
+) -> Result<()> {
     let values = || series.iter().flat_map(|(_, _, line)| line.iter().copied());
     let epochs = values().fold(1.0_f32, |most, (epoch, _)| most.max(epoch));
     let low = values().fold(f32::INFINITY, |low, (_, value)| low.min(value));
@@ -114,7 +122,7 @@ fn chart(area: &DrawingArea<SVGBackend<'_>, Shift>, title: &str, series: &[Serie
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
+        .position(legend)
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK.mix(0.3))
         .draw()

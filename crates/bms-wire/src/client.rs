@@ -51,6 +51,11 @@ impl Client {
         &self.base
     }
 
+    /// Whether the server takes requests, whatever it has loaded.
+    pub fn is_live(&self) -> bool {
+        self.status("/v2/health/live").is_ok_and(|status| status == 200)
+    }
+
     /// Whether the server says it is ready to answer.
     pub fn is_ready(&self) -> bool {
         self.status("/v2/health/ready").is_ok_and(|status| status == 200)

@@ -4,10 +4,12 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::time::Duration;
 
 use bms_nn::onnx::RuntimeChoice;
 use bms_registry::Registry;
 use bms_server::{Launch, Settings};
+use bms_wire::client::Client;
 use bms_wire::{Code, Error, Result};
 use clap::Args;
 use serde_json::json;
@@ -141,9 +143,25 @@ where
         let address = listener.local_addr().map_err(|e| cannot_listen(options.listen, e))?;
         let shutdown = told_to_stop(options.until_stdin_closes)?;
         let url = format!("http://{address}");
-        output.event("ready", format_args!("listening on {url} (Ctrl-C ends it)"), json!({"url": url}));
-        serve(listener, Box::pin(shutdown)).await
+        tokio::select! {
+            ended = serve(listener, Box::pin(shutdown)) => ended,
+            never = announce(url, *output) => never,
+        }
     })
+}
+
+/// Says where the server listens once it answers there, which a refused bundle or address never does.
+async fn announce(url: String, output: Output) -> Result<()> {
+    let client = Client::new(&url)?;
+    loop {
+        let probe = client.clone();
+        if tokio::task::spawn_blocking(move || probe.is_live()).await.unwrap_or(false) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    output.event("ready", format_args!("listening on {url} (Ctrl-C ends it)"), json!({"url": url}));
+    std::future::pending().await
 }
 
 fn cannot_listen(address: SocketAddr, error: std::io::Error) -> Error {
@@ -188,7 +206,7 @@ pub(crate) fn wait_until_told(mut over: impl FnMut() -> bool) -> Result<()> {
     runtime.block_on(async {
         let mut told = std::pin::pin!(told_to_stop(false)?);
         while !over() {
-            let pause = tokio::time::sleep(std::time::Duration::from_millis(200));
+            let pause = tokio::time::sleep(Duration::from_millis(200));
             tokio::select! {
                 () = &mut told => break,
                 () = pause => {}

@@ -10,6 +10,9 @@ use crate::program::{Server, Shared, bms, ok, shared};
 
 /// How far probabilities may differ.
 const TOLERANCE: f64 = 1e-4;
+/// The same between run-times on an int8 graph: one keeps convolutions between quantisation steps in floats, so
+/// a value on the edge of a step may round to its neighbour.
+const TOLERANCE_INT8: f64 = 0.02;
 /// Digits compared.
 const SAMPLES: usize = 20;
 
@@ -17,11 +20,11 @@ const SAMPLES: usize = 20;
 type Answer = std::collections::BTreeMap<String, f64>;
 
 #[track_caller]
-fn agree(got: &Answer, want: &Answer, what: &str) {
+fn agree(got: &Answer, want: &Answer, tolerance: f64, what: &str) {
     assert_eq!(got.len(), 10, "{what}");
     for (label, p) in want {
         assert!(
-            (got[label] - p).abs() <= TOLERANCE,
+            (got[label] - p).abs() <= tolerance,
             "{what}: {label} is {} where {p} is expected",
             got[label]
         );
@@ -95,13 +98,18 @@ fn every_path_and_run_time_gives_the_same_answer() {
         for (got, what) in
             [(command_line(bundle, &files), "command line"), (served(bundle, &pictures), "server")]
         {
-            got.iter().zip(&want).for_each(|(got, want)| agree(got, want, &format!("{bundle} by {what}")));
+            got.iter()
+                .zip(&want)
+                .for_each(|(got, want)| agree(got, want, TOLERANCE, &format!("{bundle} by {what}")));
         }
         if !has_onnxruntime() {
             continue;
         }
         let ort = library(bundle, RuntimeKind::OnnxRuntime, &pictures);
-        ort.iter().zip(&want).for_each(|(got, want)| agree(got, want, &format!("{bundle} on onnxruntime")));
+        let tolerance = if bundle == "int8" { TOLERANCE_INT8 } else { TOLERANCE };
+        ort.iter()
+            .zip(&want)
+            .for_each(|(got, want)| agree(got, want, tolerance, &format!("{bundle} on onnxruntime")));
     }
 }
 
