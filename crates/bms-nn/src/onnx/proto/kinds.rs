@@ -36,7 +36,7 @@ pub enum TypeValue {
     OptionalType(SequenceType),
 }
 
-/// Which field of an [`AttributeProto`] holds the value.
+/// Which field of an [`AttributeProto`](super::AttributeProto) holds the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
 #[repr(i32)]
 #[allow(missing_docs, reason = "the names are the specification's")]
