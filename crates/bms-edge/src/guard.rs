@@ -5,23 +5,9 @@
 //! can post without being able to read the answer: then `Origin` or `Sec-Fetch-Site` names it. No page
 //! is served here, so whoever sends an origin is refused.
 
-use std::net::SocketAddr;
-
+pub(crate) use bms_wire::check_address;
 use bms_wire::{Code, Error, Result};
 use http::{HeaderMap, HeaderValue, Method, Version, header};
-
-/// Refuses to listen where others than this machine's users can connect: requests carry no credentials.
-///
-/// # Errors
-/// [`Code::PermissionDenied`] when `address` is not a loopback address.
-pub(crate) fn check_address(address: SocketAddr) -> Result<()> {
-    if address.ip().to_canonical().is_loopback() {
-        return Ok(());
-    }
-    let what = format!("`{address}` can be reached by other machines and requests are not authenticated");
-    Err(Error::new(Code::PermissionDenied, what)
-        .hint("Listen on 127.0.0.1 and put a proxy that authenticates in front."))
-}
 
 /// # Errors
 /// [`Code::PermissionDenied`] for a request of a web page, [`Code::InvalidRequest`] without one host.

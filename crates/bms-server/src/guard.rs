@@ -6,11 +6,10 @@
 //! then `Origin` or `Sec-Fetch-Site` names the page, and only reading passes. A page can embed or frame
 //! what it may not read: the answer's headers forbid it.
 
-use std::net::SocketAddr;
-
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+pub(crate) use bms_wire::check_address;
 use bms_wire::{Code, Error, Result};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
@@ -33,19 +32,6 @@ const HEADERS: [(HeaderName, HeaderValue); 6] = [
 ];
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-
-/// Refuses to listen where others than this machine's users can connect: requests carry no credentials yet.
-///
-/// # Errors
-/// [`Code::PermissionDenied`] when `address` is not a loopback address.
-pub(crate) fn check_address(address: SocketAddr) -> Result<()> {
-    if address.ip().to_canonical().is_loopback() {
-        return Ok(());
-    }
-    let what = format!("`{address}` can be reached by other machines and requests are not authenticated");
-    Err(Error::new(Code::PermissionDenied, what)
-        .hint("Listen on 127.0.0.1 and put a proxy that authenticates in front."))
-}
 
 /// Lets a request through, or refuses it, and puts the protecting headers on the answer.
 pub(crate) async fn protect(request: Request, next: Next) -> Response {

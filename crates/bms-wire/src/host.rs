@@ -1,11 +1,24 @@
-//! Which host a request names.
+//! Who can reach a server: the address it listens on, and the host a request names.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Version, header};
 
 use crate::{Code, Error, Result};
+
+/// Refuses to listen where others than this machine's users can connect: requests carry no credentials.
+///
+/// # Errors
+/// [`Code::PermissionDenied`] when `address` is not a loopback address.
+pub fn check_address(address: SocketAddr) -> Result<()> {
+    if address.ip().to_canonical().is_loopback() {
+        return Ok(());
+    }
+    let what = format!("`{address}` can be reached by other machines and requests are not authenticated");
+    Err(Error::new(Code::PermissionDenied, what)
+        .hint("Listen on 127.0.0.1 and put a proxy that authenticates in front."))
+}
 
 /// Refuses a request that does not name this machine's loopback as its host.
 ///

@@ -16,5 +16,5 @@ pub mod oip;
 
 pub use code::{Code, Retry};
 pub use error::{Error, ErrorBody, Result};
-pub use host::check_host;
+pub use host::{check_address, check_host};
 pub use pipeline::{ImageInput, Pipeline, Postprocess, Preprocess, TableInput};

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bms_bundle::{Policy, SigningKey};
 use bms_wire::{Code, Error, Result};
+use clap::Args;
 
 /// `~/.bms` unless told otherwise; made when something is first kept in it.
 #[derive(Clone, Debug)]
@@ -72,10 +73,20 @@ impl Home {
     }
 }
 
-/// The policy at `path`, or the home folder's.
-pub(crate) fn policy_or(home: &Home, path: Option<&Path>) -> Result<Policy> {
-    match path {
-        Some(path) => Policy::load(path),
-        None => home.policy(),
+/// Which trust policy.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct PolicyOption {
+    /// Trust policy: what may be published and loaded [default: the home folder's].
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+}
+
+impl PolicyOption {
+    /// The policy named, or the home folder's.
+    pub(crate) fn load(&self, home: &Home) -> Result<Policy> {
+        match &self.policy {
+            Some(path) => Policy::load(path),
+            None => home.policy(),
+        }
     }
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::cmd::serve::RuntimeOptions;
 use crate::cmd::train::free;
-use crate::home::{Home, policy_or};
+use crate::home::{Home, PolicyOption};
 use crate::output::{self, Output};
 
 /// Options of `bms compress`.
@@ -37,9 +37,8 @@ pub(crate) struct Compress {
     /// Column of a CSV that holds the label.
     #[arg(long, value_name = "NAME")]
     label_column: Option<String>,
-    /// Trust policy [default: the home folder's].
-    #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
+    #[command(flatten)]
+    policy: PolicyOption,
     #[command(flatten)]
     runtime: RuntimeOptions,
 }
@@ -81,7 +80,7 @@ impl Compress {
                 ..CompressOptions::new(self.max_drop)
             },
         };
-        let done = compress_bundle(&work, home, self.policy.as_deref(), &self.out)?;
+        let done = compress_bundle(&work, home, &self.policy, &self.out)?;
         progress.done();
         let value =
             json!({"out": self.out, "before": done.before, "after": done.after, "layers": done.layers});
@@ -94,10 +93,10 @@ impl Compress {
 pub(crate) fn compress_bundle(
     work: &Compression<'_>,
     home: &Home,
-    policy: Option<&Path>,
+    policy: &PolicyOption,
     out: &Path,
 ) -> Result<Compressed> {
-    let parent = policy_or(home, policy)?.verify(Bundle::open(work.bundle)?).map_err(Error::from)?;
+    let parent = policy.load(home)?.verify(Bundle::open(work.bundle)?).map_err(Error::from)?;
     let manifest = parent.manifest();
     let compressed = compress(
         &parent.model_bytes(),

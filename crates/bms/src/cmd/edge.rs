@@ -8,7 +8,7 @@ use bms_wire::{Code, Error, Result};
 use clap::Args;
 
 use crate::cmd::serve::{ListenOptions, RuntimeOptions, run_until_told};
-use crate::home::{Home, policy_or};
+use crate::home::{Home, PolicyOption};
 use crate::output::Output;
 
 /// Options of `bms edge`.
@@ -35,9 +35,8 @@ pub(crate) struct Edge {
     /// Longest pause between tries while the centre cannot be reached.
     #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
     retry_seconds: f64,
-    /// Trust policy: what may be loaded [default: the home folder's].
-    #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
+    #[command(flatten)]
+    policy: PolicyOption,
     #[command(flatten)]
     runtime: RuntimeOptions,
     #[command(flatten)]
@@ -50,7 +49,7 @@ impl Edge {
             Some(data) => data,
             None => home.dir()?.join("edge"),
         };
-        let policy = policy_or(home, self.policy.as_deref())?;
+        let policy = self.policy.load(home)?;
         let node = match self.node {
             Some(node) => node,
             None => machine_name()?,

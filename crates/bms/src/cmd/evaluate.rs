@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cmd::serve::RuntimeOptions;
-use crate::home::{Home, policy_or};
+use crate::home::{Home, PolicyOption};
 use crate::output::{self, Output};
 use crate::run_model;
 
@@ -26,9 +26,8 @@ pub(crate) struct Evaluate {
     /// Column of a CSV that holds the label.
     #[arg(long, value_name = "NAME")]
     label_column: Option<String>,
-    /// Trust policy [default: the home folder's].
-    #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
+    #[command(flatten)]
+    policy: PolicyOption,
     #[command(flatten)]
     runtime: RuntimeOptions,
 }
@@ -36,7 +35,7 @@ pub(crate) struct Evaluate {
 impl Evaluate {
     pub(crate) fn run(self, home: &Home, output: &Output) -> Result<()> {
         let data = Dataset::open(&self.data, &OpenOptions { label_column: self.label_column })?;
-        let engine = run_model::load(&self.bundle, &policy_or(home, self.policy.as_deref())?, &self.runtime)?;
+        let engine = run_model::load(&self.bundle, &self.policy.load(home)?, &self.runtime)?;
         let report = run_model::evaluate_on(&engine, &data)?;
         if let Some(out) = &self.out {
             report.write(out)?;

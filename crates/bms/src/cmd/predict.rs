@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::cmd::serve::RuntimeOptions;
-use crate::home::{Home, policy_or};
+use crate::home::{Home, PolicyOption};
 use crate::output::{self, Output};
 use crate::run_model;
 
@@ -36,9 +36,8 @@ pub(crate) struct Predict {
     /// Labels to show an input.
     #[arg(long, value_name = "N", default_value_t = 3)]
     top: usize,
-    /// Trust policy for the bundle [default: the home folder's].
-    #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
+    #[command(flatten)]
+    policy: PolicyOption,
     #[command(flatten)]
     runtime: RuntimeOptions,
 }
@@ -78,7 +77,7 @@ impl Predict {
     }
 
     fn here(&self, home: &Home, bundle: &Path) -> Result<Vec<Prediction>> {
-        let policy = policy_or(home, self.policy.as_deref())?;
+        let policy = self.policy.load(home)?;
         let engine = run_model::load(bundle, &policy, &self.runtime)?;
         let mut predictions = Vec::new();
         for path in &self.inputs {

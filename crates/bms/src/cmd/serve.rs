@@ -15,7 +15,7 @@ use clap::Args;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use crate::home::{Home, policy_or};
+use crate::home::{Home, PolicyOption};
 use crate::output::Output;
 
 /// Where a server listens and when it ends.
@@ -50,9 +50,8 @@ pub(crate) struct Up {
     /// Where the registry, the store and the quarantine lie [default: the home folder's `server`].
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Trust policy: what may be published and loaded [default: the home folder's].
-    #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
+    #[command(flatten)]
+    policy: PolicyOption,
     #[command(flatten)]
     runtime: RuntimeOptions,
     #[command(flatten)]
@@ -65,7 +64,7 @@ impl Up {
             Some(data) => data,
             None => home.server_dir()?,
         };
-        let policy = policy_or(home, self.policy.as_deref())?;
+        let policy = self.policy.load(home)?;
         let settings = Settings::new(launch(&self.runtime)?, data.join("loaded"));
         run_until_told(&self.listen, output, |listener, shutdown| async move {
             let registry = Registry::open(&data).await?;
@@ -79,9 +78,8 @@ impl Up {
 pub(crate) struct Serve {
     /// The bundle's folder.
     bundle: PathBuf,
-    /// Trust policy [default: the home folder's].
-    #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
+    #[command(flatten)]
+    policy: PolicyOption,
     #[command(flatten)]
     runtime: RuntimeOptions,
     #[command(flatten)]
@@ -90,7 +88,7 @@ pub(crate) struct Serve {
 
 impl Serve {
     pub(crate) fn run(self, home: &Home, output: &Output) -> Result<()> {
-        let policy = policy_or(home, self.policy.as_deref())?;
+        let policy = self.policy.load(home)?;
         let work_dir = home.dir()?.join("serve");
         let settings = Settings::new(launch(&self.runtime)?, work_dir);
         let bundle = self.bundle;

@@ -7,7 +7,7 @@ use bms_wire::{Code, Error, Result};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::home::{Home, policy_or};
+use crate::home::{Home, PolicyOption};
 use crate::output::{self, Output};
 
 /// Options of `bms sign`.
@@ -35,14 +35,13 @@ impl Sign {
 pub(crate) struct Verify {
     /// The bundle's folder.
     bundle: PathBuf,
-    /// Trust policy [default: the home folder's].
-    #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
+    #[command(flatten)]
+    policy: PolicyOption,
 }
 
 impl Verify {
     pub(crate) fn run(self, home: &Home, output: &Output) -> Result<()> {
-        let policy = policy_or(home, self.policy.as_deref())?;
+        let policy = self.policy.load(home)?;
         let verified = policy.verify(Bundle::open(&self.bundle)?).map_err(|rejected| {
             for finding in &rejected.findings {
                 output.event("finding", describe(finding), json!({"finding": finding}));

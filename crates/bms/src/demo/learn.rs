@@ -15,6 +15,7 @@ use super::summary::{Augmentation, VersionEntry};
 use crate::cmd::compress::{Compression, compress_bundle};
 use crate::cmd::serve::RuntimeOptions;
 use crate::cmd::train::{fit, write_signed};
+use crate::home::PolicyOption;
 use crate::output::{Output, bytes, percent};
 use crate::run_model;
 
@@ -176,7 +177,7 @@ impl<'a> Lab<'a> {
             options: CompressOptions::new(MAX_DROP),
         };
         let int8_bundle = self.place.at(&format!("{name}-int8"));
-        let done = compress_bundle(&work, &self.place.home(), None, &int8_bundle)?;
+        let done = compress_bundle(&work, &self.place.home(), &PolicyOption::default(), &int8_bundle)?;
         let text = format!(
             "compress   {} became {}, accuracy {} became {}",
             bytes(done.before.size_bytes),
