@@ -63,7 +63,7 @@ pub(crate) fn run(args: &Demo, output: &Output) -> Result<()> {
 
     let lab = Lab::new(&place, args.seed, &digits.labelled, &digits.held_out, *output)?;
     let first = lab.first_version()?;
-    let teacher = lab.teacher()?;
+    let teacher = lab.teacher(&first.augmented)?;
 
     let centre = Centre::start(&place, args.port, *output)?;
     centre.register(TEACHER, &teacher.bundle)?;

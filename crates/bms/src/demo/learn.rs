@@ -59,6 +59,8 @@ pub(crate) struct Learned {
 pub(crate) struct First {
     pub(crate) model: Learned,
     pub(crate) augmentation: Augmentation,
+    /// The data it learned from.
+    pub(crate) augmented: Dataset,
 }
 
 /// The larger model.
@@ -96,13 +98,13 @@ impl<'a> Lab<'a> {
             json!({"stage": "train", "accuracy_without": without, "accuracy_with": with}),
         );
         let model = self.compress("v1", &bundle, with, self.train.samples.len())?;
-        Ok(First { model, augmentation: Augmentation { accuracy_without: without, accuracy_with: with } })
+        let augmentation = Augmentation { accuracy_without: without, accuracy_with: with };
+        Ok(First { model, augmentation, augmented })
     }
 
-    /// The larger model, which labels what the edge is unsure of.
-    pub(crate) fn teacher(&self) -> Result<Teacher> {
-        let augmented = self.augment("teacher", &self.train)?;
-        let bundle = self.train("teacher", TEACHER, &augmented, CnnSize::Medium, TEACHER_EPOCHS)?;
+    /// The larger model, which labels what the edge is unsure of; it learns from the first version's data.
+    pub(crate) fn teacher(&self, augmented: &Dataset) -> Result<Teacher> {
+        let bundle = self.train("teacher", TEACHER, augmented, CnnSize::Medium, TEACHER_EPOCHS)?;
         let accuracy = self.accuracy(&bundle)?;
         let text = format!("train      the larger model reaches {}", percent(accuracy));
         self.output.event("stage", text, json!({"stage": "teacher", "accuracy": accuracy}));
