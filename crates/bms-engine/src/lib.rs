@@ -5,6 +5,8 @@
 //!    └─ full: QueueFull at once
 //! ```
 //!
+//! [`lm`] is the same for language models, which answer token by token.
+//!
 //! [`Engine::load`] takes a [`bms_bundle::Verified`], which only a trust policy can make: a bundle that has
 //! not passed the gate cannot be loaded, by type.
 
@@ -14,6 +16,7 @@ mod engine;
 mod independence;
 mod input;
 
+pub mod lm;
 pub mod oip;
 
 pub use answer::{Answer, Classification};

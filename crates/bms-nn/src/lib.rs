@@ -5,6 +5,7 @@
 
 mod tensor;
 
+pub mod lm;
 pub mod onnx;
 
 pub use tensor::{DType, Data, Tensor};

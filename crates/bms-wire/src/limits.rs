@@ -41,9 +41,38 @@ pub const EDGE_OUTBOX_SAMPLES_MAX: usize = 100_000;
 pub const EDGE_SAMPLE_BYTES_MAX: usize = 1 << 20;
 /// Samples in one delivery to the centre.
 pub const EDGE_DELIVERY_SAMPLES_MAX: usize = 64;
+/// Requests to a language model that wait at once.
+pub const GENERATE_QUEUE_MAX: usize = 1024;
+/// Answers to one prompt.
+pub const ANSWERS_MAX: usize = 64;
+/// Answers a language model computes at once.
+pub const SEQUENCES_MAX: usize = 256;
+/// Highest sampling temperature.
+pub const TEMPERATURE_MAX: f32 = 5.0;
+/// Most probable tokens reported beside a chosen one.
+pub const LOGPROBS_MAX: usize = 20;
+/// Stop strings of one request.
+pub const STOP_STRINGS_MAX: usize = 16;
+/// Bytes of a stop string.
+pub const STOP_STRING_BYTES_MAX: usize = 256;
+/// Stop tokens of one request.
+pub const STOP_TOKENS_MAX: usize = 64;
+/// Tokens one request biases.
+pub const LOGIT_BIASES_MAX: usize = 1024;
+/// Bytes of a JSON schema, grammar, regular expression or list of choices.
+pub const CONSTRAINT_BYTES_MAX: usize = 256 << 10;
+/// Choices of one constraint.
+pub const CHOICES_MAX: usize = 1000;
+/// Milliseconds one request's constraint may take to compile.
+pub const CONSTRAINT_COMPILE_MS_MAX: u64 = 2000;
+/// Adapters loaded beside one model.
+pub const ADAPTERS_MAX: usize = 64;
+/// Inputs of one embedding request.
+pub const EMBED_INPUTS_MAX: usize = 2048;
 
 const _: () = assert!(QUEUE_ROWS_MAX.is_multiple_of(BATCH_ROWS_MAX), "the queue drains in whole batches");
 const _: () =
     assert!(TENSOR_VALUES_MAX * 4 <= INFER_BODY_BYTES_MAX, "the largest f32 tensor fits a binary body");
 const _: () = assert!(DRAIN_SECONDS_MAX * 1000 <= INFER_DEADLINE_MS, "a drain never outlives a deadline");
 const _: () = assert!(EDGE_SAMPLE_BYTES_MAX <= INFER_BODY_BYTES_MAX, "a sample was a request once");
+const _: () = assert!(ANSWERS_MAX <= SEQUENCES_MAX, "all answers to one prompt can be computed at once");
