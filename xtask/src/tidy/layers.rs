@@ -13,7 +13,7 @@ const LAYERS: &[(u8, &[&str])] = &[
     (4, &["bms-server", "bms-edge"]),
     (3, &["bms-registry", "bms-train", "bms-engine"]),
     (2, &["bms-bundle", "bms-nn", "bms-data"]),
-    (1, &["bms-wire"]),
+    (1, &["bms-wire", "bms-kernels"]),
 ];
 
 /// Outside crates that only some of ours may name, with the reason. A name ending in `*` stands for all that begin so.

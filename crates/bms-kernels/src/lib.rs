@@ -1,0 +1,33 @@
+//! SIMD and scalar maths for language models, and the threads it runs on. Knows no models and no files' formats beyond
+//! the blocks of quantised weights.
+//!
+//! ```text
+//! Matrix::pack(bytes of a file) ─┐
+//!                                ├─▶ matmul ─▶ f32 rows
+//! Activations::set(f32 rows) ────┘
+//! ```
+//!
+//! What is fast stands beside what is plain: every kernel has a scalar reference, and the tests run each on every
+//! instruction set of the machine ([`Isa::available`]), not only on the best. An operation is written once for an
+//! instruction set, chosen at run time by the [`Pool`] it is given.
+//!
+//! Unsafe code lives here so that the rest of the workspace can forbid it.
+
+mod activations;
+mod format;
+mod isa;
+mod map;
+mod matmul;
+mod matrix;
+mod pool;
+
+// Threads and instruction sets.
+pub use isa::Isa;
+pub use pool::Pool;
+// Weights and products.
+pub use activations::Activations;
+pub use format::Format;
+pub use matmul::matmul;
+pub use matrix::{Matrix, PackError};
+// Files.
+pub use map::MappedFile;
