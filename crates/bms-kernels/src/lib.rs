@@ -14,20 +14,24 @@
 //! Unsafe code lives here so that the rest of the workspace can forbid it.
 
 mod activations;
+mod dequant;
 mod format;
 mod isa;
 mod map;
 mod matmul;
 mod matrix;
 mod pool;
+mod quant;
 
 // Threads and instruction sets.
 pub use isa::Isa;
 pub use pool::Pool;
 // Weights and products.
 pub use activations::Activations;
+pub use dequant::{dequantise_row, dequantise_row_with};
 pub use format::Format;
 pub use matmul::matmul;
 pub use matrix::{Matrix, PackError};
+pub use quant::{quantise_row, quantise_row_with};
 // Files.
 pub use map::MappedFile;
