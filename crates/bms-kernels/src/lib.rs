@@ -23,6 +23,8 @@ mod matrix;
 mod pool;
 mod quant;
 
+pub mod probe;
+
 // Threads and instruction sets.
 pub use isa::Isa;
 pub use pool::Pool;
