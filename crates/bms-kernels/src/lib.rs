@@ -25,12 +25,14 @@ mod matrix;
 mod pool;
 mod quant;
 mod simd;
+mod split;
 
 pub mod probe;
 
 // Threads and instruction sets.
 pub use isa::Isa;
 pub use pool::Pool;
+pub use split::for_rows;
 // Weights and products.
 pub use activations::Activations;
 pub use dequant::{dequantise_row, dequantise_row_with};
