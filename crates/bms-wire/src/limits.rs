@@ -33,30 +33,14 @@ pub const QUEUE_ROWS_MAX: usize = 1024;
 pub const MESSAGES_MAX: usize = 10_000;
 /// Functions a model is offered in one request.
 pub const TOOLS_MAX: usize = 128;
-/// Answers to one prompt in one request.
-pub const CHOICES_MAX: usize = 64;
 /// Prompts in one completion request.
 pub const PROMPTS_MAX: usize = 64;
-/// Texts in one embedding request.
-pub const EMBEDDING_INPUTS_MAX: usize = 2048;
-/// Texts or tokens that end an answer.
-pub const STOPS_MAX: usize = 64;
-/// Bytes of a text that ends an answer.
-pub const STOP_BYTES_MAX: usize = 1024;
-/// Likeliest alternatives reported with each token.
-pub const LOGPROBS_MAX: usize = 20;
-/// Tokens whose logits one request shifts.
-pub const LOGIT_BIASES_MAX: usize = 1024;
-/// Bytes of a JSON schema, regular expression or grammar that constrains an answer.
-pub const CONSTRAINT_BYTES_MAX: usize = 256 << 10;
 /// Pieces of an answer that wait for a client to read them before the answer is given up.
 pub const ANSWER_PIECES_MAX: usize = 4096;
 /// Seconds one generated answer may take, queueing included.
 pub const GENERATION_SECONDS_MAX: u64 = 3600;
 /// Bytes of a LoRA adapter.
 pub const ADAPTER_BYTES_MAX: u64 = 4 << 30;
-/// LoRA adapters one slot holds.
-pub const ADAPTERS_MAX: usize = 64;
 /// Times the gateway sends one request to a fresh slot before it gives up.
 pub const SLOT_RETRIES_MAX: usize = 8;
 /// Milliseconds one inference request may take, queueing and retries included.

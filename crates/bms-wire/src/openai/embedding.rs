@@ -42,7 +42,7 @@ impl EmbeddingRequest {
         let mut fields = Fields::parse(body)?;
         let model = fields.text("model")?;
         let input = fields.take("input");
-        let inputs = prompts("input", fields.needed("input", input)?, limits::EMBEDDING_INPUTS_MAX)?;
+        let inputs = prompts("input", fields.needed("input", input)?, limits::EMBED_INPUTS_MAX)?;
         let encoding = match fields.text("encoding_format")?.as_deref() {
             None | Some("float") => EmbeddingEncoding::Float,
             Some("base64") => EmbeddingEncoding::Base64,

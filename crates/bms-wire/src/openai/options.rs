@@ -32,7 +32,7 @@ pub(super) fn sampling(fields: &mut Fields) -> Result<Sampling> {
         given => given,
     };
     Ok(Sampling {
-        temperature: number(fields, "temperature", 0.0, 2.0)?,
+        temperature: number(fields, "temperature", 0.0, f64::from(limits::TEMPERATURE_MAX))?,
         top_k: top_k.map(|k| usize::try_from(k).unwrap_or(0)),
         top_p: number(fields, "top_p", 0.0, 1.0)?,
         min_p: number(fields, "min_p", 0.0, 1.0)?,
@@ -87,11 +87,11 @@ pub(super) fn generation(fields: &mut Fields) -> Result<Generation> {
         model: fields.text("model")?,
         sampling: sampling(fields)?,
         stop: stops(fields, "stop")?,
-        stop_tokens: tokens(fields, "stop_token_ids", limits::STOPS_MAX)?,
+        stop_tokens: tokens(fields, "stop_token_ids", limits::STOP_TOKENS_MAX)?,
         ignore_eos: fields.flag("ignore_eos")?.unwrap_or(false),
         min_tokens: fields.count("min_tokens", 0..=i32::MAX as usize)?.unwrap_or(0),
         max_tokens: None,
-        n: fields.count("n", 1..=limits::CHOICES_MAX)?.unwrap_or(1),
+        n: fields.count("n", 1..=limits::ANSWERS_MAX)?.unwrap_or(1),
         logprobs: None,
         constraint: constraint(fields)?,
         user,
@@ -145,8 +145,10 @@ pub(crate) fn stops(fields: &mut Fields, name: &str) -> Result<Vec<String>> {
         Some(Value::Array(stops)) => texts(&path, stops)?,
         Some(other) => return Err(mistyped(&path, &other, "a string or a list of strings")),
     };
-    if limits::STOPS_MAX < stops.len() || stops.iter().any(|stop| limits::STOP_BYTES_MAX < stop.len()) {
-        let (count, bytes) = (limits::STOPS_MAX, limits::STOP_BYTES_MAX);
+    if limits::STOP_STRINGS_MAX < stops.len()
+        || stops.iter().any(|stop| limits::STOP_STRING_BYTES_MAX < stop.len())
+    {
+        let (count, bytes) = (limits::STOP_STRINGS_MAX, limits::STOP_STRING_BYTES_MAX);
         let what = format!("`{path}` takes at most {count} texts of at most {bytes} bytes");
         return Err(Error::new(Code::TooLarge, what).about(path));
     }
@@ -212,7 +214,7 @@ fn guided(fields: &mut Fields, prefix: &str) -> Result<Vec<Constraint>> {
     if let Some(grammar) = fields.text(&name("grammar"))? {
         all.push(Constraint::Grammar(bounded(&fields.path(name("grammar")), grammar)?));
     }
-    if let Some(choices) = fields.list(&name("choice"), limits::LOGIT_BIASES_MAX)? {
+    if let Some(choices) = fields.list(&name("choice"), limits::CHOICES_MAX)? {
         let path = fields.path(name("choice"));
         let choices = texts(&path, choices)?;
         if choices.is_empty() || limits::CONSTRAINT_BYTES_MAX < choices.iter().map(String::len).sum() {

@@ -61,7 +61,7 @@ fn a_chat_request_with_everything_is_understood() {
 #[test]
 fn what_would_change_the_answer_and_cannot_be_done_is_refused_by_name() {
     for (field, body) in [
-        ("temperature", json!({"temperature": 2.1})),
+        ("temperature", json!({"temperature": 5.1})),
         ("n", json!({"n": 65})),
         ("logit_bias.5", json!({"logit_bias": {"5": 101}})),
         ("logit_bias", json!({"logit_bias": {"x": 1}})),
