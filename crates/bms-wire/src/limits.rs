@@ -29,18 +29,6 @@ pub const IMAGE_PIXELS_MAX: u64 = 64 << 20;
 pub const BATCH_ROWS_MAX: usize = 64;
 /// Rows waiting for one model.
 pub const QUEUE_ROWS_MAX: usize = 1024;
-/// Messages in one conversation.
-pub const MESSAGES_MAX: usize = 10_000;
-/// Functions a model is offered in one request.
-pub const TOOLS_MAX: usize = 128;
-/// Prompts in one completion request.
-pub const PROMPTS_MAX: usize = 64;
-/// Pieces of an answer that wait for a client to read them before the answer is given up.
-pub const ANSWER_PIECES_MAX: usize = 4096;
-/// Seconds one generated answer may take, queueing included.
-pub const GENERATION_SECONDS_MAX: u64 = 3600;
-/// Bytes of a LoRA adapter.
-pub const ADAPTER_BYTES_MAX: u64 = 4 << 30;
 /// Times the gateway sends one request to a fresh slot before it gives up.
 pub const SLOT_RETRIES_MAX: usize = 8;
 /// Milliseconds one inference request may take, queueing and retries included.
@@ -81,6 +69,18 @@ pub const CONSTRAINT_COMPILE_MS_MAX: u64 = 2000;
 pub const ADAPTERS_MAX: usize = 64;
 /// Inputs of one embedding request.
 pub const EMBED_INPUTS_MAX: usize = 2048;
+/// Key-value pairs in the header of a model file.
+pub const MODEL_METADATA_PAIRS_MAX: usize = 65_536;
+/// Tensors in one model.
+pub const MODEL_TENSORS_MAX: usize = 65_536;
+/// Tokens in a language model's vocabulary.
+pub const VOCABULARY_TOKENS_MAX: usize = 1 << 20;
+/// Bytes of one text given to a tokenizer.
+pub const TOKENIZE_BYTES_MAX: usize = 16 << 20;
+/// Bytes of a chat template.
+pub const CHAT_TEMPLATE_BYTES_MAX: usize = 1 << 20;
+/// Bytes of the prompt a chat template writes.
+pub const CHAT_PROMPT_BYTES_MAX: usize = 16 << 20;
 
 const _: () = assert!(QUEUE_ROWS_MAX.is_multiple_of(BATCH_ROWS_MAX), "the queue drains in whole batches");
 const _: () =
@@ -88,3 +88,5 @@ const _: () =
 const _: () = assert!(DRAIN_SECONDS_MAX * 1000 <= INFER_DEADLINE_MS, "a drain never outlives a deadline");
 const _: () = assert!(EDGE_SAMPLE_BYTES_MAX <= INFER_BODY_BYTES_MAX, "a sample was a request once");
 const _: () = assert!(ANSWERS_MAX <= SEQUENCES_MAX, "all answers to one prompt can be computed at once");
+const _: () =
+    assert!(CHAT_PROMPT_BYTES_MAX <= TOKENIZE_BYTES_MAX, "what a chat template writes can be tokenized");
