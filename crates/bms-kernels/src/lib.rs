@@ -14,20 +14,34 @@
 //! Unsafe code lives here so that the rest of the workspace can forbid it.
 
 mod activations;
+mod attention;
+mod dequant;
 mod format;
 mod isa;
+mod kv;
 mod map;
 mod matmul;
 mod matrix;
 mod pool;
+mod quant;
+mod simd;
+mod split;
+
+pub mod probe;
 
 // Threads and instruction sets.
 pub use isa::Isa;
 pub use pool::Pool;
+pub use split::for_rows;
 // Weights and products.
 pub use activations::Activations;
+pub use dequant::{dequantise_row, dequantise_row_with};
 pub use format::Format;
 pub use matmul::matmul;
 pub use matrix::{Matrix, PackError};
+pub use quant::{quantise_row, quantise_row_with};
+// Attention.
+pub use attention::{AttendParams, AttendSeq, attend};
+pub use kv::{HEAD_DIM_MAX, HEAD_DIM_MULTIPLE, KvError, KvKind, KvLayout, KvStore, PAGE_TOKENS, PageId};
 // Files.
 pub use map::MappedFile;

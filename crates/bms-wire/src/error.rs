@@ -19,19 +19,27 @@ struct Inner {
     code: Code,
     message: String,
     hint: Option<String>,
+    field: Option<String>,
     source: Option<BoxError>,
 }
 
 impl Error {
     /// An error with this code. `message` is a lowercase fragment without a full stop.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Error(Box::new(Inner { code, message: message.into(), hint: None, source: None }))
+        Error(Box::new(Inner { code, message: message.into(), hint: None, field: None, source: None }))
     }
 
     /// Adds advice: what to do next, as a sentence.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// Names the field of the request that is at fault, e.g. `messages[2].content`.
+    #[must_use]
+    pub fn about(mut self, field: impl Into<String>) -> Self {
+        self.0.field = Some(field.into());
         self
     }
 
@@ -62,6 +70,11 @@ impl Error {
     /// What to do next, when there is something to say.
     pub fn advice(&self) -> Option<&str> {
         self.0.hint.as_deref()
+    }
+
+    /// The field of the request that is at fault, when one is.
+    pub fn field(&self) -> Option<&str> {
+        self.0.field.as_deref()
     }
 
     /// The form that crosses the network.
@@ -96,7 +109,13 @@ impl std::error::Error for Error {
 
 impl From<ErrorBody> for Error {
     fn from(body: ErrorBody) -> Self {
-        Error(Box::new(Inner { code: body.code, message: body.error, hint: body.hint, source: None }))
+        Error(Box::new(Inner {
+            code: body.code,
+            message: body.error,
+            hint: body.hint,
+            field: None,
+            source: None,
+        }))
     }
 }
 

@@ -29,6 +29,18 @@ pub const IMAGE_PIXELS_MAX: u64 = 64 << 20;
 pub const BATCH_ROWS_MAX: usize = 64;
 /// Rows waiting for one model.
 pub const QUEUE_ROWS_MAX: usize = 1024;
+/// Messages in one conversation.
+pub const MESSAGES_MAX: usize = 10_000;
+/// Functions a model is offered in one request.
+pub const TOOLS_MAX: usize = 128;
+/// Prompts in one completion request.
+pub const PROMPTS_MAX: usize = 64;
+/// Pieces of an answer that wait for a client to read them before the answer is given up.
+pub const ANSWER_PIECES_MAX: usize = 4096;
+/// Seconds one generated answer may take, queueing included.
+pub const GENERATION_SECONDS_MAX: u64 = 3600;
+/// Bytes of a LoRA adapter.
+pub const ADAPTER_BYTES_MAX: u64 = 4 << 30;
 /// Times the gateway sends one request to a fresh slot before it gives up.
 pub const SLOT_RETRIES_MAX: usize = 8;
 /// Milliseconds one inference request may take, queueing and retries included.

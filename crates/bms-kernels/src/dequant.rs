@@ -1,0 +1,274 @@
+//! Values out of the blocks of quantised weights: exactly what the format says, rounding included.
+//!
+//! Each format is one block function over arrays, plain enough for the compiler to vectorise; it is compiled once for
+//! every instruction set. Nothing here fuses a multiplication with an addition, so that all of them give the same
+//! bits.
+
+use half::f16;
+
+use crate::{Format, Isa};
+
+/// Values of one block of the formats with super-blocks.
+pub(crate) const SUPER: usize = 256;
+/// Values of one block of the other quantised formats.
+pub(crate) const SMALL: usize = 32;
+
+/// Writes the values of the row stored in `bytes` to `out`, with the best instruction set of the machine.
+///
+/// # Panics
+/// When `bytes` is not the row's length, `format.row_bytes(out.len())`.
+pub fn dequantise_row(format: Format, bytes: &[u8], out: &mut [f32]) {
+    dequantise_row_with(Isa::best(), format, bytes, out);
+}
+
+/// [`dequantise_row`] with a given instruction set, or the plain one where the machine lacks it.
+///
+/// # Panics
+/// When `bytes` is not the row's length, `format.row_bytes(out.len())`.
+pub fn dequantise_row_with(isa: Isa, format: Format, bytes: &[u8], out: &mut [f32]) {
+    assert_eq!(
+        Some(bytes.len()),
+        format.row_bytes(out.len()),
+        "a {format} row of {} values in {} bytes",
+        out.len(),
+        bytes.len()
+    );
+    #[cfg(target_arch = "x86_64")]
+    {
+        match isa {
+            // SAFETY: the machine has it.
+            Isa::Avx512 if isa.is_available() => return unsafe { row_avx512(format, bytes, out) },
+            // SAFETY: the machine has it.
+            Isa::Avx2 if isa.is_available() => return unsafe { row_avx2(format, bytes, out) },
+            _ => {}
+        }
+    }
+    let _ = isa;
+    row(format, bytes, out);
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl,avx512dq")]
+fn row_avx512(format: Format, bytes: &[u8], out: &mut [f32]) {
+    match format {
+        Format::F16 => halves_f16c(bytes, out),
+        _ => row(format, bytes, out),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,f16c")]
+fn row_avx2(format: Format, bytes: &[u8], out: &mut [f32]) {
+    match format {
+        Format::F16 => halves_f16c(bytes, out),
+        _ => row(format, bytes, out),
+    }
+}
+
+/// Half-precision values, eight by eight.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx,f16c")]
+fn halves_f16c(bytes: &[u8], out: &mut [f32]) {
+    use std::arch::x86_64::{_mm_loadu_si128, _mm256_cvtph_ps, _mm256_storeu_ps};
+    let (bytes8, bytes_rest) = bytes.as_chunks::<16>();
+    let (out8, out_rest) = out.as_chunks_mut::<8>();
+    for (bytes, out) in bytes8.iter().zip(out8) {
+        // SAFETY: both arrays have the length of the access, which need not be aligned.
+        unsafe {
+            _mm256_storeu_ps(out.as_mut_ptr(), _mm256_cvtph_ps(_mm_loadu_si128(bytes.as_ptr().cast())))
+        };
+    }
+    halves(bytes_rest, out_rest);
+}
+
+#[inline(always)]
+fn halves(bytes: &[u8], out: &mut [f32]) {
+    for (bytes, out) in bytes.as_chunks::<2>().0.iter().zip(out) {
+        *out = f16::from_le_bytes(*bytes).to_f32();
+    }
+}
+
+#[inline(always)]
+fn row(format: Format, bytes: &[u8], out: &mut [f32]) {
+    match format {
+        Format::F32 => {
+            for (bytes, out) in bytes.as_chunks::<4>().0.iter().zip(out) {
+                *out = f32::from_le_bytes(*bytes);
+            }
+        }
+        Format::F16 => halves(bytes, out),
+        Format::BF16 => {
+            for (bytes, out) in bytes.as_chunks::<2>().0.iter().zip(out) {
+                *out = f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
+            }
+        }
+        Format::Q8_0 => blocks(bytes, out, q8_0),
+        Format::Q4_0 => blocks(bytes, out, q4_0),
+        Format::Q4_1 => blocks(bytes, out, q4_1),
+        Format::Q5_0 => blocks(bytes, out, q5_0),
+        Format::Q5_1 => blocks(bytes, out, q5_1),
+        Format::Q4_K => blocks(bytes, out, q4_k),
+        Format::Q5_K => blocks(bytes, out, q5_k),
+        Format::Q6_K => blocks(bytes, out, q6_k),
+    }
+}
+
+#[inline(always)]
+fn blocks<const BYTES: usize, const LEN: usize>(
+    bytes: &[u8],
+    out: &mut [f32],
+    block: impl Fn(&[u8; BYTES], &mut [f32; LEN]),
+) {
+    for (bytes, out) in bytes.as_chunks::<BYTES>().0.iter().zip(out.as_chunks_mut::<LEN>().0) {
+        block(bytes, out);
+    }
+}
+
+/// The half-precision number at `at`.
+#[inline(always)]
+pub(crate) fn half_at(bytes: &[u8], at: usize) -> f32 {
+    f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
+}
+
+#[inline(always)]
+fn q8_0(block: &[u8; 34], out: &mut [f32; SMALL]) {
+    let d = half_at(block, 0);
+    for i in 0..SMALL {
+        out[i] = f32::from(block[2 + i] as i8) * d;
+    }
+}
+
+#[inline(always)]
+fn q4_0(block: &[u8; 18], out: &mut [f32; SMALL]) {
+    let d = half_at(block, 0);
+    for i in 0..16 {
+        out[i] = d * f32::from((block[2 + i] & 15) as i8 - 8);
+    }
+    for i in 0..16 {
+        out[16 + i] = d * f32::from((block[2 + i] >> 4) as i8 - 8);
+    }
+}
+
+#[inline(always)]
+fn q4_1(block: &[u8; 20], out: &mut [f32; SMALL]) {
+    let (d, m) = (half_at(block, 0), half_at(block, 2));
+    for i in 0..16 {
+        out[i] = d * f32::from(block[4 + i] & 15) + m;
+    }
+    for i in 0..16 {
+        out[16 + i] = d * f32::from(block[4 + i] >> 4) + m;
+    }
+}
+
+/// The fifth bits of 32 values, each in its place (16), the others zero.
+#[inline(always)]
+fn fifth_bits(bytes: [u8; 4]) -> [u8; SMALL] {
+    let bits = u32::from_le_bytes(bytes);
+    let mut out = [0; SMALL];
+    for (i, out) in out.iter_mut().enumerate() {
+        *out = (((bits >> i) & 1) << 4) as u8;
+    }
+    out
+}
+
+#[inline(always)]
+fn q5_0(block: &[u8; 22], out: &mut [f32; SMALL]) {
+    let d = half_at(block, 0);
+    let high = fifth_bits([block[2], block[3], block[4], block[5]]);
+    for i in 0..16 {
+        out[i] = d * f32::from((block[6 + i] & 15 | high[i]) as i8 - 16);
+    }
+    for i in 0..16 {
+        out[16 + i] = d * f32::from((block[6 + i] >> 4 | high[16 + i]) as i8 - 16);
+    }
+}
+
+#[inline(always)]
+fn q5_1(block: &[u8; 24], out: &mut [f32; SMALL]) {
+    let (d, m) = (half_at(block, 0), half_at(block, 2));
+    let high = fifth_bits([block[4], block[5], block[6], block[7]]);
+    for i in 0..16 {
+        out[i] = d * f32::from(block[8 + i] & 15 | high[i]) + m;
+    }
+    for i in 0..16 {
+        out[16 + i] = d * f32::from(block[8 + i] >> 4 | high[16 + i]) + m;
+    }
+}
+
+/// The 6-bit scales and minima of a `Q4_K` or `Q5_K` block's eight groups.
+#[inline(always)]
+pub(crate) fn scales_and_minima(packed: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
+    let (mut scales, mut minima) = ([0; 8], [0; 8]);
+    for i in 0..4 {
+        scales[i] = packed[i] & 63;
+        minima[i] = packed[4 + i] & 63;
+        scales[4 + i] = packed[8 + i] & 15 | packed[i] >> 6 << 4;
+        minima[4 + i] = packed[8 + i] >> 4 | packed[4 + i] >> 6 << 4;
+    }
+    (scales, minima)
+}
+
+/// The scale and the minimum of each group of a `Q4_K` or `Q5_K` block.
+#[inline(always)]
+fn groups(block: &[u8]) -> ([f32; 8], [f32; 8]) {
+    let (d, dmin) = (half_at(block, 0), half_at(block, 2));
+    let mut packed = [0; 12];
+    packed.copy_from_slice(&block[4..16]);
+    let (scales, minima) = scales_and_minima(&packed);
+    (scales.map(|scale| d * f32::from(scale)), minima.map(|minimum| dmin * f32::from(minimum)))
+}
+
+#[inline(always)]
+fn q4_k(block: &[u8; 144], out: &mut [f32; SUPER]) {
+    let (d, m) = groups(block);
+    for (pair, (codes, out)) in
+        block[16..].as_chunks::<32>().0.iter().zip(out.as_chunks_mut::<64>().0).enumerate()
+    {
+        for i in 0..32 {
+            out[i] = d[2 * pair] * f32::from(codes[i] & 15) - m[2 * pair];
+        }
+        for i in 0..32 {
+            out[32 + i] = d[2 * pair + 1] * f32::from(codes[i] >> 4) - m[2 * pair + 1];
+        }
+    }
+}
+
+#[inline(always)]
+fn q5_k(block: &[u8; 176], out: &mut [f32; SUPER]) {
+    let (d, m) = groups(block);
+    let mut high = [0; 32];
+    high.copy_from_slice(&block[16..48]);
+    for (pair, (codes, out)) in
+        block[48..].as_chunks::<32>().0.iter().zip(out.as_chunks_mut::<64>().0).enumerate()
+    {
+        for i in 0..32 {
+            let code = codes[i] & 15 | (high[i] >> (2 * pair) & 1) << 4;
+            out[i] = d[2 * pair] * f32::from(code) - m[2 * pair];
+        }
+        for i in 0..32 {
+            let code = codes[i] >> 4 | (high[i] >> (2 * pair + 1) & 1) << 4;
+            out[32 + i] = d[2 * pair + 1] * f32::from(code) - m[2 * pair + 1];
+        }
+    }
+}
+
+#[inline(always)]
+fn q6_k(block: &[u8; 210], out: &mut [f32; SUPER]) {
+    let d = half_at(block, 208);
+    let low = block[..128].as_chunks::<64>().0;
+    let high = block[128..192].as_chunks::<32>().0;
+    let scales = block[192..208].as_chunks::<8>().0;
+    for (((low, high), scales), out) in low.iter().zip(high).zip(scales).zip(out.as_chunks_mut::<128>().0) {
+        let scales = scales.map(|scale| d * f32::from(scale as i8));
+        for quarter in 0..4 {
+            for i in 0..32 {
+                let low = low[32 * (quarter % 2) + i] >> (4 * (quarter / 2)) & 15;
+                let code = low | (high[i] >> (2 * quarter) & 3) << 4;
+                out[32 * quarter + i] = scales[2 * quarter + i / 16] * f32::from(code as i8 - 32);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
