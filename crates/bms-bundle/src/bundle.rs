@@ -1,24 +1,33 @@
 //! A bundle nobody has verified yet.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use bms_wire::{Code, Error, Result, limits};
 
 use crate::folder::{self, Files};
-use crate::{FileEntry, MANIFEST, Manifest, SIGNATURE, path};
+use crate::{Content, FileEntry, MANIFEST, Manifest, SIGNATURE, bare, digest, path};
 
-/// A bundle as it was found, in memory, not to be loaded.
+/// A bundle as it was found, not to be loaded.
 ///
-/// The bytes were read once; [`crate::Policy::verify`] checks and hands out these very bytes.
-/// Cloning is cheap: the content is shared.
+/// Small files were read, large ones are mapped; [`crate::Policy::verify`] checks and hands out these very
+/// contents. Cloning is cheap: they are shared.
 #[derive(Clone)]
 pub struct Bundle {
     files: Files,
+    /// What stands in for the manifest of a model that has none.
+    bare: Option<Box<Bare>>,
+}
+
+/// A model as it was published elsewhere: nothing lists its files, so there are no digests to compare.
+#[derive(Clone)]
+pub(crate) struct Bare {
+    pub(crate) manifest: Manifest,
+    /// Tells one state of the files from another by their names, sizes and times.
+    pub(crate) digest: String,
 }
 
 impl Bundle {
-    /// Reads a bundle from its folder.
+    /// Opens a bundle in its folder.
     ///
     /// # Errors
     /// [`Code::NotFound`] when there is no such folder; [`Code::InvalidBundle`] when the manifest is
@@ -40,19 +49,59 @@ impl Bundle {
         }
         // Before the map, which would drop one of two equal names.
         path::check_set(list.iter().map(|(path, _)| path.as_str()))?;
-        Bundle::from_map(list.into_iter().map(|(path, bytes)| (path, Arc::from(bytes))).collect())
+        Bundle::from_map(list.into_iter().map(|(path, bytes)| (path, Content::from(bytes))).collect())
+    }
+
+    /// A bundle from contents that lie somewhere.
+    ///
+    /// # Errors
+    /// As [`Bundle::open`].
+    pub fn from_contents(list: Vec<(String, Content)>) -> Result<Bundle> {
+        if limits::BUNDLE_FILES_MAX + 2 < list.len() {
+            return Err(Error::new(Code::TooLarge, format!("{} files in one bundle", list.len())));
+        }
+        path::check_set(list.iter().map(|(path, _)| path.as_str()))?;
+        Bundle::from_map(list.into_iter().collect())
+    }
+
+    /// A language model as it is published: a GGUF file, or a folder with `config.json` and safetensors. The files
+    /// are mapped where they lie, and of a folder only those that make up the model. The manifest is made up from
+    /// what the model says of itself and lists no digests, so none are computed.
+    ///
+    /// Such a bundle passes a policy that admits bare models, and only when the scan finds nothing.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`]; [`Code::InvalidInput`] when it is neither of the two; [`Code::TooLarge`].
+    pub fn of_model(path: &Path, name: Option<&str>) -> Result<Bundle> {
+        let opened = bare::open(path, name)
+            .map_err(|e| e.while_doing(format_args!("open the model `{}`", path.display())))?;
+        let bundle = Bundle { files: opened.files, bare: Some(Box::new(opened.bare)) };
+        bundle.check_size()?;
+        Ok(bundle)
     }
 
     fn from_map(files: Files) -> Result<Bundle> {
-        let bundle = Bundle { files };
+        let bundle = Bundle { files, bare: None };
         if !bundle.files.contains_key(MANIFEST) {
             return Err(Error::new(Code::InvalidBundle, format!("there is no `{MANIFEST}`"))
                 .hint("A bundle is a model folder with a manifest; `bms package` writes one."));
         }
-        if limits::BUNDLE_BYTES_MAX < bundle.size_bytes() {
-            return Err(Error::new(Code::TooLarge, format!("{} bytes in one bundle", bundle.size_bytes())));
-        }
+        bundle.check_size()?;
         Ok(bundle)
+    }
+
+    fn check_size(&self) -> Result<()> {
+        match self.size_bytes() {
+            size if limits::BUNDLE_BYTES_MAX < size => {
+                Err(Error::new(Code::TooLarge, format!("{size} bytes in one bundle")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it is a model without a manifest of its own, see [`Bundle::of_model`].
+    pub fn is_bare(&self) -> bool {
+        self.bare.is_some()
     }
 
     /// The manifest, as claimed: nothing vouches for it yet.
@@ -60,7 +109,10 @@ impl Bundle {
     /// # Errors
     /// [`Code::InvalidBundle`].
     pub fn manifest_unverified(&self) -> Result<Manifest> {
-        Manifest::parse(self.manifest_bytes())
+        match &self.bare {
+            Some(bare) => Ok(bare.manifest.clone()),
+            None => Manifest::parse(self.manifest_bytes()),
+        }
     }
 
     /// Every file with its content, the manifest and the signature included, sorted by path.
@@ -68,10 +120,18 @@ impl Bundle {
         self.files.iter().map(|(path, bytes)| (path.as_str(), &**bytes))
     }
 
+    /// As [`Bundle::files`], with contents that can be kept.
+    pub fn contents(&self) -> impl Iterator<Item = (&str, &Content)> {
+        self.files.iter().map(|(path, content)| (path.as_str(), content))
+    }
+
     /// The version's identity: hex BLAKE3 of the manifest's bytes, which name every other file's
-    /// digests. Signing does not change it.
+    /// digests. Signing does not change it. A bare model's tells its files by name, size and time only.
     pub fn digest(&self) -> String {
-        blake3::hash(self.manifest_bytes()).to_hex().to_string()
+        match &self.bare {
+            Some(bare) => bare.digest.clone(),
+            None => blake3::hash(self.manifest_bytes()).to_hex().to_string(),
+        }
     }
 
     /// Bytes of all files.
@@ -89,13 +149,13 @@ impl Bundle {
     }
 
     fn manifest_bytes(&self) -> &[u8] {
-        // Present since `from_map`, the only constructor.
+        // Present since `from_map`, the only way to a bundle that is not bare.
         &self.files[MANIFEST]
     }
 
     /// Every file's digests, the costly part of every check.
     pub(crate) fn entries(&self) -> Vec<FileEntry> {
-        self.files().map(|(path, bytes)| FileEntry::of(path, bytes)).collect()
+        digest::entries(&self.contents().collect::<Vec<_>>())
     }
 }
 

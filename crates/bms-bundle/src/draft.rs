@@ -7,14 +7,22 @@ use std::path::{Path, PathBuf};
 
 use bms_wire::{Code, Error, Result};
 
-use crate::{FileEntry, MANIFEST, Manifest, SIGNATURE, SigningKey, path, signature};
+use crate::{FileEntry, MANIFEST, Manifest, SIGNATURE, SigningKey, bare, digest, folder, path, signature};
 
 /// A bundle in the making: a manifest whose `files` are filled in when it is written.
 #[derive(Clone, Debug)]
 pub struct Draft {
     manifest: Manifest,
-    files: BTreeMap<String, Vec<u8>>,
+    files: BTreeMap<String, Source>,
     replace: bool,
+}
+
+/// Where a file of the bundle comes from.
+#[derive(Clone, Debug)]
+enum Source {
+    Bytes(Vec<u8>),
+    /// A file on this machine, which becomes part of the bundle without passing through memory.
+    File(PathBuf),
 }
 
 /// Writes a bundle to the folder `dir`, which must not exist yet or be empty. Returns the
@@ -36,12 +44,43 @@ impl Draft {
         Draft { manifest, files: BTreeMap::new(), replace: false }
     }
 
+    /// A draft of a language model as it is published, see [`crate::Bundle::of_model`].
+    ///
+    /// # Errors
+    /// As [`crate::Bundle::of_model`].
+    pub fn of_model(path: &Path, name: Option<&str>) -> Result<Draft> {
+        let opened = bare::open(path, name)
+            .map_err(|e| e.while_doing(format_args!("open the model `{}`", path.display())))?;
+        let mut draft = Draft::new(opened.bare.manifest);
+        for (inside, file) in bare::files_of(path)? {
+            draft.add_file(inside, file)?;
+        }
+        Ok(draft)
+    }
+
+    /// The manifest so far.
+    pub fn manifest_mut(&mut self) -> &mut Manifest {
+        &mut self.manifest
+    }
+
     /// Adds a file.
     ///
     /// # Errors
     /// [`Code::InvalidBundle`] when the path is invalid, reserved or taken.
     pub fn add(&mut self, path: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Result<&mut Draft> {
-        let path = path.into();
+        self.insert(path.into(), Source::Bytes(bytes.into()))
+    }
+
+    /// Adds the file `from`, which may be of any size: it is linked or copied when the bundle is written. Where the
+    /// file system allows a link, both names then stand for the same bytes on disk.
+    ///
+    /// # Errors
+    /// As [`Draft::add`].
+    pub fn add_file(&mut self, path: impl Into<String>, from: impl Into<PathBuf>) -> Result<&mut Draft> {
+        self.insert(path.into(), Source::File(from.into()))
+    }
+
+    fn insert(&mut self, path: String, source: Source) -> Result<&mut Draft> {
         path::check_path(&path)?;
         if [MANIFEST, SIGNATURE].iter().any(|name| path.eq_ignore_ascii_case(name)) {
             return Err(Error::new(Code::InvalidBundle, format!("the name {path:?} is reserved")));
@@ -49,7 +88,7 @@ impl Draft {
         if self.files.contains_key(&path) {
             return Err(Error::new(Code::InvalidBundle, format!("the file {path:?} was added twice")));
         }
-        self.files.insert(path, bytes.into());
+        self.files.insert(path, source);
         Ok(self)
     }
 
@@ -80,15 +119,8 @@ impl Draft {
 
     fn write_with(mut self, dir: &Path, key: Option<&SigningKey>) -> Result<Manifest> {
         let doing = || format!("write the bundle `{}`", dir.display());
-        self.manifest.files = self.files.iter().map(|(path, bytes)| FileEntry::of(path, bytes)).collect();
-        let bytes = self.manifest.to_bytes().map_err(|e| e.while_doing(doing()))?;
-        let manifest = Manifest::parse(&bytes).map_err(|e| e.while_doing(doing()))?;
-        if let Some(key) = key {
-            let mut signed = manifest.files.clone();
-            signed.push(FileEntry::of(MANIFEST, &bytes));
-            self.files.insert(SIGNATURE.to_owned(), signature::sign(&manifest.name, &signed, key)?);
-        }
-        self.files.insert(MANIFEST.to_owned(), bytes);
+        self.manifest.files = Vec::new();
+        self.manifest.validate().map_err(|e| e.while_doing(doing()))?;
         let parent = match dir.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -100,6 +132,24 @@ impl Draft {
             .map_err(|e| Error::io("create a folder in", parent, e))?;
         let fresh = staging.path().join("new");
         write_folder(&fresh, &self.files)?;
+        // From what lies there now: a file that was linked may have been written to meanwhile.
+        let found = folder::read(&fresh)?;
+        let files: Vec<_> = found.iter().map(|(path, content)| (path.as_str(), content)).collect();
+        self.manifest.files = digest::entries(&files);
+        let bytes = self.manifest.to_bytes().map_err(|e| e.while_doing(doing()))?;
+        let manifest = Manifest::parse(&bytes).map_err(|e| e.while_doing(doing()))?;
+        write_synced(&fresh.join(MANIFEST), &bytes)?;
+        if let Some(key) = key {
+            let mut signed = manifest.files.clone();
+            signed.push(FileEntry::of(MANIFEST, &bytes));
+            write_synced(&fresh.join(SIGNATURE), &signature::sign(&manifest.name, &signed, key)?)?;
+        }
+        if let Some((path, _)) = found.iter().find(|(_, content)| !content.unchanged()) {
+            return Err(Error::new(Code::Conflict, format!("{path:?} was written to while it was read"))
+                .hint("Let nothing write to the file, then try again.")
+                .while_doing(doing()));
+        }
+        sync_dir(&fresh)?;
         put_in_place(&fresh, dir, &staging.path().join("old"), self.replace)?;
         sync_dir(parent)?;
         Ok(manifest)
@@ -107,19 +157,36 @@ impl Draft {
 }
 
 /// Writes and syncs files and the folders that hold them.
-fn write_folder(root: &Path, files: &BTreeMap<String, Vec<u8>>) -> Result<()> {
+fn write_folder(root: &Path, files: &BTreeMap<String, Source>) -> Result<()> {
     let mut folders = vec![root.to_owned()];
     fs::create_dir(root).map_err(|e| Error::io("create the folder", root, e))?;
-    for (path, bytes) in files {
+    for (path, source) in files {
         let target = root.join(path);
         let folder: PathBuf = target.parent().unwrap_or(root).to_owned();
         if !folders.contains(&folder) {
             fs::create_dir_all(&folder).map_err(|e| Error::io("create the folder", &folder, e))?;
             folders.extend(folder.ancestors().take_while(|up| *up != root).map(Path::to_owned));
         }
-        write_synced(&target, bytes)?;
+        match source {
+            Source::Bytes(bytes) => write_synced(&target, bytes)?,
+            Source::File(from) => link_or_copy(from, &target)?,
+        }
     }
     folders.iter().rev().try_for_each(|folder| sync_dir(folder))
+}
+
+/// Gives the file `from` another name, or copies it where the file system does not allow that, and waits until it is
+/// on disk. Links are resolved.
+///
+/// # Errors
+/// [`Code::NotFound`], [`Code::StorageFull`] or [`Code::Io`].
+pub fn link_or_copy(from: &Path, to: &Path) -> Result<()> {
+    let from = from.canonicalize().map_err(|e| Error::io("open", from, e))?;
+    if fs::hard_link(&from, to).is_err() {
+        // Within the kernel where it can, which shares the blocks where the file system does.
+        fs::copy(&from, to).map_err(|e| Error::io("copy to", to, e))?;
+    }
+    File::open(to).and_then(|file| file.sync_all()).map_err(|e| Error::io("write", to, e))
 }
 
 /// Renames `fresh` to `dir`. A bundle already there is first moved to `old`, which the caller

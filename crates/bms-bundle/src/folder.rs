@@ -1,22 +1,20 @@
-//! Reading a folder into memory, once, without following links.
+//! Opening the files of a folder, once, without following links.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use bms_wire::{Code, Error, Result, limits};
 
-use crate::path;
+use crate::{Content, path};
 
 /// Files by relative path.
-pub(crate) type Files = BTreeMap<String, Arc<[u8]>>;
+pub(crate) type Files = BTreeMap<String, Content>;
 
 /// Folders inside folders.
 const DEPTH_MAX: usize = 32;
 
-/// Reads every file under `dir`.
+/// Opens every file under `dir`.
 pub(crate) fn read(dir: &Path) -> Result<Files> {
     let mut files = Files::new();
     let mut bytes_left = limits::BUNDLE_BYTES_MAX;
@@ -61,25 +59,21 @@ pub(crate) fn list(dir: &Path) -> Result<BTreeMap<String, PathBuf>> {
     Ok(files)
 }
 
-/// Reads one regular file of at most `bytes_max` bytes.
-pub(crate) fn read_file(path: &Path, bytes_max: u64) -> Result<Arc<[u8]>> {
-    let mut file = open(path)?;
+/// Opens one regular file of at most `bytes_max` bytes.
+pub(crate) fn read_file(path: &Path, bytes_max: u64) -> Result<Content> {
+    let file = open(path)?;
     let metadata = file.metadata().map_err(|e| Error::io("read", path, e))?;
     if !metadata.is_file() {
         return Err(refuse(path, "is a link or a special file"));
     }
-    let size = usize::try_from(metadata.len()).map_err(|_| too_large("a file over the address space"))?;
-    if bytes_max < metadata.len() {
+    let size = metadata.len();
+    if bytes_max < size {
         return Err(too_large(format!(
             "`{}` holds {size} bytes, at most {bytes_max} are left",
             path.display()
         )));
     }
-    // Filling a shared slice in place saves a copy, which for a model of gigabytes is its size again.
-    let mut content: Arc<[u8]> = std::iter::repeat_n(0_u8, size).collect();
-    let buffer = Arc::get_mut(&mut content).expect("nobody else holds a slice made on the line above");
-    file.read_exact(buffer).map_err(|e| Error::io("read", path, e))?;
-    Ok(content)
+    Content::of_file(file, size).map_err(|e| Error::io("read", path, e))
 }
 
 #[cfg(unix)]

@@ -1,7 +1,5 @@
 //! The load gate: the one way from [`Bundle`] to [`Verified`].
 
-use std::sync::Arc;
-
 use bms_wire::{Code, Error};
 
 use crate::bundle::{check_digests, tampered};
@@ -9,12 +7,14 @@ use crate::folder::Files;
 use crate::scan::{self, Scanned};
 use crate::signature::Envelope;
 use crate::{
-    Bundle, FileEntry, Finding, Format, MANIFEST, Manifest, Mode, Nature, Policy, PublicKey, SIGNATURE,
+    Bundle, Content, FileEntry, Finding, Format, MANIFEST, Manifest, Mode, Nature, Policy, PublicKey,
+    SIGNATURE,
 };
 
-/// A bundle that passed the policy, with the bytes that were checked.
+/// A bundle that passed the policy, with the contents that were checked.
 ///
-/// Only [`Policy::verify`] makes one.
+/// Only [`Policy::verify`] makes one. Large files are mapped, so whoever loads from it calls
+/// [`Verified::recheck`] afterwards: then what was loaded is what was checked.
 #[derive(Clone)]
 pub struct Verified {
     manifest: Manifest,
@@ -55,15 +55,37 @@ impl Verified {
         &self.manifest
     }
 
-    /// The model's graph, the file [`Manifest::model`] names. Shared, not copied.
-    pub fn model_bytes(&self) -> Arc<[u8]> {
+    /// The file [`Manifest::model`] names. Shared, not copied.
+    pub fn model_bytes(&self) -> Content {
         // The gate checked that the file is there.
-        Arc::clone(&self.files[&self.manifest.model])
+        self.files[&self.manifest.model].clone()
     }
 
     /// One file. Shared, not copied.
-    pub fn file(&self, path: &str) -> Option<Arc<[u8]>> {
+    pub fn file(&self, path: &str) -> Option<Content> {
         self.files.get(path).cloned()
+    }
+
+    /// As [`Verified::files`], with contents that can be kept.
+    pub fn contents(&self) -> impl Iterator<Item = (&str, &Content)> {
+        self.files.iter().map(|(path, content)| (path.as_str(), content))
+    }
+
+    /// Makes sure that no mapped file was written to since before it was checked. To be called once everything that
+    /// will be used has been taken from the contents.
+    ///
+    /// # Errors
+    /// [`Code::Tampered`] naming the first file that was. What was loaded must then be thrown away; loading may be
+    /// tried again from the start, since a new name for a file in the file system counts as a change, too.
+    pub fn recheck(&self) -> Result<(), Error> {
+        match self.files.iter().find(|(_, content)| !content.unchanged()) {
+            None => Ok(()),
+            Some((path, _)) => Err(Error::new(
+                Code::Tampered,
+                format!("{path:?} was changed while `{}` was being loaded", self.manifest.name),
+            )
+            .hint("Let nothing write to a model's files while it is loaded, then try again.")),
+        }
     }
 
     /// Every file with its content, the manifest and the signature included, sorted by path.
@@ -179,10 +201,16 @@ impl Policy {
             envelope.check_files(entries.iter())?;
         }
         let manifest = bundle.manifest_unverified()?;
-        check_digests(&manifest, entries)?;
+        // Of a bare model nobody has said what the digests should be.
+        if !bundle.is_bare() {
+            check_digests(&manifest, entries)?;
+        }
         self.refuse_findings(scanned, Nature::Malformed)?;
         check_model(&manifest, scanned)?;
-        let signer = self.check_signer(proof, &manifest)?;
+        let signer = match bundle.is_bare() {
+            true => self.admit_bare()?,
+            false => self.check_signer(proof, &manifest)?,
+        };
         self.check_formats(scanned)?;
         Ok((manifest, signer))
     }
@@ -218,6 +246,18 @@ impl Policy {
             None => Proof::Unknown(envelope),
             Some((Err(error), _)) => Proof::Invalid(error),
             Some((Ok(()), key)) => Proof::By(envelope, key.clone()),
+        }
+    }
+
+    /// Whether a model may be loaded that has no manifest, hence no signature. Never a signer.
+    fn admit_bare(&self) -> Result<Option<Signer>, Error> {
+        match self.bare_models || self.mode == Mode::Development {
+            true => Ok(None),
+            false => Err(Error::new(
+                Code::SignatureMissing,
+                "the policy does not admit a model without a manifest",
+            )
+            .hint("Make a signed bundle of it with `bms package`.")),
         }
     }
 
@@ -267,26 +307,38 @@ impl Policy {
     }
 }
 
-/// Scans and digests every file, at the same time: both read gigabytes.
+/// Scans and digests every file, at the same time: both read gigabytes. The files of a bare model have no digests
+/// that could be compared.
 fn examine(bundle: &Bundle) -> (Vec<Scanned>, Vec<FileEntry>) {
+    let scan = || bundle.files().map(|(path, bytes)| scan::scan_file(path, bytes)).collect();
+    if bundle.is_bare() {
+        return (scan(), Vec::new());
+    }
     std::thread::scope(|scope| {
         let digests = scope.spawn(|| bundle.entries());
-        let scanned = bundle.files().map(|(path, bytes)| scan::scan_file(path, bytes)).collect();
+        let scanned = scan();
         let entries = digests.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         (scanned, entries)
     })
 }
 
 /// The manifest's model must at least look like one: a truncated or empty file is told from one
-/// of another format.
+/// of another format. A language model is a GGUF file, or settings with weights beside them.
 fn check_model(manifest: &Manifest, scanned: &[Scanned]) -> Result<(), Error> {
-    match scanned.iter().find(|file| file.path == manifest.model) {
-        None => Err(tampered(format!("the model file {:?} is missing", manifest.model))),
-        Some(file) if matches!(file.format, Format::Unknown | Format::Empty) => Err(Error::new(
+    let Some(file) = scanned.iter().find(|file| file.path == manifest.model) else {
+        return Err(tampered(format!("the model file {:?} is missing", manifest.model)));
+    };
+    let good = match manifest.is_language_model() {
+        true if file.format == Format::Json => scanned.iter().any(|file| file.format == Format::Safetensors),
+        true => file.format == Format::Gguf,
+        false => !matches!(file.format, Format::Unknown | Format::Empty),
+    };
+    match good {
+        true => Ok(()),
+        false => Err(Error::new(
             Code::InvalidBundle,
-            format!("the model file {:?} is not a model", manifest.model),
+            format!("the model file {:?} is not a model for the task {:?}", manifest.model, manifest.task),
         )
         .hint("The file is damaged or incomplete; export or copy it again.")),
-        Some(_) => Ok(()),
     }
 }

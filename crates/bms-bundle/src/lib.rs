@@ -6,14 +6,14 @@
 //!
 //! ```text
 //! Draft ──write──▶ folder ──sign_dir──▶ folder + model.sig
-//!                    │ Bundle::open: every byte is read once, into memory
+//!                    │ Bundle::open: small files are read, large ones mapped
 //!                    ▼
 //!                 Bundle ──Policy::verify──▶ Verified | Rejected
 //! ```
 //!
 //! Only a [`Verified`] gives model bytes to an engine, and [`Policy::verify`] is the only way to
-//! get one. It checks the very bytes it hands out, so nothing can change between the check and
-//! the load.
+//! get one. It checks the very contents it hands out: a small file is a copy that nothing changes any more, and
+//! whether a mapped one was written to after the check [`Verified::recheck`] tells, after the load.
 //!
 //! ```
 //! use bms_bundle::{Bundle, Draft, Manifest, Policy, SigningKey};
@@ -38,7 +38,10 @@
 //! # }
 //! ```
 
+mod bare;
 mod bundle;
+mod content;
+mod digest;
 mod draft;
 mod finding;
 mod folder;
@@ -54,7 +57,8 @@ pub mod scan;
 pub mod signature;
 
 pub use bundle::Bundle;
-pub use draft::{Draft, write};
+pub use content::Content;
+pub use draft::{Draft, link_or_copy, write};
 pub use finding::{Finding, Nature, Severity};
 pub use gate::{Rejected, Signer, Verified};
 pub use key::{PublicKey, SigningKey};

@@ -13,6 +13,13 @@ const SCHEMA: u32 = 1;
 const ENTRIES_MAX: usize = 100_000;
 /// Axes of one tensor.
 const RANK_MAX: usize = 16;
+/// Tasks of models that take text.
+const LANGUAGE_TASKS: [&str; 2] = ["text-generation", "text-embedding"];
+/// All tasks.
+const TASKS: [&str; 5] =
+    ["image-classification", "tabular-classification", "tensor", LANGUAGE_TASKS[0], LANGUAGE_TASKS[1]];
+/// Characters of a quantisation's name.
+const PRECISION_CHARS_MAX: usize = 16;
 /// Element types a tensor signature may name.
 const DTYPES: &[&str] =
     &["f16", "bf16", "f32", "f64", "i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64", "bool", "string"];
@@ -25,13 +32,14 @@ pub struct Manifest {
     pub schema: u32,
     /// Model name: `[a-z0-9][a-z0-9._-]*`.
     pub name: String,
-    /// `image-classification`, `tabular-classification` or `tensor`.
+    /// `image-classification`, `tabular-classification`, `tensor`, `text-generation` or `text-embedding`.
     pub task: String,
-    /// Path of the model's graph, such as `model.onnx`.
+    /// Path of the model's graph, such as `model.onnx`; of a language model its GGUF file, or the `config.json`
+    /// beside its safetensors.
     pub model: String,
-    /// The graph's inputs.
+    /// The graph's inputs; a language model has none.
     pub inputs: Vec<TensorInfo>,
-    /// The graph's outputs.
+    /// The graph's outputs; a language model has none.
     pub outputs: Vec<TensorInfo>,
     /// What happens around the graph.
     pub pipeline: Pipeline,
@@ -41,7 +49,7 @@ pub struct Manifest {
     /// Where it comes from.
     #[serde(default)]
     pub lineage: Lineage,
-    /// `fp32` or `int8`.
+    /// `fp32` or `int8`; of a language model its quantisation, such as `q4_k_m` or `bf16`.
     pub precision: String,
     /// SPDX expression, when known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -181,10 +189,15 @@ impl Manifest {
         }
         check_name(&self.name)?;
         path::check_path(&self.model)?;
-        one_of("precision", &self.precision, &["fp32", "int8"])?;
-        self.validate_pipeline()?;
-        tensors("inputs", &self.inputs)?;
-        tensors("outputs", &self.outputs)?;
+        match self.is_language_model() {
+            true => self.validate_language()?,
+            false => {
+                one_of("precision", &self.precision, &["fp32", "int8"])?;
+                self.validate_pipeline()?;
+                tensors("inputs", &self.inputs)?;
+                tensors("outputs", &self.outputs)?;
+            }
+        }
         self.metrics.iter().try_for_each(evaluation)?;
         if let Some(parent) = &self.lineage.parent {
             digest("lineage.parent", parent)?;
@@ -193,9 +206,32 @@ impl Manifest {
         self.validate_files()
     }
 
+    /// Whether it takes text rather than tensors: it then runs on the language-model engine.
+    pub fn is_language_model(&self) -> bool {
+        LANGUAGE_TASKS.contains(&self.task.as_str())
+    }
+
+    /// What surrounds a language model is in its own files: tokeniser, template.
+    fn validate_language(&self) -> Result<()> {
+        let precision = &self.precision;
+        let good = (1..=PRECISION_CHARS_MAX).contains(&precision.len())
+            && precision.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_');
+        if !good {
+            return Err(invalid(format!("the precision {precision:?} is not the name of a quantisation")));
+        }
+        if !self.inputs.is_empty() || !self.outputs.is_empty() {
+            return Err(invalid("a language model has no tensors as inputs or outputs"));
+        }
+        let plain = Pipeline { preprocess: Preprocess::Tensor {}, postprocess: Postprocess::Tensor {} };
+        match self.pipeline == plain {
+            true => Ok(()),
+            false => Err(invalid(format!("the pipeline does not fit the task {:?}", self.task))),
+        }
+    }
+
     /// The task, the pipeline and the fit between them.
     fn validate_pipeline(&self) -> Result<()> {
-        one_of("task", &self.task, &["image-classification", "tabular-classification", "tensor"])?;
+        one_of("task", &self.task, &TASKS)?;
         match &self.pipeline.preprocess {
             Preprocess::Image(image) => {
                 let sides = 1..=limits::IMAGE_SIDE_MAX;

@@ -53,7 +53,8 @@ pub struct TrustedKey {
 /// schema = 1
 /// mode = "enforce"
 /// deny = "medium"
-/// formats = ["onnx", "json", "text", "svg", "png"]
+/// formats = ["onnx", "gguf", "safetensors", "json", "text", "svg", "png"]
+/// bare_models = false
 ///
 /// [[trust]]
 /// publisher = "Digits team"
@@ -74,6 +75,10 @@ pub struct Policy {
     pub formats: Vec<Format>,
     /// Findings from this severity on refuse a bundle.
     pub deny: Severity,
+    /// Whether a model file without a manifest is admitted that the user of this machine names on the command line,
+    /// see [`crate::Bundle::of_model`]. It is scanned all the same, and counts as development. A registry and an
+    /// edge node take only bundles.
+    pub bare_models: bool,
 }
 
 impl Policy {
@@ -84,6 +89,7 @@ impl Policy {
             trust: Vec::new(),
             formats: FORMATS.to_vec(),
             deny: Severity::Medium,
+            bare_models: true,
         }
     }
 
@@ -134,6 +140,7 @@ impl Policy {
             trust,
             formats: document.formats.unwrap_or_else(|| FORMATS.to_vec()),
             deny: document.deny.unwrap_or(Severity::Medium),
+            bare_models: document.bare_models.unwrap_or(true),
         })
     }
 
@@ -147,6 +154,8 @@ impl Policy {
             mode: self.mode,
             deny: Some(self.deny),
             formats: Some(self.formats.clone()),
+            // Absent means admitted, so that earlier releases read what they know.
+            bare_models: (!self.bare_models).then_some(false),
             trust: self.trust.iter().map(Entry::of).collect(),
         };
         toml::to_string_pretty(&document)
@@ -193,6 +202,8 @@ struct Document {
     deny: Option<Severity>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     formats: Option<Vec<Format>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bare_models: Option<bool>,
     #[serde(default)]
     trust: Vec<Entry>,
 }

@@ -9,7 +9,7 @@ mod context;
 mod document;
 mod executable;
 mod format;
-mod gguf;
+pub(crate) mod gguf;
 mod inflate;
 mod location;
 mod metadata;
@@ -69,7 +69,7 @@ pub fn scan_path(path: &Path) -> Result<Vec<Scanned>> {
     if metadata.is_dir() {
         let mut list = Vec::new();
         for (name, file) in folder::list(path)? {
-            let bytes = folder::read_file(&file, limits::BLOB_BYTES_MAX)?;
+            let bytes = folder::read_file(&file, limits::BUNDLE_BYTES_MAX)?;
             list.push(scan_file(&name, &bytes));
         }
         return Ok(list);
@@ -78,7 +78,7 @@ pub fn scan_path(path: &Path) -> Result<Vec<Scanned>> {
         return Err(Error::new(Code::InvalidBundle, format!("`{}` is a special file", path.display())));
     }
     let real: PathBuf = path.canonicalize().map_err(|e| Error::io("scan", path, e))?;
-    let bytes = folder::read_file(&real, limits::BLOB_BYTES_MAX)?;
+    let bytes = folder::read_file(&real, limits::BUNDLE_BYTES_MAX)?;
     Ok(vec![scan_file(&path.display().to_string(), &bytes)])
 }
 

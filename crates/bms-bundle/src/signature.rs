@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::bundle::{check_digests, tampered};
-use crate::{Bundle, FileEntry, PublicKey, SIGNATURE, SigningKey, draft, folder, path};
+use crate::{Bundle, FileEntry, PublicKey, SIGNATURE, SigningKey, digest, draft, folder, path};
 
 const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
@@ -118,8 +118,13 @@ impl Envelope {
 /// Signs a bundle: the bytes of its `model.sig`.
 ///
 /// # Errors
-/// [`Code::InvalidBundle`] or [`Code::Tampered`] when the files are not those the manifest lists.
+/// [`Code::InvalidBundle`] or [`Code::Tampered`] when the files are not those the manifest lists;
+/// [`Code::InvalidRequest`] for a bare model, which lists none.
 pub fn sign_bundle(bundle: &Bundle, key: &SigningKey) -> Result<Vec<u8>> {
+    if bundle.is_bare() {
+        return Err(Error::new(Code::InvalidRequest, "a model without a manifest cannot be signed")
+            .hint("Make a bundle of it with `bms package`."));
+    }
     let manifest = bundle.manifest_unverified()?;
     let entries = bundle.entries();
     check_digests(&manifest, &entries)?;
@@ -159,11 +164,12 @@ pub fn verify_dir(dir: &Path, signature: &Path, key: &PublicKey) -> Result<()> {
         let top = path.split('/').next().unwrap_or(path);
         !GIT_PATHS.contains(&top) || envelope.resources.contains_key(path)
     };
-    let entries: Vec<FileEntry> = files
+    let files: Vec<_> = files
         .iter()
         .filter(|(path, _)| signed(path))
-        .map(|(path, bytes)| FileEntry::of(path, bytes))
+        .map(|(path, content)| (path.as_str(), content))
         .collect();
+    let entries = digest::entries(&files);
     envelope.check_files(entries.iter())
 }
 

@@ -110,11 +110,12 @@ impl Engine {
     ///
     /// # Errors
     /// [`Code::UnsupportedModel`] when no run-time here computes the graph exactly, [`Code::InvalidBundle`] when the
-    /// graph does not fit the manifest, [`Code::Unavailable`] when the run-time asked for is not there.
+    /// graph does not fit the manifest, [`Code::Unavailable`] when the run-time asked for is not there,
+    /// [`Code::Tampered`] when the files were written to meanwhile.
     pub fn load(bundle: Verified, options: &EngineOptions) -> Result<Engine> {
         let manifest = bundle.manifest();
         let load = LoadOptions { runtime: options.runtime, threads: options.threads };
-        let mut session = onnx::load(bundle.model_bytes(), &load)
+        let mut session = onnx::load(bundle.model_bytes().to_shared(), &load)
             .map_err(|e| e.while_doing(format!("load `{}` of `{}`", manifest.model, manifest.name)))?;
         let description = Description {
             name: manifest.name.clone(),
@@ -136,6 +137,8 @@ impl Engine {
             joins_rows: description.joins_rows(&mut session),
         };
         let batcher = Batcher::start(session, bounds)?;
+        // What was loaded is what was checked.
+        bundle.recheck()?;
         Ok(Engine { description, batcher })
     }
 

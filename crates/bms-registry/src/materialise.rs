@@ -12,6 +12,9 @@ use tokio::io::AsyncWriteExt;
 use crate::Registry;
 use crate::audit::sync_folder;
 
+/// Files from this many bytes on are linked instead of copied.
+const LINKED_FROM: u64 = 8 << 20;
+
 impl Registry {
     /// Writes the version's files to a folder inside `into` and returns that folder. It is named by the
     /// version's digest and appears in one step, complete and flushed. One that is there already and
@@ -58,12 +61,33 @@ impl Registry {
         if let Some(parent) = path.parent() {
             tokio::fs::create_dir_all(parent).await.map_err(|e| Error::io("make the folder", parent, e))?;
         }
+        if LINKED_FROM <= file.size {
+            return self.link_file(path, file).await;
+        }
         let mut reader = self.store.reader(&file.blake3).await?;
         let mut out = tokio::fs::File::create_new(&path).await.map_err(|e| Error::io("make", &path, e))?;
         while let Some(part) = reader.next().await? {
             out.write_all(&part).await.map_err(|e| Error::io("write", &path, e))?;
         }
         out.sync_all().await.map_err(|e| Error::io("flush", &path, e))
+    }
+
+    /// Gives a large file of the store a second name, where the file system has those: then a loaded version takes no
+    /// further room, and its pages are shared with the store's. It is made read-only, since both names are one file.
+    async fn link_file(&self, path: PathBuf, file: &FileRef) -> Result<()> {
+        // Checked before it is handed on: a rotten file is the store's fault, not the version's.
+        self.store.content(&file.blake3).await?;
+        let stored = self.store.file(&file.blake3);
+        blocking(move || {
+            let read_only = || {
+                let mut permissions = fs::metadata(&stored)?.permissions();
+                permissions.set_readonly(true);
+                fs::set_permissions(&stored, permissions)
+            };
+            read_only().map_err(|e| Error::io("make read-only", &stored, e))?;
+            bms_bundle::link_or_copy(&stored, &path)
+        })
+        .await
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use bms_bundle::{Bundle, MANIFEST, Policy, Verified};
+use bms_bundle::{Bundle, Content, MANIFEST, Policy, Verified};
 use bms_wire::api::{FileRef, NewVersion, Version};
 use bms_wire::{Code, Error, Result, limits};
 use serde_json::json;
@@ -47,7 +47,7 @@ impl Registry {
     }
 
     async fn publish_listed(&self, model: &str, new: NewVersion, policy: Policy) -> Result<Version> {
-        // The gate needs the bundle in memory: bounded by the number of gates.
+        // The gate holds the bundle's small files in memory: bounded by the number of gates.
         let place = self.gates.acquire().await;
         let place = place.map_err(|e| Error::new(Code::Internal, "the gates are closed").because(e))?;
         let files = self.assemble(&new.files).await?;
@@ -81,8 +81,8 @@ impl Registry {
         }
     }
 
-    /// Reads the listed files, verified against their digests.
-    async fn assemble(&self, listing: &[FileRef]) -> Result<Vec<(String, Vec<u8>)>> {
+    /// Opens the listed files, verified against their digests.
+    async fn assemble(&self, listing: &[FileRef]) -> Result<Vec<(String, Content)>> {
         let mut missing = Vec::new();
         for file in listing {
             match self.store.size(&file.blake3).await? {
@@ -101,13 +101,13 @@ impl Registry {
         }
         let mut files = Vec::with_capacity(listing.len());
         for file in listing {
-            let bytes = match self.store.read(&file.blake3).await {
+            let content = match self.store.content(&file.blake3).await {
                 Err(error) if error.code() == Code::Tampered => {
                     return Err(self.discard(&file.blake3, error).await?);
                 }
-                read => read?,
+                opened => opened?,
             };
-            files.push((file.path.clone(), bytes));
+            files.push((file.path.clone(), content));
         }
         Ok(files)
     }
@@ -165,10 +165,10 @@ impl Registry {
 
 /// Runs the gate; a refusal comes with everything the scan found.
 fn judge(
-    files: Vec<(String, Vec<u8>)>,
+    files: Vec<(String, Content)>,
     policy: &Policy,
 ) -> Result<Verified, (Error, Vec<bms_bundle::Finding>)> {
-    let bundle = Bundle::from_files(files).map_err(|error| (error, Vec::new()))?;
+    let bundle = Bundle::from_contents(files).map_err(|error| (error, Vec::new()))?;
     policy.verify(bundle).map_err(|rejected| (rejected.error, rejected.findings))
 }
 

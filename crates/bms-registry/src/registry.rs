@@ -12,7 +12,7 @@ use crate::audit::{self, Head, HeadFile};
 use crate::database::{self, writing};
 use crate::store::Store;
 
-/// Bundles checked by the gate at the same time. Each is in memory as a whole meanwhile.
+/// Bundles checked by the gate at the same time. The small files of each are in memory meanwhile.
 const GATES_MAX: usize = 2;
 
 /// A registry in one folder. Cheap to clone; all clones are the same registry.

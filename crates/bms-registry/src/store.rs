@@ -1,9 +1,10 @@
 //! Files by digest, over an object store: `store/ab/abcd…` for files of bundles, `quarantine/{id}/abcd…`
 //! for files of refused ones.
 
-use std::path::Path as FsPath;
+use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 
+use bms_bundle::Content;
 use bms_wire::{Code, Error, Result};
 use bytes::Bytes;
 use object_store::local::LocalFileSystem;
@@ -25,6 +26,8 @@ const READ_BYTES: u64 = 4 << 20;
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     objects: Arc<dyn ObjectStore>,
+    /// The folder the objects lie in.
+    root: PathBuf,
 }
 
 impl Store {
@@ -34,7 +37,7 @@ impl Store {
         let swept = tokio::task::spawn_blocking(move || staged::sweep(&root)).await;
         swept.map_err(|e| Error::new(Code::Internal, format!("failed to sweep the store: {e}")))??;
         let files = LocalFileSystem::new_with_prefix(dir).map_err(|e| failure("open the store", e))?;
-        Ok(Store { objects: Arc::new(files.with_fsync(true)) })
+        Ok(Store { objects: Arc::new(files.with_fsync(true)), root: dir.to_owned() })
     }
 
     /// Size of a blob, `None` when it is not here.
@@ -46,17 +49,25 @@ impl Store {
         }
     }
 
-    /// A whole blob, verified.
+    /// A whole blob, verified; a large one is mapped where it lies.
     ///
     /// # Errors
     /// [`Code::NotFound`], or [`Code::Tampered`] when the bytes rotted or were changed in the store.
-    pub(crate) async fn read(&self, digest: &str) -> Result<Vec<u8>> {
-        let mut reader = self.reader(digest).await?;
-        let mut bytes = Vec::with_capacity(usize::try_from(reader.size).unwrap_or(0));
-        while let Some(part) = reader.next().await? {
-            bytes.extend_from_slice(&part);
-        }
-        Ok(bytes)
+    pub(crate) async fn content(&self, digest: &str) -> Result<Content> {
+        let (path, digest) = (self.file(digest), digest.to_owned());
+        let opened = tokio::task::spawn_blocking(move || {
+            let content = Content::open(&path)?;
+            match content.blake3() == digest {
+                true => Ok(content),
+                false => Err(rotten(&digest)),
+            }
+        });
+        opened.await.map_err(|e| Error::new(Code::Internal, "the store was not read").because(e))?
+    }
+
+    /// Where a blob lies on this machine.
+    pub(crate) fn file(&self, digest: &str) -> PathBuf {
+        self.root.join(blob_path(digest).as_ref())
     }
 
     pub(crate) async fn reader(&self, digest: &str) -> Result<BlobReader> {
@@ -187,9 +198,13 @@ impl BlobReader {
         if self.hasher.finalize().to_hex().as_str() == self.digest {
             return Ok(());
         }
-        Err(Error::new(Code::Tampered, format!("the stored file `{}` holds other bytes", self.digest))
-            .hint("The disk is failing or someone changed the store; upload the file again."))
+        Err(rotten(&self.digest))
     }
+}
+
+fn rotten(digest: &str) -> Error {
+    Error::new(Code::Tampered, format!("the stored file `{digest}` holds other bytes"))
+        .hint("The disk is failing or someone changed the store; upload the file again.")
 }
 
 fn blob_path(digest: &str) -> Path {

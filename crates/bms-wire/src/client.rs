@@ -12,6 +12,8 @@ use crate::{Code, Error, ErrorBody, Result, api, limits, oip};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a control request may take; transfers of files are bounded per read instead.
 const CONTROL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long making a version may take: the gate reads all of a bundle, the largest of which have many gigabytes.
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// How long a peer may stay silent during the transfer of a file.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -81,7 +83,9 @@ impl Client {
 
     /// Makes a version of uploaded files. The same bundle again gives the version it already is.
     pub fn publish(&self, model: &str, version: &api::NewVersion) -> Result<api::Version> {
-        self.send("POST", &format!("/api/v1/models/{}/versions", segment(model)), version)
+        // The server reads every byte of the bundle before it answers.
+        let path = format!("/api/v1/models/{}/versions", segment(model));
+        self.send_within("POST", &path, version, PUBLISH_TIMEOUT)
     }
 
     /// Whether the server holds the file with this BLAKE3.
@@ -213,6 +217,16 @@ impl Client {
     }
 
     fn send<B: Serialize, T: DeserializeOwned>(&self, method: &str, path: &str, body: &B) -> Result<T> {
+        self.send_within(method, path, body, CONTROL_TIMEOUT)
+    }
+
+    fn send_within<B: Serialize, T: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        body: &B,
+        timeout: Duration,
+    ) -> Result<T> {
         let url = self.url(path);
         let request = match method {
             "PUT" => self.agent.put(&url),
@@ -221,7 +235,8 @@ impl Client {
         let body = serde_json::to_vec(body)
             .map_err(|e| Error::new(Code::Internal, "the request cannot be written as JSON").because(e))?;
         let request = request.header("content-type", "application/json");
-        let request = request.config().timeout_global(Some(CONTROL_TIMEOUT)).build();
+        let config = request.config().timeout_global(Some(timeout));
+        let request = config.timeout_per_read(Some(timeout.max(STALL_TIMEOUT))).build();
         let response = request.send(&body[..]).map_err(|e| self.unreachable(e))?;
         self.read(response)
     }

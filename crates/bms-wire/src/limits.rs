@@ -6,7 +6,7 @@
 /// Bytes of one HTTP request body on an inference route.
 pub const INFER_BODY_BYTES_MAX: usize = 32 << 20;
 /// Bytes of one uploaded file of a bundle.
-pub const BLOB_BYTES_MAX: u64 = 4 << 30;
+pub const BLOB_BYTES_MAX: u64 = 64 << 30;
 /// Bytes of a manifest, signature or other JSON control document.
 pub const CONTROL_BODY_BYTES_MAX: usize = 4 << 20;
 /// Bytes of one JSON answer a client reads.
@@ -94,6 +94,7 @@ pub const CHAT_TEMPLATE_BYTES_MAX: usize = 1 << 20;
 /// Bytes of the prompt a chat template writes.
 pub const CHAT_PROMPT_BYTES_MAX: usize = 16 << 20;
 
+const _: () = assert!(BLOB_BYTES_MAX <= BUNDLE_BYTES_MAX, "the largest file fits into a bundle");
 const _: () = assert!(QUEUE_ROWS_MAX.is_multiple_of(BATCH_ROWS_MAX), "the queue drains in whole batches");
 const _: () =
     assert!(TENSOR_VALUES_MAX * 4 <= INFER_BODY_BYTES_MAX, "the largest f32 tensor fits a binary body");

@@ -45,7 +45,7 @@ enum Command {
     Evaluate(cmd::evaluate::Evaluate),
     /// Quantise a bundle to int8; refused when quality drops more than allowed.
     Compress(cmd::compress::Compress),
-    /// Make a signed bundle of an ONNX file.
+    /// Make a signed bundle of an ONNX file, a GGUF file or a Hugging Face folder.
     Package(cmd::package::Package),
     /// Sign a bundle (again) with the home folder's key.
     Sign(cmd::trust::Sign),

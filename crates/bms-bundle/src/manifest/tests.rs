@@ -147,3 +147,26 @@ fn an_oversized_manifest_is_refused_before_it_is_parsed() {
     let error = Manifest::parse(&bytes).expect_err("too large");
     assert!(error.message().contains("over"), "{error}");
 }
+
+#[test]
+fn a_language_model_has_no_tensors_and_its_own_precisions() {
+    let language = |change: fn(&mut Manifest)| {
+        let mut manifest = sample();
+        manifest.task = "text-generation".to_owned();
+        manifest.precision = "q4_k_m".to_owned();
+        manifest.pipeline =
+            Pipeline { preprocess: Preprocess::Tensor {}, postprocess: Postprocess::Tensor {} };
+        manifest.inputs.clear();
+        manifest.outputs.clear();
+        change(&mut manifest);
+        manifest
+    };
+    let good = language(|_| {});
+    assert!(good.is_language_model() && !sample().is_language_model());
+    assert_eq!(Manifest::parse(&good.to_bytes().unwrap()).unwrap(), good);
+    language(|m| m.task = "text-embedding".to_owned()).to_bytes().unwrap();
+    refuses(|m| *m = language(|m| m.precision = String::new()));
+    refuses(|m| *m = language(|m| m.precision = "Q4".to_owned()));
+    refuses(|m| *m = language(|m| m.inputs = sample().inputs));
+    refuses(|m| *m = language(|m| m.pipeline = sample().pipeline));
+}

@@ -3,7 +3,7 @@
 //! Source: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>, with the limits of
 //! llama.cpp's reader. Chat templates are Jinja programs and are checked as such.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::Severity;
 use crate::scan::context::{Context, quote};
@@ -45,6 +45,31 @@ pub(crate) fn scan(bytes: &[u8], context: &mut Context) {
     }
 }
 
+/// What a file says of itself, as far as it can be read.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    /// Such as `llama` or `bert`.
+    pub(crate) architecture: Option<String>,
+    /// What people call the model.
+    pub(crate) name: Option<String>,
+    /// Its licence.
+    pub(crate) licence: Option<String>,
+    /// The quantisation: the mixture its maker names, otherwise the type of most weights.
+    pub(crate) precision: &'static str,
+}
+
+/// What a file says of itself. Of a damaged or hostile file that is what comes before the damage, and nothing is
+/// reported: the scan does that.
+pub(crate) fn facts(bytes: &[u8]) -> Facts {
+    let mut context = Context::new("");
+    let mut facts = Facts { architecture: None, name: None, licence: None, precision: "mixed" };
+    if bytes.starts_with(b"GGUF") {
+        let mut walk = Walk { bytes, at: 4, alignment: ALIGNMENT_DEFAULT, context: &mut context };
+        let _ = walk.facts(&mut facts);
+    }
+    facts
+}
+
 struct Walk<'a, 'c> {
     bytes: &'a [u8],
     at: usize,
@@ -55,24 +80,14 @@ struct Walk<'a, 'c> {
 /// A tensor's place in the data.
 struct Tensor<'a> {
     name: &'a [u8],
+    kind: u32,
     begin: u64,
     bytes: u64,
 }
 
 impl<'a> Walk<'a, '_> {
     fn file(&mut self) -> Read<()> {
-        let version = self.u32()?;
-        if !(1..=3).contains(&version) {
-            return bomb(format!(
-                "the version is {version}, readers take it for another byte order or crash"
-            ));
-        }
-        let (tensors, pairs) = match version {
-            1 => (u64::from(self.u32()?), u64::from(self.u32()?)),
-            _ => (self.u64()?, self.u64()?),
-        };
-        self.count("key-value pairs", pairs, PAIR_BYTES_MIN)?;
-        self.count("tensors", tensors, ENTRY_BYTES_MIN)?;
+        let (tensors, pairs) = self.counts()?;
         let mut keys = HashSet::new();
         for _ in 0..pairs {
             if self.context.is_full() {
@@ -98,6 +113,52 @@ impl<'a> Walk<'a, '_> {
             table.push(tensor);
         }
         self.layout(&mut table);
+        Ok(())
+    }
+
+    /// The numbers of tensors and pairs.
+    fn counts(&mut self) -> Read<(u64, u64)> {
+        let version = self.u32()?;
+        if !(1..=3).contains(&version) {
+            return bomb(format!(
+                "the version is {version}, readers take it for another byte order or crash"
+            ));
+        }
+        let (tensors, pairs) = match version {
+            1 => (u64::from(self.u32()?), u64::from(self.u32()?)),
+            _ => (self.u64()?, self.u64()?),
+        };
+        self.count("key-value pairs", pairs, PAIR_BYTES_MIN)?;
+        self.count("tensors", tensors, ENTRY_BYTES_MIN)?;
+        Ok((tensors, pairs))
+    }
+
+    /// Reads what the file says of itself, until it cannot be read.
+    fn facts(&mut self, facts: &mut Facts) -> Read<()> {
+        let (tensors, pairs) = self.counts()?;
+        let mut mixture = None;
+        for _ in 0..pairs {
+            let key = self.string("a key", KEY_BYTES_MAX)?;
+            let kind = self.u32()?;
+            if key == b"general.file_type" && kind == 4 {
+                mixture = mixture_name(self.u32()?);
+                continue;
+            }
+            let text = self.value(kind, "", 0)?.map(|text| String::from_utf8_lossy(text).into_owned());
+            match key {
+                b"general.architecture" => facts.architecture = text,
+                b"general.name" => facts.name = text,
+                b"general.license" => facts.licence = text,
+                _ => {}
+            }
+        }
+        let mut bytes_of = BTreeMap::<u32, u64>::new();
+        for _ in 0..tensors {
+            let tensor = self.entry()?;
+            *bytes_of.entry(tensor.kind).or_default() += tensor.bytes;
+        }
+        let most = bytes_of.into_iter().max_by_key(|(_, bytes)| *bytes).and_then(|(kind, _)| type_name(kind));
+        facts.precision = mixture.or(most).unwrap_or(facts.precision);
         Ok(())
     }
 
@@ -207,7 +268,7 @@ impl<'a> Walk<'a, '_> {
         let begin = self.u64()?;
         let bytes = (values / block).checked_mul(block_bytes);
         match bytes.filter(|bytes| begin.checked_add(*bytes).is_some()) {
-            Some(bytes) => Ok(Tensor { name, begin, bytes }),
+            Some(bytes) => Ok(Tensor { name, kind, begin, bytes }),
             None => bomb(format!("the place of the tensor {} overflows", lossy(name))),
         }
     }
@@ -333,6 +394,54 @@ fn block(kind: u32) -> Option<(u64, u64)> {
         35 => (256, 66),
         39 => (32, 17),
         40 => (64, 36),
+        _ => return None,
+    })
+}
+
+/// What makers of GGUF files call a mixture of types, from `llama.h`.
+fn mixture_name(mixture: u32) -> Option<&'static str> {
+    Some(match mixture {
+        0 => "f32",
+        1 => "f16",
+        2 => "q4_0",
+        3 => "q4_1",
+        7 => "q8_0",
+        8 => "q5_0",
+        9 => "q5_1",
+        10 => "q2_k",
+        11 => "q3_k_s",
+        12 => "q3_k_m",
+        13 => "q3_k_l",
+        14 => "q4_k_s",
+        15 => "q4_k_m",
+        16 => "q5_k_s",
+        17 => "q5_k_m",
+        18 => "q6_k",
+        25 => "iq4_nl",
+        30 => "iq4_xs",
+        32 => "bf16",
+        _ => return None,
+    })
+}
+
+/// The name of a tensor type, from `ggml.h`.
+fn type_name(kind: u32) -> Option<&'static str> {
+    Some(match kind {
+        0 => "f32",
+        1 => "f16",
+        2 => "q4_0",
+        3 => "q4_1",
+        6 => "q5_0",
+        7 => "q5_1",
+        8 => "q8_0",
+        10 => "q2_k",
+        11 => "q3_k",
+        12 => "q4_k",
+        13 => "q5_k",
+        14 => "q6_k",
+        20 => "iq4_nl",
+        23 => "iq4_xs",
+        30 => "bf16",
         _ => return None,
     })
 }

@@ -2,6 +2,7 @@
 
 mod bundles;
 mod gate;
+mod language;
 mod mutations;
 mod samples;
 mod scan_archive;

@@ -1,6 +1,8 @@
-//! `bms package`: a signed bundle of an ONNX file made elsewhere.
+//! `bms package`: a signed bundle of a model made elsewhere: an ONNX file, a GGUF file, or a Hugging Face folder.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bms_bundle::{Draft, Lineage, Manifest, TensorInfo};
@@ -16,7 +18,8 @@ use crate::output::Output;
 /// Options of `bms package`.
 #[derive(Debug, Args)]
 pub(crate) struct Package {
-    /// The ONNX file.
+    /// The model: an ONNX file, a GGUF file, or a folder with `config.json` and safetensors. The files of a language
+    /// model are linked into the bundle where the file system allows it, not copied.
     model: PathBuf,
     /// The bundle to write; must not exist yet.
     #[arg(long, value_name = "DIR")]
@@ -24,10 +27,10 @@ pub(crate) struct Package {
     /// Name of the model.
     #[arg(long)]
     name: String,
-    /// Class names, one a line, in the order of the logits: the model classifies.
+    /// Of an ONNX file: class names, one a line, in the order of the logits: the model classifies.
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
-    /// The model takes pictures of this size, as WIDTHxHEIGHT.
+    /// Of an ONNX file: the model takes pictures of this size, as WIDTHxHEIGHT.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     image: Option<(u32, u32)>,
     /// Means of the channels (one: grey, three: RGB), on a scale of 0 to 1.
@@ -50,18 +53,39 @@ fn size(text: &str) -> std::result::Result<(u32, u32), String> {
 impl Package {
     pub(crate) fn run(self, home: &Home, output: &Output) -> Result<()> {
         free(&self.out)?;
-        let bytes = std::fs::read(&self.model).map_err(|e| Error::io("read", &self.model, e))?;
-        let (inputs, outputs) = onnx::signature(&bytes.clone().into())
-            .map_err(|e| e.while_doing(format!("read `{}`", self.model.display())))?;
-        let manifest = self.manifest(&inputs, &outputs)?;
-        let mut draft = Draft::new(manifest);
-        draft.add("model.onnx", bytes)?;
+        let draft = match is_language_model(&self.model)? {
+            true => self.language_model()?,
+            false => self.graph()?,
+        };
         let manifest = draft.write_signed(&self.out, &home.signing_key()?)?;
         output.result(
             format_args!("the signed bundle of `{}` lies in `{}`", self.name, self.out.display()),
             &json!({"out": self.out, "manifest": manifest}),
         );
         Ok(())
+    }
+
+    /// A bundle of a language model, which says itself what one has to know.
+    fn language_model(&self) -> Result<Draft> {
+        if self.labels.is_some() || self.image.is_some() {
+            return Err(Error::new(Code::InvalidRequest, "a language model takes no --labels or --image"));
+        }
+        let mut draft = Draft::of_model(&self.model, Some(&self.name))?;
+        if self.licence.is_some() {
+            draft.manifest_mut().licence.clone_from(&self.licence);
+        }
+        Ok(draft)
+    }
+
+    /// A bundle of an ONNX file.
+    fn graph(&self) -> Result<Draft> {
+        let bytes = std::fs::read(&self.model).map_err(|e| Error::io("read", &self.model, e))?;
+        let (inputs, outputs) = onnx::signature(&bytes.clone().into())
+            .map_err(|e| e.while_doing(format!("read `{}`", self.model.display())))?;
+        let manifest = self.manifest(&inputs, &outputs)?;
+        let mut draft = Draft::new(manifest);
+        draft.add("model.onnx", bytes)?;
+        Ok(draft)
     }
 
     fn manifest(&self, inputs: &[ValueSpec], outputs: &[ValueSpec]) -> Result<Manifest> {
@@ -111,6 +135,16 @@ impl Package {
         }
         Ok(Some(labels))
     }
+}
+
+/// Whether the model is one that takes text: a folder, or a file that says that it is GGUF.
+fn is_language_model(path: &Path) -> Result<bool> {
+    if path.is_dir() {
+        return Ok(true);
+    }
+    let mut magic = [0; 4];
+    let read = File::open(path).and_then(|mut file| file.read(&mut magic));
+    Ok(read.map_err(|e| Error::io("read", path, e))? == magic.len() && &magic == b"GGUF")
 }
 
 fn tensor_info(spec: &ValueSpec) -> TensorInfo {

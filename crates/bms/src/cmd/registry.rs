@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use bms_bundle::{Bundle, FileEntry};
+use bms_bundle::Bundle;
 use bms_wire::Result;
 use bms_wire::api::{AuditEvent, EvaluationGate, FileRef, NewVersion, SetAlias, Version};
 use bms_wire::client::Client;
@@ -67,12 +67,11 @@ pub(crate) fn push(
     };
     let progress = output.progress("uploading", bundle.files().count() as u64);
     let mut files = Vec::new();
-    for (path, bytes) in bundle.files() {
-        let FileEntry { path, size, blake3, .. } = FileEntry::of(path, bytes);
-        let file = FileRef { path, size, blake3 };
+    for (path, content) in bundle.contents() {
+        let file = FileRef { path: path.to_owned(), size: content.len() as u64, blake3: content.blake3() };
         if !client.has_blob(&file.blake3)? {
             client
-                .put_blob(&file.blake3, bytes, file.size)
+                .put_blob(&file.blake3, content.reader(), file.size)
                 .map_err(|e| e.while_doing(format!("upload `{}`", file.path)))?;
         }
         files.push(file);
