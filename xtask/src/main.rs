@@ -1,8 +1,9 @@
-//! The project's chores as a program: `cargo xtask tidy`, `codegen`, `fixtures` and `ci`.
+//! The project's chores as a program: `cargo xtask tidy`, `codegen`, `fixtures`, `bench` and `ci`.
 //!
 //! It is compiled before everything else, so it stays small: no argument parser, no async runtime.
 
 mod arguments;
+mod bench;
 mod ci;
 mod codegen;
 mod debian;
@@ -60,6 +61,7 @@ fn run(mut arguments: Arguments) -> Result<ExitCode> {
             arguments.finish()?;
             codegen::run(&root().canonicalize()?, check, program.as_deref().map(Path::new))
         }
+        Some("bench") => bench::run(arguments),
         Some("fixtures") => fixtures::run(arguments),
         None | Some("help" | "--help" | "-h") => {
             print!("{USAGE}");
