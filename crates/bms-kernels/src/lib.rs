@@ -13,19 +13,28 @@
 //!
 //! Unsafe code lives here so that the rest of the workspace can forbid it.
 
+mod activation;
 mod activations;
 mod attention;
+#[cfg(test)]
+mod check;
 mod dequant;
 mod format;
+mod gemm;
 mod isa;
 mod kv;
 mod map;
 mod matmul;
 mod matrix;
+mod norm;
+mod pieces;
 mod pool;
 mod quant;
+mod rope;
 mod simd;
+mod softmax;
 mod split;
+mod vector;
 
 pub mod probe;
 
@@ -43,5 +52,14 @@ pub use quant::{quantise_row, quantise_row_with};
 // Attention.
 pub use attention::{AttendParams, AttendSeq, attend};
 pub use kv::{HEAD_DIM_MAX, HEAD_DIM_MULTIPLE, KvError, KvKind, KvLayout, KvStore, PAGE_TOKENS, PageId};
+// Rows of numbers.
+pub use activation::{Activation, activate, activate_row, gate, gate_row};
+pub use gemm::gemm_f32;
+pub use norm::{
+    layer_norm, layer_norm_row, rms_norm, rms_norm_in_place, rms_norm_row, rms_norm_row_in_place,
+};
+pub use rope::{Rope, RopeStyle, Rotations};
+pub use softmax::{argmax, log_sum_exp, soft_cap, soft_cap_row, softmax, softmax_row};
+pub use vector::{add, add_bias, add_row, add_scaled, add_scaled_row, dot, scale, scale_row};
 // Files.
 pub use map::MappedFile;

@@ -126,3 +126,6 @@ macro_rules! kernel {
     )+ };
 }
 pub(crate) use kernel;
+
+#[cfg(test)]
+mod tests;

@@ -19,8 +19,6 @@ const LN_2_LOW: f32 = -2.121_944_4e-4;
 
 /// Below this 2^x is taken for zero: the result would not be a normal number.
 const EXP2_MIN: f32 = -126.0;
-/// Above this 2^x is not finite.
-const EXP2_MAX: f32 = 127.999_99;
 
 #[inline(always)]
 fn polynomial<S: Simd, const N: usize>(s: S, x: S::V, coefficients: [f32; N]) -> S::V {
@@ -39,16 +37,7 @@ fn scaled<S: Simd>(s: S, y: S::V, n: S::V) -> S::V {
     s.mul(s.scale_by_power(y, first), s.scale_by_power(s.splat(1.0), s.sub(n, first)))
 }
 
-/// 2^x, within 2e-7 from -126 on; zero below, the largest numbers above 128, no number for none.
-#[inline(always)]
-pub(crate) fn exp2<S: Simd>(s: S, x: S::V) -> S::V {
-    let inside = s.max(s.splat(EXP2_MIN), s.min(s.splat(EXP2_MAX), x));
-    let n = s.round(inside);
-    let y = scaled(s, polynomial(s, s.sub(inside, n), EXP2), n);
-    s.if_less(x, s.splat(EXP2_MIN), s.splat(0.0), y)
-}
-
-/// 2^x for `x <= 0`, as exact as [`exp2`]: what attention needs.
+/// 2^x for `x <= 0`, within 2e-7 from -126 on; zero below, no number for none. What attention needs.
 #[inline(always)]
 pub(crate) fn exp2_of_negative<S: Simd>(s: S, x: S::V) -> S::V {
     let inside = s.max(s.splat(EXP2_MIN), x);
