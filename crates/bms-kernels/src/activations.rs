@@ -50,8 +50,8 @@ pub(crate) struct TileView<'a> {
     pub(crate) tile: Tile,
     /// For each block, for each row: 32 codes.
     pub(crate) codes: &'a [i8],
-    /// For each block: for each row the scale; for each row `scale · sum of codes`; for each row the negative sum of the first
-    /// 16 codes; for each row that of the second 16. The sums are integers, held in the bits of a float.
+    /// For each block: for each row the scale; for each row `scale · sum of codes`; for each row the negative sum of codes; for
+    /// each row the negative sum of the second 16 codes. The latter two are integers, held in the bits of a float.
     pub(crate) numbers: &'a [f32],
     /// For each column: for each row its number, unquantised.
     pub(crate) floats: &'a [f32],
@@ -234,5 +234,5 @@ fn quantise_block(x: &[f32; COLS]) -> (Codes, [f32; FIELDS]) {
     }
     let negative = |sum: i32| f32::from_bits((-sum) as u32);
     let total = (sums[0] + sums[1]) as f32;
-    (Codes(codes), [scale, scale * total, negative(sums[0]), negative(sums[1])])
+    (Codes(codes), [scale, scale * total, negative(sums[0] + sums[1]), negative(sums[1])])
 }

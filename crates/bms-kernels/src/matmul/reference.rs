@@ -28,6 +28,8 @@ fn quantised(task: &Task<'_>, group: usize, row: usize) -> [f32; LANES] {
         let codes = &task.tile.codes[(index * size + row) * COLS..][..COLS];
         let number = |field: usize| task.tile.numbers[(index * FIELDS + field) * size + row];
         let scale = number(0);
+        let integer = |field: usize| number(field).to_bits() as i32;
+        let sums = [integer(3) - integer(2), -integer(3)];
         for (lane, value) in values.iter_mut().enumerate() {
             for half in 0..2 {
                 let columns = half * 16..half * 16 + 16;
@@ -36,9 +38,8 @@ fn quantised(task: &Task<'_>, group: usize, row: usize) -> [f32; LANES] {
                     .zip(&codes[columns])
                     .map(|(w, x)| i32::from(*w) * i32::from(*x))
                     .sum();
-                let sum = -(number(2 + half).to_bits() as i32);
-                *value +=
-                    scale * (block.scale[lane][half] * product as f32 + block.min[lane][half] * sum as f32);
+                let (weight, min) = (block.scale[lane][half], block.min[lane][half]);
+                *value += scale * (weight * product as f32 + min * sums[half] as f32);
             }
         }
     }

@@ -1,0 +1,195 @@
+//! Taking codes and scales out of packed groups. The layouts are those of `crate::matrix`.
+
+use std::arch::x86_64::*;
+
+use super::{Scale, Weights};
+use crate::matrix::LANES;
+
+/// Bytes of one vector.
+const VECTOR: usize = 64;
+/// Bytes of sixteen half-precision numbers.
+const HALVES: usize = 2 * LANES;
+
+/// Eight vectors. Written out, so that each is a value of its own and not a place in memory.
+#[inline(always)]
+fn each(vector: impl Fn(usize) -> __m512i) -> [__m512i; 8] {
+    [vector(0), vector(1), vector(2), vector(3), vector(4), vector(5), vector(6), vector(7)]
+}
+
+macro_rules! simd {
+    ($( $(#[$meta:meta])* unsafe fn $name:ident($($arg:ident: $type:ty),*) -> $out:ty $body:block )+) => { $(
+        $(#[$meta])*
+        #[inline]
+        #[allow(unused_unsafe)]
+        #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+        unsafe fn $name($($arg: $type),*) -> $out {
+            // SAFETY: the caller's promise: the pointers lead into a stored block, the machine has the instructions.
+            unsafe { $body }
+        }
+    )+ };
+}
+
+simd! {
+    /// Sixteen half-precision numbers.
+    unsafe fn halves(at: *const u8) -> __m512 {
+        _mm512_cvtph_ps(_mm256_loadu_si256(at.cast()))
+    }
+
+    unsafe fn vector(at: *const u8, index: usize) -> __m512i {
+        _mm512_loadu_si512(at.add(index * VECTOR).cast())
+    }
+
+    /// Codes of formats whose four vectors hold words 0 to 3 in the low, words 4 to 7 in the high half of each byte.
+    unsafe fn nibbles(at: *const u8) -> [__m512i; 8] {
+        let mask = _mm512_set1_epi8(0xF);
+        let (a, b, c, d) = (vector(at, 0), vector(at, 1), vector(at, 2), vector(at, 3));
+        let low = |both: __m512i| _mm512_and_si512(both, mask);
+        let high = |both: __m512i| _mm512_and_si512(_mm512_srli_epi16::<4>(both), mask);
+        [low(a), low(b), low(c), low(d), high(a), high(b), high(c), high(d)]
+    }
+
+    /// The same with a fifth bit: bit `j` of byte `b` belongs to code `b` of word `j`.
+    unsafe fn with_fifth(codes: [__m512i; 8], bits: __m512i) -> [__m512i; 8] {
+        let sixteen = _mm512_set1_epi8(16);
+        each(|j| {
+            let set = _mm512_test_epi8_mask(bits, _mm512_set1_epi8((1u8 << j) as i8));
+            _mm512_mask_add_epi8(codes[j], set, codes[j], sixteen)
+        })
+    }
+
+    /// Codes of the K formats: the low halves of eight vectors, or the high ones.
+    unsafe fn half_bytes(at: *const u8, high: bool) -> [__m512i; 8] {
+        let low = _mm512_set1_epi8(0xF);
+        let count = _mm_cvtsi32_si128(if high { 4 } else { 0 });
+        each(|j| _mm512_and_si512(_mm512_srl_epi16(vector(at, j), count), low))
+    }
+
+    /// Sixteen bytes, one for each row.
+    unsafe fn octets(at: *const u8, position: usize) -> __m128i {
+        _mm_loadu_si128(at.add(position * LANES).cast())
+    }
+
+    /// Scales and minima of block `sub` of Q4_K and Q5_K.
+    unsafe fn k_scale(stored: *const u8, sub: usize) -> Scale {
+        let packed = stored.add(2 * HALVES);
+        let (scale, min) = if sub < 4 {
+            let six = _mm_set1_epi8(63);
+            (_mm_and_si128(octets(packed, sub), six), _mm_and_si128(octets(packed, sub + 4), six))
+        } else {
+            let (four, two) = (_mm_set1_epi8(15), _mm_set1_epi8(0x30));
+            let mixed = octets(packed, sub + 4);
+            let top = |position: usize| _mm_and_si128(_mm_srli_epi16::<2>(octets(packed, position)), two);
+            (
+                _mm_or_si128(_mm_and_si128(mixed, four), top(sub - 4)),
+                _mm_or_si128(_mm_and_si128(_mm_srli_epi16::<4>(mixed), four), top(sub)),
+            )
+        };
+        let number = |bytes: __m128i| _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
+        let min_scale = _mm512_sub_ps(_mm512_setzero_ps(), halves(stored.add(HALVES)));
+        Scale::Min(_mm512_mul_ps(halves(stored), number(scale)), _mm512_mul_ps(min_scale, number(min)))
+    }
+}
+
+macro_rules! weights {
+    ($name:ident, $subs:literal, $bytes:literal, |$stored:ident, $sub:ident| $codes:expr, $scale:expr) => {
+        #[allow(non_camel_case_types)]
+        pub(super) struct $name;
+
+        impl Weights for $name {
+            const SUBS: usize = $subs;
+            const BYTES: usize = $bytes * LANES;
+
+            #[inline]
+            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+            unsafe fn codes($stored: *const u8, $sub: usize) -> [__m512i; 8] {
+                let _ = $sub;
+                // SAFETY: the caller's promise.
+                unsafe { $codes }
+            }
+
+            #[inline]
+            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+            unsafe fn scale($stored: *const u8, $sub: usize) -> Scale {
+                let _ = $sub;
+                // SAFETY: the caller's promise.
+                unsafe { $scale }
+            }
+        }
+    };
+}
+
+weights!(Q4_0, 1, 18, |stored, sub| nibbles(stored.add(HALVES)), Scale::Centred(halves(stored), 3));
+weights!(
+    Q4_1,
+    1,
+    20,
+    |stored, sub| nibbles(stored.add(2 * HALVES)),
+    Scale::Min(halves(stored), halves(stored.add(HALVES)))
+);
+weights!(
+    Q5_0,
+    1,
+    22,
+    |stored, sub| with_fifth(nibbles(stored.add(HALVES + VECTOR)), vector(stored.add(HALVES), 0)),
+    Scale::Centred(halves(stored), 4)
+);
+weights!(
+    Q5_1,
+    1,
+    24,
+    |stored, sub| with_fifth(nibbles(stored.add(2 * HALVES + VECTOR)), vector(stored.add(2 * HALVES), 0)),
+    Scale::Min(halves(stored), halves(stored.add(HALVES)))
+);
+weights!(
+    Q8_0,
+    1,
+    34,
+    |stored, sub| each(|j| vector(stored.add(HALVES), j)),
+    Scale::Centred(halves(stored), 7)
+);
+weights!(
+    Q4_K,
+    8,
+    144,
+    |stored, sub| half_bytes(stored.add(256 + sub / 2 * 8 * VECTOR), sub % 2 == 1),
+    k_scale(stored, sub)
+);
+weights!(
+    Q5_K,
+    8,
+    176,
+    |stored, sub| {
+        let codes = half_bytes(stored.add(768 + sub / 2 * 8 * VECTOR), sub % 2 == 1);
+        let (bit, sixteen) = (_mm512_set1_epi8((1u8 << sub) as i8), _mm512_set1_epi8(16));
+        each(|j| {
+            let set = _mm512_test_epi8_mask(vector(stored.add(256), j), bit);
+            _mm512_mask_add_epi8(codes[j], set, codes[j], sixteen)
+        })
+    },
+    k_scale(stored, sub)
+);
+weights!(
+    Q6_K,
+    8,
+    210,
+    |stored, sub| {
+        let (half, quarter) = (sub / 4, sub % 4);
+        let codes = half_bytes(stored.add(1312 + (half * 16 + quarter % 2 * 8) * VECTOR), 2 <= quarter);
+        let high = stored.add(288 + half * 8 * VECTOR);
+        // The two bits of this quarter come to lie at bits 4 and 5.
+        let (left, right) = (4usize.saturating_sub(2 * quarter), (2 * quarter).saturating_sub(4));
+        let (left, right) = (_mm_cvtsi32_si128(left as i32), _mm_cvtsi32_si128(right as i32));
+        let mask = _mm512_set1_epi8(0x30);
+        each(|j| {
+            let moved = _mm512_srl_epi16(_mm512_sll_epi16(vector(high, j), left), right);
+            _mm512_or_si512(codes[j], _mm512_and_si512(moved, mask))
+        })
+    },
+    {
+        let number = |position: usize| {
+            let scale = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(octets(stored.add(HALVES), position)));
+            _mm512_mul_ps(halves(stored), scale)
+        };
+        Scale::Halves(number(2 * sub), number(2 * sub + 1))
+    }
+);
