@@ -10,12 +10,35 @@
 //! wait, in one pass of the decoder. The keys and values of all sequences lie in pages of one pool; sequences with a
 //! common prefix share its pages.
 
+mod answer;
+mod cache;
+mod compute;
+mod constraint;
+mod core;
+mod cost;
+mod embedding;
+mod engine;
 mod event;
 mod metrics;
+mod options;
+mod pages;
+mod plan;
+mod prefixes;
+mod queue;
+mod random;
 mod request;
+mod sample;
+mod sequence;
+mod speculate;
+mod text;
 mod ticket;
+mod vocabulary;
 
+pub use embedding::Pooling;
+pub use engine::LanguageEngine;
 pub use event::{Completion, Event, FinishReason, TokenOut, Usage};
 pub use metrics::{Histogram, LanguageMetrics};
+pub use options::LanguageOptions;
 pub use request::{Constraint, Request, Sampling};
 pub use ticket::Ticket;
+pub use vocabulary::Vocabulary;

@@ -75,8 +75,6 @@ pub const LOGIT_BIASES_MAX: usize = 1024;
 pub const CONSTRAINT_BYTES_MAX: usize = 256 << 10;
 /// Choices of one constraint.
 pub const CHOICES_MAX: usize = 1000;
-/// Milliseconds one request's constraint may take to compile.
-pub const CONSTRAINT_COMPILE_MS_MAX: u64 = 2000;
 /// Adapters loaded beside one model.
 pub const ADAPTERS_MAX: usize = 64;
 /// Inputs of one embedding request.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Upper bounds of the histograms' buckets, in seconds.
-pub const SECONDS: [f64; 18] = [
+const SECONDS: [f64; 18] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
     300.0,
 ];

@@ -21,13 +21,13 @@ impl Interest {
 #[derive(Debug)]
 #[must_use = "dropping a ticket cancels its request"]
 pub struct Ticket {
-    interest: Interest,
-    wake: Option<crossbeam_channel::Sender<()>>,
+    /// `None` once the request goes on by itself.
+    interest: Option<Interest>,
 }
 
 impl Ticket {
-    pub(crate) fn new(interest: Interest, wake: crossbeam_channel::Sender<()>) -> Ticket {
-        Ticket { interest, wake: Some(wake) }
+    pub(crate) fn new(interest: Interest) -> Ticket {
+        Ticket { interest: Some(interest) }
     }
 
     /// Ends the request; its answers end with [`crate::lm::FinishReason::Cancelled`].
@@ -37,16 +37,14 @@ impl Ticket {
 
     /// Lets the request go on without a ticket, until it is done or its sink reports that nobody listens.
     pub fn keep(mut self) {
-        self.wake = None;
+        self.interest = None;
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let Some(wake) = self.wake.take() {
-            self.interest.lose();
-            // The channel holds one wake-up; a second one would say nothing new.
-            let _ = wake.try_send(());
+        if let Some(interest) = self.interest.take() {
+            interest.lose();
         }
     }
 }
