@@ -1,9 +1,31 @@
-//! Attention over the paged keys and values.
+//! Attention over the paged keys and values, without ever holding a row of all scores
+//! (<https://arxiv.org/abs/2205.14135>).
+//!
+//! A task is a *tile* of query rows (some tokens, all heads that share a head of the keys) and a range of pages. It
+//! walks the pages four at a time: scores, their exponentials relative to the largest score so far, the weighted sum
+//! of the values. Tokens of a page lie side by side in a vector for the scores, dimensions of a head for the sum.
+//!
+//! ```text
+//! plan ─▶ tasks ─▶ threads ─▶ results
+//!                     └─────▶ parts of a long context ─▶ the last one merges them
+//! ```
+
+use std::cell::RefCell;
 
 use crate::kv::PAGE_TOKENS;
-use crate::{KvStore, PageId, Pool};
+use crate::{KvKind, KvStore, PageId, Pool};
 
+mod chunk;
+mod codes;
+mod kernels;
+mod merge;
+mod plan;
+#[cfg(test)]
 mod reference;
+mod tile;
+
+use codes::{Bytes, Halves};
+use plan::Plan;
 
 /// A sequence's share of a call of [`attend`]: the rows (tokens) asked about, and where the keys and values of the
 /// sequence stand.
@@ -58,11 +80,58 @@ pub struct AttendParams {
     pub causal: bool,
 }
 
+/// What all tasks of one call share.
+struct Work<'a> {
+    store: &'a KvStore,
+    layer: usize,
+    sequences: &'a [AttendSeq<'a>],
+    queries: &'a [f32],
+    out: Output,
+    params: &'a AttendParams,
+    plan: &'a Plan,
+    /// Where parts of long contexts leave their results.
+    parts: Output,
+}
+
+/// Numbers that threads write, each its own.
+struct Output {
+    start: *mut f32,
+    len: usize,
+}
+
+// SAFETY: threads write through it to different numbers.
+unsafe impl Sync for Output {}
+
+impl Output {
+    fn new(numbers: &mut [f32]) -> Output {
+        Output { start: numbers.as_mut_ptr(), len: numbers.len() }
+    }
+
+    /// # Safety
+    /// The numbers behind it are still borrowed for this call, and nobody else has a reference to this range of them.
+    #[allow(clippy::mut_from_ref)]
+    unsafe fn part(&self, at: usize, len: usize) -> &mut [f32] {
+        assert!(at <= self.len && len <= self.len - at, "a part lies within the whole");
+        // SAFETY: within the numbers, as just checked, and exclusive, as the caller promises.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(at), len) }
+    }
+}
+
+thread_local! {
+    /// Buffers of calls from this thread.
+    static CALLS: RefCell<(Plan, Vec<f32>)> = RefCell::default();
+    /// Buffers of tasks on this thread.
+    static SCRATCH: RefCell<tile::Scratch> = RefCell::default();
+}
+
 /// For every row and head, the mean of the values weighted by the softmax of the query's scores with the keys.
 /// `queries` and `out` hold `heads` × `head_dim` numbers a row; rows of no sequence stay as they are.
 ///
+/// All threads share the work, also that of one row of one long sequence.
+///
 /// # Panics
-/// When lengths do not fit the store's layout, or a sequence's pages or rows are missing.
+/// When lengths do not fit the store's layout, a sequence's pages or rows are missing, or two sequences have a row in
+/// common.
 pub fn attend(
     pool: &Pool,
     store: &KvStore,
@@ -81,6 +150,32 @@ pub fn attend(
     for sequence in sequences {
         sequence.check(store, queries.len() / width);
     }
-    let _ = pool;
-    reference::attend(store, layer, sequences, queries, out, params);
+    let (mut plan, mut parts) = CALLS.take();
+    plan.make(pool.threads(), layout, sequences, params);
+    if parts.len() < plan.parts_len {
+        parts.resize(plan.parts_len, 0.0);
+    }
+    let work = Work {
+        store,
+        layer,
+        sequences,
+        queries,
+        out: Output::new(out),
+        params,
+        plan: &plan,
+        parts: Output::new(&mut parts),
+    };
+    pool.for_each(plan.tasks.len(), &|i| {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let task = &work.plan.tasks[i];
+            match layout.kind {
+                KvKind::F16 => tile::attend::<Halves>(pool.isa(), &work, task, scratch),
+                KvKind::Q8 => tile::attend::<Bytes>(pool.isa(), &work, task, scratch),
+            }
+        });
+    });
+    CALLS.set((plan, parts));
 }
+
+#[cfg(test)]
+mod tests;

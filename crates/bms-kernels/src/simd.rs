@@ -31,6 +31,8 @@ pub(crate) trait Simd: Copy {
 
     /// Accumulators of one vector that a kernel may hold without running out of registers.
     const ACCUMULATORS: usize;
+    /// Rows that a kernel with one vector for each works on at a time: 2, 4, 6 or 8.
+    const ROWS: usize;
 
     fn splat(self, x: f32) -> Self::V;
     fn load(self, from: &[f32; LANES]) -> Self::V;

@@ -11,7 +11,7 @@ pub(super) fn attend(
     layer: usize,
     sequences: &[AttendSeq<'_>],
     queries: &[f32],
-    out: &mut [f32],
+    out: &mut [f64],
     params: &AttendParams,
 ) {
     let KvLayout { kv_heads, head_dim, .. } = store.layout();
@@ -22,9 +22,7 @@ pub(super) fn attend(
                 let kv_head = head / (params.heads / kv_heads);
                 let query = &queries[at..at + head_dim];
                 let mixed = attend_one(store, layer, sequence, kv_head, sequence.start + row, query, params);
-                for (out, mixed) in out[at..at + head_dim].iter_mut().zip(mixed) {
-                    *out = mixed as f32;
-                }
+                out[at..at + head_dim].copy_from_slice(&mixed);
             }
         }
     }

@@ -38,6 +38,7 @@ const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
 impl Simd for Avx2 {
     type V = Pair;
     const ACCUMULATORS: usize = 6;
+    const ROWS: usize = 6;
 
     operations! {
         fn splat(x: f32) -> Pair { Pair(_mm256_set1_ps(x), _mm256_set1_ps(x)) }

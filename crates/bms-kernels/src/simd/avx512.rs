@@ -34,6 +34,7 @@ const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
 impl Simd for Avx512 {
     type V = __m512;
     const ACCUMULATORS: usize = 24;
+    const ROWS: usize = 8;
 
     operations! {
         fn splat(x: f32) -> __m512 { _mm512_set1_ps(x) }

@@ -31,6 +31,7 @@ fn low<T: Copy>(from: &[T; HALF], f: impl Fn(T) -> f32) -> V {
 impl Simd for Scalar {
     type V = V;
     const ACCUMULATORS: usize = 2;
+    const ROWS: usize = 2;
 
     #[inline(always)]
     fn splat(self, x: f32) -> V {

@@ -1,0 +1,188 @@
+//! The two products of attention, for the few query rows that fit into registers.
+
+use super::codes::{Codes, View};
+use crate::kv::PAGE_TOKENS;
+use crate::simd::{HALF, LANES, Simd};
+
+/// Pages that are walked together.
+pub(super) const BLOCK_PAGES: usize = 4;
+
+/// A query row's scores, then weights, for the tokens of a block.
+pub(super) type BlockRow = [[f32; LANES]; BLOCK_PAGES];
+
+/// Scores of `R` rows with a page's tokens. `queries` holds, for each dimension, the rows' numbers.
+#[inline(always)]
+pub(super) fn scores<S: Simd, C: Codes, const R: usize>(
+    s: S,
+    queries: &[f32],
+    page: View<'_, C>,
+) -> [S::V; R] {
+    // Few rows do not fill the pipeline with one sum each; so several, over every second or fourth dimension.
+    let sums = match R {
+        1 => partial_scores::<S, C, R, 4>(s, queries, page),
+        2 | 3 => partial_scores::<S, C, R, 2>(s, queries, page),
+        _ => partial_scores::<S, C, R, 1>(s, queries, page),
+    };
+    let mut scores = sums;
+    if let Some(scales) = page.key_scales {
+        let scales = s.load(scales);
+        for score in &mut scores {
+            *score = s.mul(*score, scales);
+        }
+    }
+    scores
+}
+
+#[inline(always)]
+fn partial_scores<S: Simd, C: Codes, const R: usize, const U: usize>(
+    s: S,
+    queries: &[f32],
+    page: View<'_, C>,
+) -> [S::V; R] {
+    let mut sums = [[s.splat(0.0); R]; U];
+    let queries = queries.as_chunks::<R>().0.as_chunks::<U>().0;
+    for (queries, keys) in queries.iter().zip(page.keys.as_chunks::<U>().0) {
+        for u in 0..U {
+            let keys = C::load(s, &keys[u]);
+            for r in 0..R {
+                sums[u][r] = s.fma(s.splat(queries[u][r]), keys, sums[u][r]);
+            }
+        }
+    }
+    let mut total = sums[0];
+    for partial in &sums[1..] {
+        for r in 0..R {
+            total[r] = s.add(total[r], partial[r]);
+        }
+    }
+    total
+}
+
+/// Adds to `R` rows of `out`, each `stride` numbers apart, the values of the pages' tokens times the rows' weights.
+/// The last page has only `last_tokens` tokens.
+#[inline(always)]
+pub(super) fn mix<S: Simd, C: Codes, const R: usize>(
+    s: S,
+    weights: &[BlockRow; R],
+    first_page: usize,
+    pages: &[View<'_, C>],
+    last_tokens: usize,
+    out: &mut [f32],
+) {
+    let Some(dim) = pages.first().map(|page| page.values.len() / PAGE_TOKENS) else { return };
+    assert!(first_page + pages.len() <= BLOCK_PAGES && last_tokens <= PAGE_TOKENS, "pages lie in the block");
+    assert!(pages.iter().all(|page| page.values.len() == PAGE_TOKENS * dim), "pages are whole");
+    assert_eq!(out.len(), R * padded(dim), "a row of results for each of the weights");
+    let work = Mix { weights, first_page, pages, last_tokens, dim };
+    let mut column = 0;
+    if 4 * R <= S::ACCUMULATORS {
+        while column + 4 * LANES <= dim {
+            work.columns::<S, R, 4>(s, column, out);
+            column += 4 * LANES;
+        }
+    }
+    if 2 * R <= S::ACCUMULATORS {
+        while column + 2 * LANES <= dim {
+            work.columns::<S, R, 2>(s, column, out);
+            column += 2 * LANES;
+        }
+    }
+    while column + LANES <= dim {
+        work.columns::<S, R, 1>(s, column, out);
+        column += LANES;
+    }
+    if column < dim {
+        work.half_column::<S, R>(s, column, out);
+    }
+}
+
+/// The numbers that a row of results of `dim` takes: whole vectors.
+pub(super) fn padded(dim: usize) -> usize {
+    dim.next_multiple_of(LANES)
+}
+
+struct Mix<'a, C: Codes, const R: usize> {
+    weights: &'a [BlockRow; R],
+    first_page: usize,
+    pages: &'a [View<'a, C>],
+    last_tokens: usize,
+    dim: usize,
+}
+
+impl<C: Codes, const R: usize> Mix<'_, C, R> {
+    /// `K` vectors of columns, from `column` on; they lie within `dim`.
+    #[inline(always)]
+    fn columns<S: Simd, const RR: usize, const K: usize>(&self, s: S, column: usize, out: &mut [f32]) {
+        let stride = padded(self.dim);
+        debug_assert!(column + K * LANES <= self.dim);
+        let mut sums = [[s.splat(0.0); K]; R];
+        for r in 0..R {
+            for k in 0..K {
+                sums[r][k] = s.load(vector(out, r * stride + column + k * LANES));
+            }
+        }
+        for (i, page) in self.pages.iter().enumerate() {
+            let tokens = if i + 1 == self.pages.len() { self.last_tokens } else { PAGE_TOKENS };
+            for t in 0..tokens {
+                let mut values = [s.splat(0.0); K];
+                for k in 0..K {
+                    let at = t * self.dim + column + k * LANES;
+                    // SAFETY: `mix` checked that a page has 16 rows of `dim`, `t < 16`, and the columns lie in `dim`.
+                    let codes = unsafe { &*page.values.as_ptr().add(at).cast::<[C::Code; LANES]>() };
+                    values[k] = C::load(s, codes);
+                }
+                for r in 0..R {
+                    // SAFETY: `mix` checked that the pages lie in the block.
+                    let weight = unsafe {
+                        *self.weights[r].as_flattened().get_unchecked((self.first_page + i) * LANES + t)
+                    };
+                    let weight = s.splat(weight);
+                    for k in 0..K {
+                        sums[r][k] = s.fma(weight, values[k], sums[r][k]);
+                    }
+                }
+            }
+        }
+        for r in 0..R {
+            for k in 0..K {
+                s.store(vector_mut(out, r * stride + column + k * LANES), sums[r][k]);
+            }
+        }
+    }
+
+    /// The last eight columns of a dimension that is no multiple of sixteen.
+    #[inline(always)]
+    fn half_column<S: Simd, const RR: usize>(&self, s: S, column: usize, out: &mut [f32]) {
+        let stride = padded(self.dim);
+        let mut sums = [s.splat(0.0); R];
+        for r in 0..R {
+            sums[r] = s.load(vector(out, r * stride + column));
+        }
+        for (i, page) in self.pages.iter().enumerate() {
+            let tokens = if i + 1 == self.pages.len() { self.last_tokens } else { PAGE_TOKENS };
+            for (t, row) in page.values.chunks_exact(self.dim).enumerate().take(tokens) {
+                let Some(codes) = row[column..].first_chunk::<HALF>() else { continue };
+                let values = C::load_low(s, codes);
+                for r in 0..R {
+                    sums[r] = s.fma(s.splat(self.weights[r][self.first_page + i][t]), values, sums[r]);
+                }
+            }
+        }
+        for r in 0..R {
+            s.store(vector_mut(out, r * stride + column), sums[r]);
+        }
+    }
+}
+
+#[inline(always)]
+fn vector(numbers: &[f32], at: usize) -> &[f32; LANES] {
+    numbers[at..].first_chunk().unwrap_or(&[0.0; LANES])
+}
+
+#[inline(always)]
+fn vector_mut(numbers: &mut [f32], at: usize) -> &mut [f32; LANES] {
+    match numbers[at..].first_chunk_mut() {
+        Some(vector) => vector,
+        None => unreachable!("rows of results are whole vectors"),
+    }
+}

@@ -1,0 +1,146 @@
+//! Dividing a call's work among threads.
+
+use std::cmp::Reverse;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::{AttendParams, AttendSeq};
+use crate::KvLayout;
+use crate::kv::PAGE_TOKENS;
+
+/// Query rows of a tile, unless the heads of one token are more: enough that reading keys and values costs little.
+const TILE_ROWS: usize = 64;
+/// Tasks for each thread, so that the last one to end is not long alone.
+const TASKS_EACH: usize = 4;
+/// Pages that are worth a part of their own: merging a part costs about one page.
+const PART_PAGES_MIN: usize = 12;
+
+/// A tile of query rows with a range of the pages they see.
+#[derive(Debug)]
+pub(super) struct Task {
+    pub(super) sequence: usize,
+    pub(super) kv_head: usize,
+    /// Rows of the sequence.
+    pub(super) rows: Range<usize>,
+    /// Pages of the sequence.
+    pub(super) pages: Range<usize>,
+    /// When the tile's pages are divided: which division, and which part of it.
+    pub(super) part: Option<(usize, usize)>,
+    cost: usize,
+}
+
+/// A tile whose pages are divided among several tasks.
+#[derive(Debug)]
+pub(super) struct Division {
+    /// Where the results of the first part stand.
+    pub(super) at: usize,
+    pub(super) parts: usize,
+    unfinished: AtomicUsize,
+}
+
+impl Division {
+    /// Counts one part as done and says whether it was the last; then all results are to be seen.
+    pub(super) fn finish_part(&self) -> bool {
+        self.unfinished.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+}
+
+/// The tasks of a call. Its buffers are reused.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub(super) tasks: Vec<Task>,
+    pub(super) divisions: Vec<Division>,
+    /// Numbers that the parts' results take.
+    pub(super) parts_len: usize,
+    rows: Vec<Range<usize>>,
+}
+
+/// Numbers that one row of a part's result takes: the sum, the largest score, the sum of weights.
+pub(super) fn part_row_len(head_dim: usize) -> usize {
+    head_dim + 2
+}
+
+/// The tokens of a sequence of `len` that the token at `position` sees.
+pub(super) fn visible(params: &AttendParams, position: usize, len: usize) -> Range<usize> {
+    let window = params.window.unwrap_or(usize::MAX);
+    let from = (position + 1).saturating_sub(window);
+    let to = match params.causal {
+        true => position + 1,
+        false => position.saturating_add(window).min(len),
+    };
+    from..to
+}
+
+impl Plan {
+    /// # Panics
+    /// When two sequences have a row in common.
+    pub(super) fn make(
+        &mut self,
+        threads: usize,
+        layout: KvLayout,
+        sequences: &[AttendSeq<'_>],
+        params: &AttendParams,
+    ) {
+        self.check_rows(sequences);
+        self.tasks.clear();
+        self.divisions.clear();
+        self.parts_len = 0;
+        let group = params.heads / layout.kv_heads;
+        let tokens = (TILE_ROWS / group).max(1);
+        let mut total = 0;
+        for (index, sequence) in sequences.iter().enumerate() {
+            for first in (0..sequence.rows).step_by(tokens) {
+                let rows = first..(first + tokens).min(sequence.rows);
+                let first = visible(params, sequence.start + rows.start, sequence.len());
+                let last = visible(params, sequence.start + rows.end - 1, sequence.len());
+                let pages = first.start / PAGE_TOKENS..last.end.div_ceil(PAGE_TOKENS);
+                let cost = pages.len() * rows.len() * group;
+                total += cost * layout.kv_heads;
+                for kv_head in 0..layout.kv_heads {
+                    let (rows, pages) = (rows.clone(), pages.clone());
+                    self.tasks.push(Task { sequence: index, kv_head, rows, pages, part: None, cost });
+                }
+            }
+        }
+        if 1 < threads {
+            self.divide(total / (threads * TASKS_EACH), part_row_len(layout.head_dim) * group);
+            self.tasks.sort_unstable_by_key(|task| Reverse(task.cost));
+        }
+    }
+
+    /// Divides tasks of more than twice the aim; `row_len` numbers hold a token's result.
+    fn divide(&mut self, aim: usize, row_len: usize) {
+        for index in 0..self.tasks.len() {
+            let task = &mut self.tasks[index];
+            let pages = task.pages.clone();
+            let parts = (task.cost / aim.max(1)).min(pages.len() / PART_PAGES_MIN);
+            if parts < 2 {
+                continue;
+            }
+            let division = self.divisions.len();
+            let (sequence, kv_head, rows) = (task.sequence, task.kv_head, task.rows.clone());
+            let cost = task.cost / parts;
+            let range = |part: usize| {
+                pages.start + pages.len() * part / parts..pages.start + pages.len() * (part + 1) / parts
+            };
+            (task.pages, task.part, task.cost) = (range(0), Some((division, 0)), cost);
+            self.divisions.push(Division { at: self.parts_len, parts, unfinished: AtomicUsize::new(parts) });
+            self.parts_len += parts * rows.len() * row_len;
+            for part in 1..parts {
+                let (rows, pages) = (rows.clone(), range(part));
+                self.tasks.push(Task { sequence, kv_head, rows, pages, part: Some((division, part)), cost });
+            }
+        }
+    }
+
+    /// Results are written in parallel, so no two sequences may have a row in common.
+    fn check_rows(&mut self, sequences: &[AttendSeq<'_>]) {
+        self.rows.clear();
+        self.rows
+            .extend(sequences.iter().map(|sequence| sequence.first_row..sequence.first_row + sequence.rows));
+        self.rows.sort_unstable_by_key(|rows| (rows.start, rows.end));
+        for pair in self.rows.windows(2) {
+            assert!(pair[0].end <= pair[1].start, "row {} belongs to two sequences", pair[1].start);
+        }
+    }
+}
