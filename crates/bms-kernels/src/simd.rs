@@ -39,8 +39,6 @@ pub(crate) trait Simd: Copy {
     fn store(self, to: &mut [f32; LANES], v: Self::V);
     /// Eight numbers, and zeros above.
     fn load_low(self, from: &[f32; HALF]) -> Self::V;
-    /// The lower eight numbers.
-    fn store_low(self, to: &mut [f32; HALF], v: Self::V);
     fn load_f16(self, from: &[u16; LANES]) -> Self::V;
     fn load_low_f16(self, from: &[u16; HALF]) -> Self::V;
     /// Rounded to nearest, halves to even; too large numbers become infinite.

@@ -1,5 +1,8 @@
 //! A few query rows, as many as fit into registers, with a block of pages.
 
+// Loops over registers are unrolled; indices say which register best.
+#![allow(clippy::needless_range_loop)]
+
 use std::ops::Range;
 
 use super::codes::{Bytes, Codes, Floats, Halves, View};

@@ -1,5 +1,8 @@
 //! The two products of attention, for the few query rows that fit into registers.
 
+// Loops over registers are unrolled; indices say which register best.
+#![allow(clippy::needless_range_loop)]
+
 use super::codes::{Codes, View};
 use crate::kv::PAGE_TOKENS;
 use crate::simd::{HALF, LANES, Simd};

@@ -50,7 +50,6 @@ impl Simd for Avx2 {
             _mm256_storeu_ps(to.as_mut_ptr().add(HALF), v.1)
         }
         fn load_low(from: &[f32; HALF]) -> Pair { Pair(_mm256_loadu_ps(from.as_ptr()), _mm256_setzero_ps()) }
-        fn store_low(to: &mut [f32; HALF], v: Pair) { _mm256_storeu_ps(to.as_mut_ptr(), v.0) }
         fn load_f16(from: &[u16; LANES]) -> Pair {
             Pair(
                 _mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().cast())),

@@ -41,7 +41,6 @@ impl Simd for Avx512 {
         fn load(from: &[f32; LANES]) -> __m512 { _mm512_loadu_ps(from.as_ptr()) }
         fn store(to: &mut [f32; LANES], v: __m512) { _mm512_storeu_ps(to.as_mut_ptr(), v) }
         fn load_low(from: &[f32; HALF]) -> __m512 { _mm512_zextps256_ps512(_mm256_loadu_ps(from.as_ptr())) }
-        fn store_low(to: &mut [f32; HALF], v: __m512) { _mm256_storeu_ps(to.as_mut_ptr(), _mm512_castps512_ps256(v)) }
         fn load_f16(from: &[u16; LANES]) -> __m512 { _mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast())) }
         fn load_low_f16(from: &[u16; HALF]) -> __m512 {
             _mm512_zextps256_ps512(_mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().cast())))

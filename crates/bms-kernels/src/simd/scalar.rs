@@ -54,11 +54,6 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
-    fn store_low(self, to: &mut [f32; HALF], v: V) {
-        to.copy_from_slice(&v[..HALF]);
-    }
-
-    #[inline(always)]
     fn load_f16(self, from: &[u16; LANES]) -> V {
         from.map(|bits| f16::from_bits(bits).to_f32())
     }

@@ -111,7 +111,7 @@ fn operations<S: Simd>(s: S, a: &[f32; LANES], b: &[f32; LANES]) -> Vec<[f32; LA
         .collect();
     rows.push(back.map(|bits| half::f16::from_bits(bits).to_f32()));
     let mut parts = [9.0; LANES];
-    s.store_low(parts[..HALF].as_mut_array().unwrap(), va);
+    s.store_part(&mut parts[..HALF], va);
     s.store_part(&mut parts[HALF + 2..HALF + 5], vb);
     rows.push(parts);
     rows
