@@ -33,17 +33,17 @@ trait Weights {
     /// Bytes of a stored block of a group.
     const BYTES: usize;
 
-    /// The codes of block `sub` of 32 columns: vector `j` holds columns `4 j .. 4 j + 4` of each row.
+    /// The codes of block `SUB` of 32 columns: vector `j` holds columns `4 j .. 4 j + 4` of each row.
     ///
     /// # Safety
     /// `stored` points at a stored block, and the machine has the instructions.
-    unsafe fn codes(stored: *const u8, sub: usize) -> [__m512i; 8];
+    unsafe fn codes<const SUB: usize>(stored: *const u8) -> [__m512i; 8];
 
     /// The scales of that block.
     ///
     /// # Safety
     /// As for `codes`.
-    unsafe fn scale(stored: *const u8, sub: usize) -> Scale;
+    unsafe fn scale<const SUB: usize>(stored: *const u8) -> Scale;
 }
 
 /// Computes a task.
@@ -95,7 +95,7 @@ unsafe fn rows<W: Weights, const R: usize, const G: usize>(task: &Task<'_>) {
         let blocks = task.matrix.cols() / COLS;
         // SAFETY: the groups hold `blocks` blocks each, and so does the tile, for `R` rows.
         let sums = unsafe {
-            product::<W, R, G>(groups, blocks, task.tile.codes.as_ptr(), task.tile.numbers.as_ptr())
+            product::<W, R, G>(groups, blocks / W::SUBS, task.tile.codes.as_ptr(), task.tile.numbers.as_ptr())
         };
         for (g, sums) in sums.iter().enumerate() {
             put(task, first + g, sums);
@@ -108,26 +108,29 @@ unsafe fn rows<W: Weights, const R: usize, const G: usize>(task: &Task<'_>) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
 unsafe fn product<W: Weights, const R: usize, const G: usize>(
     mut groups: [*const u8; G],
-    blocks: usize,
+    stored: usize,
     mut codes: *const i8,
     mut numbers: *const f32,
 ) -> [[__m512; R]; G] {
     let mut sums = [[_mm512_setzero_ps(); R]; G];
-    for _ in 0..blocks / W::SUBS {
-        for sub in 0..W::SUBS {
-            for (group, sums) in groups.iter().zip(&mut sums) {
-                // SAFETY: inside the group and the tile, as the caller promises.
-                unsafe { add_block::<W, R>(*group, sub, codes, numbers, sums) };
+    for _ in 0..stored {
+        // SAFETY: inside the groups and the tile, as the caller promises; after the last block at most one past them.
+        unsafe {
+            macro_rules! sub {
+                ($($sub:literal)+) => { $(
+                    if $sub < W::SUBS {
+                        for (group, sums) in groups.iter().zip(&mut sums) {
+                            add_block::<W, $sub, R>(*group, codes.add($sub * R * COLS), numbers.add($sub * R * FIELDS), sums);
+                        }
+                    }
+                )+ };
             }
-            // SAFETY: at most one past the tile.
-            unsafe {
-                codes = codes.add(R * COLS);
-                numbers = numbers.add(R * FIELDS);
+            sub!(0 1 2 3 4 5 6 7);
+            codes = codes.add(W::SUBS * R * COLS);
+            numbers = numbers.add(W::SUBS * R * FIELDS);
+            for group in &mut groups {
+                *group = group.add(W::BYTES);
             }
-        }
-        for group in &mut groups {
-            // SAFETY: at most one past the group.
-            *group = unsafe { group.add(W::BYTES) };
         }
     }
     sums
@@ -136,17 +139,16 @@ unsafe fn product<W: Weights, const R: usize, const G: usize>(
 /// Adds the products of 32 columns.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-unsafe fn add_block<W: Weights, const R: usize>(
+unsafe fn add_block<W: Weights, const SUB: usize, const R: usize>(
     stored: *const u8,
-    sub: usize,
     codes: *const i8,
     numbers: *const f32,
     sums: &mut [__m512; R],
 ) {
     // SAFETY: the caller's pointers hold a block for each of `R` rows.
     unsafe {
-        let weights = W::codes(stored, sub);
-        let scale = W::scale(stored, sub);
+        let weights = held(W::codes::<SUB>(stored));
+        let scale = W::scale::<SUB>(stored);
         for (row, sum) in sums.iter_mut().enumerate() {
             let codes = codes.add(row * COLS);
             let number = |field: usize| numbers.add(field * R + row);
@@ -176,6 +178,24 @@ unsafe fn add_block<W: Weights, const R: usize>(
             }
         }
     }
+}
+
+/// The same vectors, each in a register from here on: without it the compiler moves the work of unpacking into the loop over
+/// rows, and does it again for each.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+fn held(mut vectors: [__m512i; 8]) -> [__m512i; 8] {
+    for vector in &mut vectors {
+        // SAFETY: no instruction at all.
+        unsafe {
+            std::arch::asm!(
+                "/* {0} */",
+                inout(zmm_reg) * vector,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+    }
+    vectors
 }
 
 /// Adds the products of four words from `FROM` on. Written out, since the compiler does not always unroll a loop of

@@ -17,12 +17,12 @@ fn each(vector: impl Fn(usize) -> __m512i) -> [__m512i; 8] {
 }
 
 macro_rules! simd {
-    ($( $(#[$meta:meta])* unsafe fn $name:ident($($arg:ident: $type:ty),*) -> $out:ty $body:block )+) => { $(
+    ($( $(#[$meta:meta])* unsafe fn $name:ident $(<const $c:ident: $ct:ty>)? ($($arg:ident: $type:ty),*) -> $out:ty $body:block )+) => { $(
         $(#[$meta])*
         #[inline]
         #[allow(unused_unsafe)]
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-        unsafe fn $name($($arg: $type),*) -> $out {
+        unsafe fn $name $(<const $c: $ct>)? ($($arg: $type),*) -> $out {
             // SAFETY: the caller's promise: the pointers lead into a stored block, the machine has the instructions.
             unsafe { $body }
         }
@@ -59,9 +59,11 @@ simd! {
 
     /// Codes of the K formats: the low halves of eight vectors, or the high ones.
     unsafe fn half_bytes(at: *const u8, high: bool) -> [__m512i; 8] {
-        let low = _mm512_set1_epi8(0xF);
-        let count = _mm_cvtsi32_si128(if high { 4 } else { 0 });
-        each(|j| _mm512_and_si512(_mm512_srl_epi16(vector(at, j), count), low))
+        let mask = _mm512_set1_epi8(0xF);
+        each(|j| {
+            let both = vector(at, j);
+            _mm512_and_si512(if high { _mm512_srli_epi16::<4>(both) } else { both }, mask)
+        })
     }
 
     /// Sixteen bytes, one for each row.
@@ -69,19 +71,19 @@ simd! {
         _mm_loadu_si128(at.add(position * LANES).cast())
     }
 
-    /// Scales and minima of block `sub` of Q4_K and Q5_K.
-    unsafe fn k_scale(stored: *const u8, sub: usize) -> Scale {
+    /// Scales and minima of block `SUB` of Q4_K and Q5_K.
+    unsafe fn k_scale<const SUB: usize>(stored: *const u8) -> Scale {
         let packed = stored.add(2 * HALVES);
-        let (scale, min) = if sub < 4 {
+        let (scale, min) = if SUB < 4 {
             let six = _mm_set1_epi8(63);
-            (_mm_and_si128(octets(packed, sub), six), _mm_and_si128(octets(packed, sub + 4), six))
+            (_mm_and_si128(octets(packed, SUB), six), _mm_and_si128(octets(packed, SUB + 4), six))
         } else {
             let (four, two) = (_mm_set1_epi8(15), _mm_set1_epi8(0x30));
-            let mixed = octets(packed, sub + 4);
+            let mixed = octets(packed, SUB + 4);
             let top = |position: usize| _mm_and_si128(_mm_srli_epi16::<2>(octets(packed, position)), two);
             (
-                _mm_or_si128(_mm_and_si128(mixed, four), top(sub - 4)),
-                _mm_or_si128(_mm_and_si128(_mm_srli_epi16::<4>(mixed), four), top(sub)),
+                _mm_or_si128(_mm_and_si128(mixed, four), top(SUB - 4)),
+                _mm_or_si128(_mm_and_si128(_mm_srli_epi16::<4>(mixed), four), top(SUB)),
             )
         };
         let number = |bytes: __m128i| _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
@@ -101,16 +103,14 @@ macro_rules! weights {
 
             #[inline]
             #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-            unsafe fn codes($stored: *const u8, $sub: usize) -> [__m512i; 8] {
-                let _ = $sub;
+            unsafe fn codes<const $sub: usize>($stored: *const u8) -> [__m512i; 8] {
                 // SAFETY: the caller's promise.
                 unsafe { $codes }
             }
 
             #[inline]
             #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-            unsafe fn scale($stored: *const u8, $sub: usize) -> Scale {
-                let _ = $sub;
+            unsafe fn scale<const $sub: usize>($stored: *const u8) -> Scale {
                 // SAFETY: the caller's promise.
                 unsafe { $scale }
             }
@@ -118,70 +118,73 @@ macro_rules! weights {
     };
 }
 
-weights!(Q4_0, 1, 18, |stored, sub| nibbles(stored.add(HALVES)), Scale::Centred(halves(stored), 3));
+weights!(Q4_0, 1, 18, |stored, SUB| nibbles(stored.add(HALVES)), Scale::Centred(halves(stored), 3));
 weights!(
     Q4_1,
     1,
     20,
-    |stored, sub| nibbles(stored.add(2 * HALVES)),
+    |stored, SUB| nibbles(stored.add(2 * HALVES)),
     Scale::Min(halves(stored), halves(stored.add(HALVES)))
 );
 weights!(
     Q5_0,
     1,
     22,
-    |stored, sub| with_fifth(nibbles(stored.add(HALVES + VECTOR)), vector(stored.add(HALVES), 0)),
+    |stored, SUB| with_fifth(nibbles(stored.add(HALVES + VECTOR)), vector(stored.add(HALVES), 0)),
     Scale::Centred(halves(stored), 4)
 );
 weights!(
     Q5_1,
     1,
     24,
-    |stored, sub| with_fifth(nibbles(stored.add(2 * HALVES + VECTOR)), vector(stored.add(2 * HALVES), 0)),
+    |stored, SUB| with_fifth(nibbles(stored.add(2 * HALVES + VECTOR)), vector(stored.add(2 * HALVES), 0)),
     Scale::Min(halves(stored), halves(stored.add(HALVES)))
 );
 weights!(
     Q8_0,
     1,
     34,
-    |stored, sub| each(|j| vector(stored.add(HALVES), j)),
+    |stored, SUB| each(|j| vector(stored.add(HALVES), j)),
     Scale::Centred(halves(stored), 7)
 );
 weights!(
     Q4_K,
     8,
     144,
-    |stored, sub| half_bytes(stored.add(256 + sub / 2 * 8 * VECTOR), sub % 2 == 1),
-    k_scale(stored, sub)
+    |stored, SUB| half_bytes(stored.add(256 + SUB / 2 * 8 * VECTOR), SUB % 2 == 1),
+    k_scale::<SUB>(stored)
 );
 weights!(
     Q5_K,
     8,
     176,
-    |stored, sub| {
-        let codes = half_bytes(stored.add(768 + sub / 2 * 8 * VECTOR), sub % 2 == 1);
-        let (bit, sixteen) = (_mm512_set1_epi8((1u8 << sub) as i8), _mm512_set1_epi8(16));
+    |stored, SUB| {
+        let codes = half_bytes(stored.add(768 + SUB / 2 * 8 * VECTOR), SUB % 2 == 1);
+        let (bit, sixteen) = (_mm512_set1_epi8((1u8 << SUB) as i8), _mm512_set1_epi8(16));
         each(|j| {
             let set = _mm512_test_epi8_mask(vector(stored.add(256), j), bit);
             _mm512_mask_add_epi8(codes[j], set, codes[j], sixteen)
         })
     },
-    k_scale(stored, sub)
+    k_scale::<SUB>(stored)
 );
 weights!(
     Q6_K,
     8,
     210,
-    |stored, sub| {
-        let (half, quarter) = (sub / 4, sub % 4);
+    |stored, SUB| {
+        let (half, quarter) = (SUB / 4, SUB % 4);
         let codes = half_bytes(stored.add(1312 + (half * 16 + quarter % 2 * 8) * VECTOR), 2 <= quarter);
         let high = stored.add(288 + half * 8 * VECTOR);
-        // The two bits of this quarter come to lie at bits 4 and 5.
-        let (left, right) = (4usize.saturating_sub(2 * quarter), (2 * quarter).saturating_sub(4));
-        let (left, right) = (_mm_cvtsi32_si128(left as i32), _mm_cvtsi32_si128(right as i32));
         let mask = _mm512_set1_epi8(0x30);
         each(|j| {
-            let moved = _mm512_srl_epi16(_mm512_sll_epi16(vector(high, j), left), right);
+            let high = vector(high, j);
+            let moved = match quarter {
+                0 => _mm512_slli_epi16::<4>(high),
+                1 => _mm512_slli_epi16::<2>(high),
+                2 => high,
+                _ => _mm512_srli_epi16::<2>(high),
+            };
             _mm512_or_si512(codes[j], _mm512_and_si512(moved, mask))
         })
     },
@@ -190,6 +193,6 @@ weights!(
             let scale = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(octets(stored.add(HALVES), position)));
             _mm512_mul_ps(halves(stored), scale)
         };
-        Scale::Halves(number(2 * sub), number(2 * sub + 1))
+        Scale::Halves(number(2 * SUB), number(2 * SUB + 1))
     }
 );

@@ -1,0 +1,116 @@
+//! Weights stored as numbers.
+
+use std::arch::x86_64::*;
+
+use super::{CHUNK, HALF, Task, put};
+use crate::Format;
+use crate::matrix::LANES;
+
+/// Computes a task.
+///
+/// # Safety
+/// The machine has the instructions.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn compute(task: &Task<'_>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match task.matrix.format() {
+            Format::F16 => sized::<F16>(task),
+            Format::BF16 => sized::<BF16>(task),
+            _ => sized::<F32>(task),
+        }
+    }
+}
+
+trait Numbers {
+    /// Bytes of one number.
+    const BYTES: usize;
+
+    /// One column of half a group.
+    ///
+    /// # Safety
+    /// Eight numbers follow the pointer, and the machine has the instructions.
+    unsafe fn column(at: *const u8) -> __m256;
+}
+
+struct F32;
+struct F16;
+struct BF16;
+
+impl Numbers for F32 {
+    const BYTES: usize = 4;
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn column(at: *const u8) -> __m256 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_loadu_ps(at.cast()) }
+    }
+}
+
+impl Numbers for F16 {
+    const BYTES: usize = 2;
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn column(at: *const u8) -> __m256 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(at.cast())) }
+    }
+}
+
+impl Numbers for BF16 {
+    const BYTES: usize = 2;
+
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn column(at: *const u8) -> __m256 {
+        // SAFETY: the caller's promise.
+        let upper = unsafe { _mm256_cvtepu16_epi32(_mm_loadu_si128(at.cast())) };
+        _mm256_castsi256_ps(_mm256_slli_epi32::<16>(upper))
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn sized<N: Numbers>(task: &Task<'_>) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match task.tile.tile.size {
+            1 if task.groups == CHUNK => rows::<N, 1, CHUNK>(task),
+            1 => rows::<N, 1, 1>(task),
+            2 if task.groups == CHUNK => rows::<N, 2, CHUNK>(task),
+            2 => rows::<N, 2, 1>(task),
+            3 => rows::<N, 3, 1>(task),
+            4 => rows::<N, 4, 1>(task),
+            6 => rows::<N, 6, 1>(task),
+            8 => rows::<N, 8, 1>(task),
+            12 => rows::<N, 12, 1>(task),
+            _ => rows::<N, 16, 1>(task),
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn rows<N: Numbers, const R: usize, const G: usize>(task: &Task<'_>) {
+    for first in (task.group..task.group + task.groups).step_by(G) {
+        let groups: [*const u8; G] = std::array::from_fn(|g| task.matrix.group(first + g).as_ptr());
+        let floats = task.tile.floats.as_ptr();
+        let mut sums = [[[_mm256_setzero_ps(); R]; 2]; G];
+        for k in 0..task.matrix.cols() {
+            for (group, sums) in groups.iter().zip(&mut sums) {
+                for (half, sums) in sums.iter_mut().enumerate() {
+                    // SAFETY: the group holds `cols` columns, the tile `R` numbers for each.
+                    unsafe {
+                        let weights = N::column(group.add((k * LANES + half * HALF) * N::BYTES));
+                        for (row, sum) in sums.iter_mut().enumerate() {
+                            *sum = _mm256_fmadd_ps(weights, _mm256_set1_ps(*floats.add(k * R + row)), *sum);
+                        }
+                    }
+                }
+            }
+        }
+        for (g, sums) in sums.iter().enumerate() {
+            put(task, first + g, sums);
+        }
+    }
+}
