@@ -2,5 +2,7 @@
 
 mod decoder;
 pub mod gguf;
+mod tokenizer;
 
 pub use decoder::{AdapterFiles, Decoder, DecoderInfo, LogitRows, PageId, Segment};
+pub use tokenizer::{TokenKind, Tokenizer, TokenizerFiles};

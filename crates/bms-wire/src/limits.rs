@@ -86,11 +86,11 @@ pub const MODEL_TENSORS_MAX: usize = 65_536;
 /// Tokens in a language model's vocabulary.
 pub const VOCABULARY_TOKENS_MAX: usize = 1 << 20;
 /// Bytes of one text given to a tokenizer.
-pub const TOKENIZE_BYTES_MAX: usize = 16 << 20;
+pub const TOKENIZE_BYTES_MAX: usize = 8 << 20;
 /// Bytes of a chat template.
 pub const CHAT_TEMPLATE_BYTES_MAX: usize = 1 << 20;
 /// Bytes of the prompt a chat template writes.
-pub const CHAT_PROMPT_BYTES_MAX: usize = 16 << 20;
+pub const CHAT_PROMPT_BYTES_MAX: usize = 8 << 20;
 
 const _: () = assert!(BLOB_BYTES_MAX <= BUNDLE_BYTES_MAX, "the largest file fits into a bundle");
 const _: () = assert!(QUEUE_ROWS_MAX.is_multiple_of(BATCH_ROWS_MAX), "the queue drains in whole batches");

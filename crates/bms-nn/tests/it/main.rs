@@ -3,3 +3,4 @@
 mod conformance;
 #[cfg(target_os = "linux")]
 mod library;
+mod vocabularies;
