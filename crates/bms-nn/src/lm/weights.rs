@@ -42,7 +42,7 @@ pub(super) enum Stored<'a> {
 /// One tensor of a folder.
 #[derive(Clone, Debug)]
 pub(super) struct FolderTensor<'a> {
-    pub(super) name: &'a str,
+    pub(super) name: String,
     pub(super) stored: Stored<'a>,
     pub(super) shape: Vec<usize>,
     pub(super) bytes: &'a [u8],
@@ -50,7 +50,7 @@ pub(super) struct FolderTensor<'a> {
 
 struct Entry<'a> {
     /// The name in the file.
-    name: &'a str,
+    name: String,
     stored: Stored<'a>,
     /// Outermost first.
     shape: Vec<usize>,
@@ -83,7 +83,7 @@ impl<'a> Weights<'a> {
             let taken = Cell::new(UNNEEDED.contains(&tensor.name));
             let shape = tensor.dims().iter().rev().copied().collect();
             let entry =
-                Entry { name: tensor.name, stored, shape, bytes: tensor.bytes, plus_one: false, taken };
+                Entry { name: tensor.name.to_owned(), stored, shape, bytes: tensor.bytes, plus_one: false, taken };
             (tensor.name.to_owned(), entry)
         };
         Weights { tensors: file.tensors().iter().map(entry).collect() }
@@ -97,7 +97,7 @@ impl<'a> Weights<'a> {
         let mut all = HashMap::new();
         for tensor in tensors {
             let FolderTensor { name, stored, shape, bytes } = tensor;
-            let place = match names::place(arch, name) {
+            let place = match names::place(arch, &name) {
                 Mapped::Place(place) => place,
                 Mapped::Unneeded => continue,
                 Mapped::Unknown => {
@@ -105,10 +105,11 @@ impl<'a> Weights<'a> {
                 }
             };
             let plus_one = place.change == Change::PlusOne;
-            let entry = Entry { name, stored, shape, bytes, plus_one, taken: Cell::new(false) };
-            if let Some(other) = all.insert(place.name, entry) {
-                return Err(invalid(format!("the tensors `{}` and `{name}` are the same one", other.name)));
+            if all.contains_key(&place.name) {
+                return Err(invalid(format!("the tensor `{name}` is given twice, as `{}`", place.name)));
             }
+            let entry = Entry { name, stored, shape, bytes, plus_one, taken: Cell::new(false) };
+            all.insert(place.name, entry);
         }
         Ok(Weights { tensors: all })
     }
@@ -186,7 +187,7 @@ impl<'a> Weights<'a> {
     /// [`Code::UnsupportedModel`] that names those that were not.
     pub(super) fn finish(&self) -> Result<()> {
         let mut left: Vec<&str> =
-            self.tensors.values().filter(|entry| !entry.taken.get()).map(|entry| entry.name).collect();
+            self.tensors.values().filter(|entry| !entry.taken.get()).map(|entry| &*entry.name).collect();
         left.sort_unstable();
         match left.as_slice() {
             [] => Ok(()),

@@ -85,11 +85,12 @@ fn file(arch: Arch, bytes: &[u8]) -> Result<Vec<Factors<'_>>> {
             return Err(unsupported(format_args!("it has the tensor `{}`", tensor.name)));
         }
     }
-    let factors = |(target, a, b): (String, MatrixView<'_>, MatrixView<'_>)| {
+    let mut all = Vec::new();
+    for (target, a, b) in whole(halves)? {
         let scale = if alpha == 0.0 { 1.0 } else { alpha / a.rows.max(1) as f32 };
-        Factors { target, a, b, scale, order: Order::File }
-    };
-    Ok(whole(halves)?.into_iter().map(factors).collect())
+        all.push(Factors { target, a, b, scale, order: Order::File });
+    }
+    Ok(all)
 }
 
 fn folder<'a>(arch: Arch, files: &AdapterFiles<'a>) -> Result<Vec<Factors<'a>>> {
