@@ -1,0 +1,50 @@
+//! SmolLM2-135M-Instruct against its computation in 64-bit numbers.
+//!
+//! `BMS_SMOLLM2` names the GGUF file.
+
+use bms_kernels::Isa;
+use bms_nn::lm::{LogitRows, ModelFiles};
+use serde_json::Value;
+
+use super::{Sequence, argmax, decoder, options};
+
+/// The activations are quantised to eight bits, the reference's are not.
+const LOGIT_TOLERANCE: f32 = 0.4;
+
+fn ids(case: &Value, key: &str) -> Vec<u32> {
+    case[key].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+}
+
+#[test]
+fn it_answers_as_its_reference() {
+    let Some(path) = std::env::var_os("BMS_SMOLLM2") else {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "BMS_SMOLLM2 must be set in CI; `cargo xtask fixtures` gets the model"
+        );
+        eprintln!("SKIPPED: SmolLM2 was not run, because BMS_SMOLLM2 is not set");
+        return;
+    };
+    let bytes = std::fs::read(path).unwrap();
+    let expected: Value = serde_json::from_str(include_str!("../../data/smollm2/expected.json")).unwrap();
+    let mut model = decoder(&ModelFiles::Gguf(&bytes), &options(2, Isa::best()));
+    for case in expected.as_array().unwrap() {
+        let name = case["name"].as_str().unwrap();
+        let mut sequence = Sequence::new(32);
+        let mut logits = sequence.extend(&mut model, &ids(case, "prompt_ids"), LogitRows::Last);
+        for top in case["first_top5"].as_array().unwrap() {
+            let (id, wanted) = (top[0].as_u64().unwrap() as usize, top[2].as_f64().unwrap() as f32);
+            let found = logits[id];
+            assert!(
+                (found - wanted).abs() < LOGIT_TOLERANCE,
+                "{name}: token {id} has {found}, wanted is {wanted}"
+            );
+        }
+        // From the first close call on another token is as good.
+        let steps = case["exact_prefix_gap_ge_0_5"].as_u64().unwrap() as usize;
+        for (step, wanted) in ids(case, "greedy_ids").into_iter().take(steps).enumerate() {
+            assert_eq!(argmax(&logits), wanted, "{name}: step {step}");
+            logits = sequence.extend(&mut model, &[wanted], LogitRows::Last);
+        }
+    }
+}
