@@ -42,3 +42,6 @@ pub use options::LanguageOptions;
 pub use request::{Constraint, Request, Sampling};
 pub use ticket::Ticket;
 pub use vocabulary::Vocabulary;
+
+#[cfg(test)]
+mod tests;

@@ -259,4 +259,25 @@ impl Cache {
 }
 
 #[cfg(test)]
+impl Cache {
+    /// Panics unless every page is held as often as the chains and the tree name it.
+    pub(crate) fn audit<'a>(&self, chains: impl Iterator<Item = &'a Chain>) {
+        let mut named = vec![0; self.pages.total()];
+        let chains: Vec<&Chain> = chains.collect();
+        for page in chains.iter().flat_map(|chain| &chain.pages) {
+            named[*page as usize] += 1;
+        }
+        let of_tree = self.prefixes.audit(&self.pages);
+        for page in &of_tree {
+            named[*page as usize] += 1;
+        }
+        for (page, named) in named.iter().enumerate() {
+            assert_eq!(self.pages.holders(page as PageId), *named, "holders of page {page}");
+        }
+        let free = named.iter().filter(|n| **n == 0).count();
+        assert_eq!(free, self.pages.free());
+    }
+}
+
+#[cfg(test)]
 mod tests;

@@ -294,13 +294,13 @@ impl Core {
         self.parked.insert(rank, sequence);
     }
 
-    /// Makes the first answer of a request out of its submission.
-    pub(crate) fn begin(&mut self, submission: Submission, now: Instant) -> Rank {
+    /// Makes the first answer of a request out of its submission. It keeps the priority that waiting brought it.
+    pub(crate) fn begin(&mut self, submission: Submission, priority: i32, now: Instant) -> Rank {
         let Submission { mut request, form, adapter, listener, submitted, seat } = submission;
         drop(seat);
         self.metrics.queue.add(now.saturating_duration_since(submitted));
         self.groups_ever += 1;
-        let rank = Rank::new(request.priority, self.groups_ever, 0);
+        let rank = Rank::new(priority, self.groups_ever, 0);
         let info = self.decoder.info();
         let tokens_max = request.answer_tokens_max(info.context.min(info.pages * info.page_tokens));
         let seed = request.sampling.seed.unwrap_or_else(fresh_seed);
@@ -366,6 +366,3 @@ impl Core {
 fn reason_cuts_text(reason: &FinishReason) -> bool {
     matches!(reason, FinishReason::StopString(_))
 }
-
-#[cfg(test)]
-mod tests;

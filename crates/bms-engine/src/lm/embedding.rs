@@ -30,6 +30,8 @@ struct Input {
     tokens: Vec<u32>,
     chain: Chain,
     vector: Vec<f32>,
+    /// The chain is given back then.
+    done: bool,
 }
 
 impl Embedding {
@@ -38,8 +40,12 @@ impl Embedding {
         pooling: Pooling,
         reply: impl FnOnce(Result<Vec<Vec<f32>>>) + Send + 'static,
     ) -> Embedding {
-        let inputs =
-            inputs.into_iter().map(|tokens| Input { tokens, chain: Chain::default(), vector: Vec::new() });
+        let inputs = inputs.into_iter().map(|tokens| Input {
+            tokens,
+            chain: Chain::default(),
+            vector: Vec::new(),
+            done: false,
+        });
         Embedding { inputs: inputs.collect(), pooling, reply: Box::new(reply) }
     }
 
@@ -54,7 +60,7 @@ impl Core {
     pub(crate) fn embed(&mut self) -> bool {
         let Some(mut embedding) = self.embeddings.pop_front() else { return false };
         let result = self.embed_piece(&mut embedding);
-        let done = embedding.inputs.iter().all(|input| input.chain.computed == input.tokens.len());
+        let done = embedding.inputs.iter().all(|input| input.done);
         match result {
             Ok(0) if !done => {
                 self.embeddings.push_front(embedding);
@@ -80,9 +86,8 @@ impl Core {
 
     /// Whether an embedding waits for pages that answers hold. No new answers begin then.
     pub(crate) fn embedding_starves(&self) -> bool {
-        let input = self.embeddings.front().and_then(|embedding| {
-            embedding.inputs.iter().find(|input| input.chain.computed < input.tokens.len())
-        });
+        let input =
+            self.embeddings.front().and_then(|embedding| embedding.inputs.iter().find(|input| !input.done));
         input.is_some_and(|input| {
             let needed = self.cache.pages_for(input.tokens.len()) - input.chain.pages.len();
             self.cache.available() < needed
@@ -109,10 +114,10 @@ impl Core {
         let mut left = self.cost.budget(self.running.len());
         let mut pieces: Vec<(usize, usize)> = Vec::new();
         for (at, input) in embedding.inputs.iter_mut().enumerate() {
-            let rest = input.tokens.len() - input.chain.computed;
-            if left == 0 || rest == 0 {
+            if left == 0 || input.done {
                 continue;
             }
+            let rest = input.tokens.len() - input.chain.computed;
             // All pages at once: half an input holds what others need.
             if !self.cache.reserve(&mut input.chain, input.tokens.len(), &mut *self.decoder) {
                 if input.chain.computed == 0 {
@@ -160,6 +165,10 @@ impl Core {
                 }
             }
             input.chain.computed += take;
+            if input.chain.computed == input.tokens.len() {
+                input.done = true;
+                self.cache.release(&mut input.chain);
+            }
         }
         Ok(total)
     }

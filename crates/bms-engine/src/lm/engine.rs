@@ -371,6 +371,3 @@ fn obey(core: &mut Core, command: Command) {
         Command::RetireAdapter(adapter) => core.retired.push(adapter),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -252,7 +252,7 @@ impl Core {
         let waiting = self
             .queue
             .next(now)
-            .map(|waiting| (waiting.priority, waiting.item.adapter, waiting.item.request.prompt.clone()));
+            .map(|(waiting, level)| (level, waiting.item.adapter, waiting.item.request.prompt.clone()));
         match (parked, waiting) {
             (Some(rank), waiting) if waiting.as_ref().is_none_or(|w| w.0 <= rank.priority()) => {
                 let sequence = self.parked.get(&rank)?;
@@ -264,8 +264,8 @@ impl Core {
             }
             (_, Some((priority, adapter, tokens))) => {
                 self.make_room(plan, priority, adapter, &tokens).then_some(())?;
-                let waiting = self.queue.take()?;
-                Some(self.begin(waiting.item, now))
+                let (waiting, level) = self.queue.take(now)?;
+                Some(self.begin(waiting.item, level, now))
             }
             (_, None) => None,
         }

@@ -231,4 +231,36 @@ impl Prefixes {
 }
 
 #[cfg(test)]
+impl Prefixes {
+    /// The pages of the tree. Panics unless it is one.
+    pub(crate) fn audit(&self, pages: &Pages) -> Vec<PageId> {
+        for (id, node) in &self.nodes {
+            for (tokens, child) in &node.children {
+                let child = &self.nodes[child];
+                assert_eq!((child.parent, &child.tokens), (Some(*id), tokens));
+                assert!(
+                    node.page.is_some() || node.parent.is_none() || child.page.is_none(),
+                    "a gap in a prefix"
+                );
+            }
+            if let Some(page) = node.page {
+                assert_eq!(self.of_page[&page], *id);
+            }
+        }
+        let held: Vec<PageId> = self.nodes.values().filter_map(|node| node.page).collect();
+        assert_eq!(held.len(), self.of_page.len());
+        assert_eq!(held.iter().filter(|page| pages.holders(**page) == 1).count(), self.idle);
+        let leaves: std::collections::HashSet<NodeId> = self.leaves.iter().map(|entry| entry.0.1).collect();
+        for (id, node) in &self.nodes {
+            let idle = node.page.is_some_and(|page| pages.holders(page) == 1);
+            assert!(
+                !idle || !node.children.is_empty() || leaves.contains(id),
+                "a page that is never given up"
+            );
+        }
+        held
+    }
+}
+
+#[cfg(test)]
 mod tests;

@@ -27,8 +27,8 @@ pub(crate) struct Waiting<T> {
 
 #[derive(Debug)]
 struct Tenant<T> {
-    /// By priority, then by arrival.
-    waiting: VecDeque<Waiting<T>>,
+    /// By priority; those of one priority in order of arrival. No list is empty.
+    waiting: BTreeMap<i32, VecDeque<Waiting<T>>>,
     credit: i64,
     seen: Instant,
 }
@@ -64,7 +64,7 @@ impl<T> FairQueue<T> {
                 .retain(|_, t| !t.waiting.is_empty() || now.saturating_duration_since(t.seen) < FORGET);
         }
         let tenant = self.tenants.entry(waiting.tenant.clone()).or_insert_with(|| Tenant {
-            waiting: VecDeque::new(),
+            waiting: BTreeMap::new(),
             credit: 0,
             seen: now,
         });
@@ -74,25 +74,30 @@ impl<T> FairQueue<T> {
             tenant.credit = if FORGET <= away { 0 } else { tenant.credit.min(0) };
         }
         tenant.seen = tenant.seen.max(now);
-        let at = tenant.waiting.partition_point(|other| waiting.priority <= other.priority);
-        tenant.waiting.insert(at, waiting);
+        tenant.waiting.entry(waiting.priority).or_default().push_back(waiting);
         self.length += 1;
     }
 
-    /// The one that is next.
-    pub(crate) fn next(&mut self, now: Instant) -> Option<&Waiting<T>> {
+    /// The one that is next, and its priority with what waiting added.
+    pub(crate) fn next(&mut self, now: Instant) -> Option<(&Waiting<T>, i32)> {
         let level = self.tenants.values().filter_map(|tenant| tenant.level(now)).max()?;
-        let name = self.next_tenant(level, now)?;
-        self.turn = name;
+        self.turn = self.next_tenant(level, now)?;
         let tenant = self.tenants.get(&self.turn)?;
-        tenant.waiting.front()
+        let (_, priority) = tenant.first(now)?;
+        tenant.waiting.get(&priority)?.front().map(|waiting| (waiting, level))
     }
 
-    /// Takes the one that [`FairQueue::next`] showed.
-    pub(crate) fn take(&mut self) -> Option<Waiting<T>> {
-        let waiting = self.tenants.get_mut(&self.turn)?.waiting.pop_front()?;
+    /// Takes the one that [`FairQueue::next`] showed for the same time, and its priority with what waiting added.
+    pub(crate) fn take(&mut self, now: Instant) -> Option<(Waiting<T>, i32)> {
+        let tenant = self.tenants.get_mut(&self.turn)?;
+        let (level, priority) = tenant.first(now)?;
+        let list = tenant.waiting.get_mut(&priority)?;
+        let waiting = list.pop_front()?;
+        if list.is_empty() {
+            tenant.waiting.remove(&priority);
+        }
         self.length -= 1;
-        Some(waiting)
+        Some((waiting, level))
     }
 
     /// Charges a tenant for tokens it used.
@@ -107,14 +112,17 @@ impl<T> FairQueue<T> {
     pub(crate) fn remove(&mut self, mut leaves: impl FnMut(&Waiting<T>) -> bool) -> Vec<Waiting<T>> {
         let mut removed = Vec::new();
         for tenant in self.tenants.values_mut() {
-            let mut at = 0;
-            while at < tenant.waiting.len() {
-                if leaves(&tenant.waiting[at]) {
-                    removed.extend(tenant.waiting.remove(at));
-                } else {
-                    at += 1;
+            for list in tenant.waiting.values_mut() {
+                let mut at = 0;
+                while at < list.len() {
+                    if leaves(&list[at]) {
+                        removed.extend(list.remove(at));
+                    } else {
+                        at += 1;
+                    }
                 }
             }
+            tenant.waiting.retain(|_, list| !list.is_empty());
         }
         self.length -= removed.len();
         removed
@@ -146,11 +154,20 @@ impl<T> FairQueue<T> {
 }
 
 impl<T> Tenant<T> {
-    /// The priority of its first request, with what waiting added.
+    /// The highest priority of its requests, with what waiting added.
     fn level(&self, now: Instant) -> Option<i32> {
-        let first = self.waiting.front()?;
-        let waited = now.saturating_duration_since(first.since).as_secs() / AGEING.as_secs();
-        Some(first.priority.saturating_add(i32::try_from(waited).unwrap_or(i32::MAX)))
+        self.first(now).map(|(level, _)| level)
+    }
+
+    /// The same, and the priority under which that request stands; of equals the oldest request.
+    fn first(&self, now: Instant) -> Option<(i32, i32)> {
+        let fronts = self.waiting.iter().filter_map(|(priority, list)| {
+            let front = list.front()?;
+            let waited = now.saturating_duration_since(front.since).as_secs() / AGEING.as_secs();
+            let level = priority.saturating_add(i32::try_from(waited).unwrap_or(i32::MAX));
+            Some((level, std::cmp::Reverse(front.since), *priority))
+        });
+        fronts.max().map(|(level, _, priority)| (level, priority))
     }
 
     /// Rounds until its credit is positive.
