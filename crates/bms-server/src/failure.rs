@@ -1,33 +1,74 @@
-//! How errors leave: every one as the protocol's JSON [`ErrorBody`](bms_wire::ErrorBody).
+//! How errors leave: every one as JSON, in the shape of the protocol the request spoke.
 
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
-use bms_wire::{Code, Error, Retry};
+use bms_wire::{Code, Error, Retry, anthropic, openai};
 use http::{HeaderValue, StatusCode, header};
 
 /// An [`Error`] on its way out as a response: the code's status, the JSON body, and `Retry-After`
 /// when sending the same request again later makes sense.
 #[derive(Debug)]
-pub(crate) struct Failure(Error);
+pub(crate) struct Failure {
+    error: Error,
+    dialect: Dialect,
+}
+
+/// Whose clients read the answers of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// Our own, and the Open Inference Protocol's: [`ErrorBody`](bms_wire::ErrorBody).
+    Own,
+    /// OpenAI's: [`openai::ErrorEnvelope`].
+    OpenAi,
+    /// Anthropic's: [`anthropic::ErrorEnvelope`].
+    Anthropic,
+}
+
+impl Dialect {
+    /// The one spoken at a path.
+    pub(crate) fn at(path: &str) -> Self {
+        match path {
+            _ if path == "/v1/messages" || path.starts_with("/v1/messages/") => Dialect::Anthropic,
+            "/tokenize" | "/detokenize" => Dialect::OpenAi,
+            _ if path.starts_with("/v1/") => Dialect::OpenAi,
+            _ => Dialect::Own,
+        }
+    }
+
+    /// An error in this dialect.
+    pub(crate) fn failure(self, error: Error) -> Failure {
+        Failure { error, dialect: self }
+    }
+
+    /// An error as the body of an answer.
+    fn body(self, error: &Error) -> Response {
+        match self {
+            Dialect::Own => axum::Json(error.body()).into_response(),
+            Dialect::OpenAi => axum::Json(openai::ErrorEnvelope::from(error)).into_response(),
+            Dialect::Anthropic => axum::Json(anthropic::ErrorEnvelope::from(error)).into_response(),
+        }
+    }
+}
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Failure(error)
+        Dialect::Own.failure(error)
     }
 }
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let code = self.0.code();
+        let code = self.error.code();
         if code == Code::Unavailable {
             // What a readiness probe hears while a model loads is no fault.
-            tracing::debug!("not available: {}", self.0);
+            tracing::debug!("not available: {}", self.error);
         } else if code.http() >= 500 {
-            let cause = std::error::Error::source(&self.0).map(ToString::to_string);
-            tracing::warn!(code = code.as_str(), cause, "request failed: {}", self.0);
+            let cause = std::error::Error::source(&self.error).map(ToString::to_string);
+            tracing::warn!(code = code.as_str(), cause, "request failed: {}", self.error);
         }
         let status = StatusCode::from_u16(code.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, axum::Json(self.0.body())).into_response();
+        let mut response = self.dialect.body(&self.error);
+        *response.status_mut() = status;
         if let Some(seconds) = retry_after_seconds(code) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -47,19 +88,21 @@ fn retry_after_seconds(code: Code) -> Option<u32> {
 
 /// The answer on a path nobody serves.
 pub(crate) async fn no_such_route(request: Request) -> Failure {
-    Error::new(Code::NotFound, format!("there is nothing at `{}`", request.uri().path()))
-        .hint("Models answer under /v2/models/, the management API lives under /api/v1/.")
-        .into()
+    let path = request.uri().path();
+    let error = Error::new(Code::NotFound, format!("there is nothing at `{path}`"))
+        .hint("Models answer under /v1/ and /v2/models/, the management API lives under /api/v1/.");
+    Dialect::at(path).failure(error)
 }
 
 /// The answer to a method a path does not take. The table of codes has none of its own for this: it
 /// is an invalid request, with the status HTTP has for it.
 pub(crate) async fn no_such_method(request: Request) -> Response {
     let what = format!("`{}` cannot be used on `{}`", request.method(), request.uri().path());
-    let body = Error::new(Code::InvalidRequest, what)
-        .hint("The `Allow` header names the methods that can be.")
-        .body();
-    (StatusCode::METHOD_NOT_ALLOWED, axum::Json(body)).into_response()
+    let error =
+        Error::new(Code::InvalidRequest, what).hint("The `Allow` header names the methods that can be.");
+    let mut response = Dialect::at(request.uri().path()).body(&error);
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! input closes, so it never outlives the program that started it; told to terminate, it finishes open
 //! requests first.
 
+mod language;
 mod protocol;
 
 use std::io::{Read, Write};

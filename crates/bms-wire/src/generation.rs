@@ -66,7 +66,7 @@ pub struct Generation {
     pub constraint: Option<Constraint>,
     /// On whose behalf: tenants share the model fairly.
     pub user: Option<String>,
-    /// Lower values go first.
+    /// Lower values go first; -100 to 100.
     pub priority: i32,
     /// Answer piece by piece.
     pub stream: bool,

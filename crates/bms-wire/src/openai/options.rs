@@ -75,7 +75,7 @@ pub(super) fn generation(fields: &mut Fields) -> Result<Generation> {
     let stream = fields.flag("stream")?.unwrap_or(false);
     let include_usage = stream_options(fields, stream)?;
     refuse_what_has_no_counterpart(fields)?;
-    let priority = fields.whole("priority", i64::from(i32::MIN)..=i64::from(i32::MAX))?;
+    let priority = fields.whole("priority", -100..=100)?;
     let user = match fields.text("user")? {
         None => fields.text("safety_identifier")?,
         user => {

@@ -165,7 +165,7 @@ fn generation(fields: &mut Fields) -> Result<Generation> {
             user
         }
     };
-    let priority = fields.whole("priority", i64::from(i32::MIN)..=i64::from(i32::MAX))?;
+    let priority = fields.whole("priority", -100..=100)?;
     Ok(Generation {
         model: fields.text("model")?,
         sampling: options::sampling(fields)?,
