@@ -151,6 +151,9 @@ fn defaults(arch: Arch, kind: &str) -> Defaults {
 fn decoder(arch: Arch, kind: &str, config: Config<'_>) -> Result<Hyper> {
     let defaults = defaults(arch, kind);
     config.refuse("use_bidirectional_attention")?;
+    if config.flag("qkv_bias")? == Some(false) {
+        return Err(unsupported("`qkv_bias` of config.json is false"));
+    }
     let layers = config.needed("num_hidden_layers")?;
     let (d_model, heads) = (config.needed("hidden_size")?, config.needed("num_attention_heads")?);
     let head_dim = match config.number("head_dim")?.or(defaults.head_dim) {

@@ -143,7 +143,7 @@ impl Hyper {
                 _ => Activation::Silu,
             },
             experts: experts(&keys)?,
-            dense_layers: Vec::new(),
+            dense_layers: dense_layers(&keys, layers)?,
             tied: None,
             pooling: pooling(&keys)?,
         };
@@ -286,6 +286,17 @@ fn experts(keys: &Keys<'_>) -> Result<Option<Experts>> {
         normalised: keys.flag("expert_weights_norm")?.unwrap_or(keys.arch != Arch::Qwen2Moe),
         scale: keys.real("expert_weights_scale")?.filter(|scale| *scale != 0.0).unwrap_or(1.0),
     }))
+}
+
+/// No key tells which layers are without experts, their tensors do.
+fn dense_layers(keys: &Keys<'_>, layers: usize) -> Result<Vec<usize>> {
+    Ok(match keys.number("expert_count")? {
+        None | Some(0) => Vec::new(),
+        Some(_) => {
+            let routed = |layer: &usize| keys.file.tensor(&format!("blk.{layer}.ffn_gate_inp.weight")).is_some();
+            (0..layers).filter(|layer| !routed(layer)).collect()
+        }
+    })
 }
 
 fn pooling(keys: &Keys<'_>) -> Result<Option<Pooling>> {

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::{Sequence, argmax, decoder, options};
 
-/// The activations are quantised to eight bits, the reference's are not.
-const LOGIT_TOLERANCE: f32 = 0.4;
+/// Of the largest logits, around 20: the activations are quantised to eight bits, the reference's are not.
+const LOGIT_TOLERANCE: f32 = 0.75;
 
 fn ids(case: &Value, key: &str) -> Vec<u32> {
     case[key].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
