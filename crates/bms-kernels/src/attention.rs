@@ -24,7 +24,7 @@ mod plan;
 mod reference;
 mod tile;
 
-use codes::{Bytes, Halves};
+use codes::{Bytes, Floats, Halves};
 use plan::Plan;
 
 /// A sequence's share of a call of [`attend`]: the rows (tokens) asked about, and where the keys and values of the
@@ -171,6 +171,7 @@ pub fn attend(
             match layout.kind {
                 KvKind::F16 => tile::attend::<Halves>(pool.isa(), &work, task, scratch),
                 KvKind::Q8 => tile::attend::<Bytes>(pool.isa(), &work, task, scratch),
+                KvKind::F32 => tile::attend::<Floats>(pool.isa(), &work, task, scratch),
             }
         });
     });

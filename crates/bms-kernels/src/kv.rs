@@ -35,6 +35,8 @@ pub enum KvKind {
     F16,
     /// Eight bits with one scale for each token and head.
     Q8,
+    /// As they are computed, 32 bits.
+    F32,
 }
 
 /// The shape of one token's keys and values.
@@ -106,7 +108,7 @@ impl std::fmt::Debug for KvStore {
 /// Bytes of the scales of one head's keys or values of a page.
 fn scales_bytes(kind: KvKind) -> usize {
     match kind {
-        KvKind::F16 => 0,
+        KvKind::F16 | KvKind::F32 => 0,
         KvKind::Q8 => PAGE_TOKENS * size_of::<f32>(),
     }
 }
@@ -115,6 +117,7 @@ fn code_bytes(kind: KvKind) -> usize {
     match kind {
         KvKind::F16 => 2,
         KvKind::Q8 => 1,
+        KvKind::F32 => 4,
     }
 }
 
@@ -285,7 +288,7 @@ impl KvStore {
 #[derive(Clone, Copy)]
 pub(crate) struct HeadPage<'a> {
     pub(crate) keys: &'a [u8],
-    /// Of each token; empty for [`KvKind::F16`].
+    /// Of each token; empty for kinds other than [`KvKind::Q8`].
     pub(crate) key_scales: &'a [f32],
     pub(crate) values: &'a [u8],
     pub(crate) value_scales: &'a [f32],

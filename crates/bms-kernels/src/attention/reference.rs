@@ -80,5 +80,9 @@ fn stored(layout: KvLayout, codes: &[u8], at: usize) -> f64 {
     match layout.kind {
         KvKind::F16 => f16::from_ne_bytes([codes[2 * at], codes[2 * at + 1]]).to_f64(),
         KvKind::Q8 => f64::from(codes[at] as i8),
+        KvKind::F32 => {
+            let number = [codes[4 * at], codes[4 * at + 1], codes[4 * at + 2], codes[4 * at + 3]];
+            f64::from(f32::from_ne_bytes(number))
+        }
     }
 }

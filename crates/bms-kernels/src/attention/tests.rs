@@ -90,7 +90,7 @@ fn check(case: &Case, params: &AttendParams, context: &str) {
     }
 }
 
-const KINDS: [KvKind; 2] = [KvKind::F16, KvKind::Q8];
+const KINDS: [KvKind; 3] = [KvKind::F16, KvKind::Q8, KvKind::F32];
 
 #[test]
 fn one_token_of_each_sequence_attends_to_all_before_it() {

@@ -84,6 +84,7 @@ fn token<S: Simd>(s: S, layout: KvLayout, target: &mut [u8], slot: usize, key: &
                 *place = code.to_ne_bytes();
             }
         }
+        KvKind::F32 => put_floats(keys, values, slot, key, value),
         KvKind::Q8 => {
             let (codes, scales) = keys.split_at_mut(dim * PAGE_TOKENS);
             let mut row = [0; HEAD_DIM_MAX];
@@ -97,6 +98,17 @@ fn token<S: Simd>(s: S, layout: KvLayout, target: &mut [u8], slot: usize, key: &
                 *place = code as u8;
             }
         }
+    }
+}
+
+/// Puts what is not converted in its place.
+fn put_floats(keys: &mut [u8], values: &mut [u8], slot: usize, key: &[f32], value: &[f32]) {
+    for (column, number) in keys.as_chunks_mut::<{ 4 * PAGE_TOKENS }>().0.iter_mut().zip(key) {
+        column[4 * slot..4 * slot + 4].copy_from_slice(&number.to_ne_bytes());
+    }
+    let place = &mut values[4 * slot * value.len()..4 * (slot + 1) * value.len()];
+    for (place, number) in place.as_chunks_mut::<4>().0.iter_mut().zip(value) {
+        *place = number.to_ne_bytes();
     }
 }
 

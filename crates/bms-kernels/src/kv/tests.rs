@@ -19,6 +19,7 @@ fn read(store: &KvStore, layer: usize, page: PageId, head: usize, slot: usize) -
     let code = |codes: &[u8], at: usize| match layout.kind {
         KvKind::F16 => f16::from_ne_bytes([codes[2 * at], codes[2 * at + 1]]).to_f32(),
         KvKind::Q8 => f32::from(codes[at] as i8),
+        KvKind::F32 => f32::from_ne_bytes([codes[4 * at], codes[4 * at + 1], codes[4 * at + 2], codes[4 * at + 3]]),
     };
     let scale = |scales: &[f32]| scales.get(slot).copied().unwrap_or(1.0);
     let keys = (0..layout.head_dim).map(|d| code(head.keys, d * PAGE_TOKENS + slot) * scale(head.key_scales));
@@ -33,6 +34,7 @@ fn rounding(kind: KvKind) -> f32 {
     match kind {
         KvKind::F16 => 0.5 / 2048.0,
         KvKind::Q8 => 0.5 / 127.0 + 1e-6,
+        KvKind::F32 => 0.0,
     }
 }
 
@@ -44,7 +46,7 @@ fn assert_near(found: &[f32], expected: &[f32], tolerance: f32) {
 
 #[test]
 fn a_written_token_is_read_back_and_its_neighbours_stay() {
-    for kind in [KvKind::F16, KvKind::Q8] {
+    for kind in [KvKind::F16, KvKind::Q8, KvKind::F32] {
         let layout = layout(kind);
         let mut store = KvStore::new(2, 5, layout).unwrap();
         let (k, v) = (random(1, 72), random(2, 72));
@@ -63,7 +65,7 @@ fn a_written_token_is_read_back_and_its_neighbours_stay() {
 #[test]
 fn many_rows_are_written_as_one_by_one_on_every_instruction_set() {
     for isa in Isa::available() {
-        for kind in [KvKind::F16, KvKind::Q8] {
+        for kind in [KvKind::F16, KvKind::Q8, KvKind::F32] {
             for threads in [1, 3] {
                 let pool = Pool::new(threads, isa);
                 let mut one = KvStore::new(1, 12, layout(kind)).unwrap();
@@ -119,7 +121,7 @@ fn sizes_are_told_and_nothing_is_resident_before_it_is_written() {
 
 #[test]
 fn large_numbers_are_cut_and_what_is_no_number_stays_none() {
-    for kind in [KvKind::F16, KvKind::Q8] {
+    for kind in [KvKind::F16, KvKind::Q8, KvKind::F32] {
         let mut store = KvStore::new(1, 1, layout(kind)).unwrap();
         let mut k = random(1, 72);
         (k[3], k[30], k[50]) = (1e6, f32::INFINITY, f32::NAN);

@@ -11,7 +11,7 @@ fn options(threads: usize, isa: Isa) -> LoadOptions<'static> {
     LoadOptions {
         threads,
         isa,
-        kv: KvKind::F16,
+        kv: KvKind::F32,
         context: None,
         kv_bytes: 1 << 20,
         quantise: None,

@@ -25,7 +25,7 @@ impl Embedder {
         let norm = norm(&loader, "token_embd_norm", d)?;
         let layers = (0..hyper.layers).map(|index| layer(&loader, &hyper, index)).collect::<Result<_>>()?;
         loader.weights.finish()?;
-        let layout = KvLayout { kv_heads: hyper.heads, head_dim: hyper.head_dim, kind: KvKind::F16 };
+        let layout = KvLayout { kv_heads: hyper.heads, head_dim: hyper.head_dim, kind: KvKind::F32 };
         // Every text of a batch may leave a page unfilled.
         let pages = ROWS_MAX + hyper.context.div_ceil(PAGE_TOKENS);
         let kv = KvStore::new(1, pages, layout)

@@ -28,7 +28,7 @@ fn it_answers_as_its_reference() {
     let bytes = std::fs::read(path).unwrap();
     let expected: Value = serde_json::from_str(include_str!("../../data/smollm2/expected.json")).unwrap();
     let mut model = decoder(&ModelFiles::Gguf(&bytes), &options(2, Isa::best()));
-    for case in expected.as_array().unwrap() {
+    for case in expected.as_array().unwrap().iter().filter(|case| case["prompt_ids"].is_array()) {
         let name = case["name"].as_str().unwrap();
         let mut sequence = Sequence::new(32);
         let mut logits = sequence.extend(&mut model, &ids(case, "prompt_ids"), LogitRows::Last);
