@@ -12,12 +12,14 @@ mod load;
 mod lora;
 mod moe;
 pub mod names;
+mod template;
 mod tokenizer;
 mod transformer;
 mod weights;
 
 // What a scheduler needs.
 pub use decoder::{AdapterFiles, Decoder, DecoderInfo, LogitRows, PageId, Segment};
+pub use template::{ChatTemplate, TemplateFiles, TemplateOrigin};
 pub use tokenizer::{TokenKind, Tokenizer, TokenizerFiles};
 // Models.
 pub use embedder::{Embedder, normalise, pooled};

@@ -21,6 +21,7 @@ mod tests;
 mod vocabulary;
 
 pub use from_hf::TokenizerFiles;
+pub(super) use from_hf::token_text;
 pub use vocabulary::TokenKind;
 
 use bms_wire::{Code, Error, Result, limits};

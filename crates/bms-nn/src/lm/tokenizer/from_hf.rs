@@ -70,7 +70,7 @@ fn settle(marks: &mut Marks, config: Option<&Value>) {
 }
 
 /// A token's text: `"<s>"` or `{"content": "<s>"}`.
-pub(crate) fn token_text<'a>(config: &'a Value, name: &str) -> Option<&'a str> {
+pub(in crate::lm) fn token_text<'a>(config: &'a Value, name: &str) -> Option<&'a str> {
     let value = config.get(name)?;
     value.as_str().or_else(|| value.get("content")?.as_str())
 }
