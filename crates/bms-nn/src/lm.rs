@@ -3,9 +3,11 @@
 //! [`load()`] turns the files of a model into a [`Transformer`], which continues texts, or an [`Embedder`]. A scheduler
 //! needs of a model only what [`Decoder`] says.
 
+pub mod convert;
 mod decoder;
 mod embedder;
 pub mod gguf;
+pub mod hf;
 mod hyper;
 mod linear;
 mod load;

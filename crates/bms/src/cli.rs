@@ -45,6 +45,8 @@ enum Command {
     Evaluate(cmd::evaluate::Evaluate),
     /// Quantise a bundle to int8; refused when quality drops more than allowed.
     Compress(cmd::compress::Compress),
+    /// Turn a language model into a GGUF file of another format: quantise it, or a folder into one file.
+    Convert(cmd::convert::Convert),
     /// Make a signed bundle of an ONNX file, a GGUF file or a Hugging Face folder.
     Package(cmd::package::Package),
     /// Sign a bundle (again) with the home folder's key.
@@ -94,6 +96,7 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<()> {
         Command::Train(args) => args.run(&home, output),
         Command::Evaluate(args) => args.run(&home, output),
         Command::Compress(args) => args.run(&home, output),
+        Command::Convert(args) => args.run(output),
         Command::Package(args) => args.run(&home, output),
         Command::Sign(args) => args.run(&home, output),
         Command::Verify(args) => args.run(&home, output),

@@ -2,6 +2,7 @@
 
 pub(crate) mod augment;
 pub(crate) mod compress;
+pub(crate) mod convert;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod edge;

@@ -107,6 +107,13 @@ impl Progress {
         }
     }
 
+    /// There are `total` steps.
+    pub(crate) fn span(&self, total: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_length(total);
+        }
+    }
+
     /// Says more beside the bar.
     pub(crate) fn note(&self, text: &str) {
         if let Some(bar) = &self.bar {

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use bms_wire::{Code, Error, Result, limits};
+use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, ErrorKind, Value};
 
 /// Work one rendering may do: instructions, and one for each 64 bytes that are made.
@@ -54,7 +55,7 @@ impl ChatTemplate {
     /// Errors: [`Code::UnsupportedModel`] for a template that is too large or no valid program.
     pub fn new(source: &str, bos: &str, eos: &str) -> Result<Self> {
         let mut template = ChatTemplate {
-            environment: environment(),
+            environment: environment()?,
             origin: TemplateOrigin::Model,
             tokens: BTreeMap::new(),
             default: String::new(),
@@ -143,7 +144,7 @@ impl ChatTemplate {
             .get_template(name)
             .map_err(|error| Error::new(Code::Internal, "the chat template is missing").because(error))?;
         let mut output = Output { bytes: Vec::new(), is_full: false };
-        let context: Value = variables.into_iter().collect();
+        let context = Value::from_pairs(variables);
         let rendered = template.render_captured_to(context, &mut output).map(drop);
         if output.is_full {
             return Err(Error::new(
@@ -157,20 +158,25 @@ impl ChatTemplate {
     }
 }
 
-fn environment() -> Environment<'static> {
+fn environment() -> Result<Environment<'static>> {
+    let whitespace = SyntaxConfig::builder()
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .build()
+        .map_err(|error| Error::new(Code::Internal, "failed to set up chat templates").because(error))?;
     let mut environment = Environment::new();
-    environment.set_trim_blocks(true);
-    environment.set_lstrip_blocks(true);
+    environment.set_syntax(whitespace);
     environment.set_recursion_limit(DEPTH_MAX);
     environment.set_fuel(Some(FUEL));
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     environment.set_unknown_method_callback(python::method);
     environment.set_formatter(python::format);
+    environment.add_test("iterable", python::is_iterable);
     environment.add_filter("tojson", python::to_json);
     environment.add_filter("string", python::to_text);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", clock::strftime_now);
-    environment
+    Ok(environment)
 }
 
 /// What marks an error as a template's own word.

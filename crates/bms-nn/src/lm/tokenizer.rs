@@ -22,6 +22,7 @@ mod vocabulary;
 
 pub use from_hf::TokenizerFiles;
 pub(super) use from_hf::token_text;
+pub(super) use split::called as rules_called;
 pub use vocabulary::TokenKind;
 
 use bms_wire::{Code, Error, Result, limits};

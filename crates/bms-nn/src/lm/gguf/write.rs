@@ -18,6 +18,7 @@ pub enum Pair {
     Texts(Vec<Vec<u8>>),
     Reals(Vec<f32>),
     Wholes(Vec<i32>),
+    Bools(Vec<bool>),
     /// A value as another file has it: kind and bytes behind the kind.
     Raw(u32, Vec<u8>),
 }
@@ -50,6 +51,10 @@ impl Pair {
             Pair::Reals(reals) => {
                 array(out, ValueKind::F32, reals.len());
                 out.extend(reals.iter().flat_map(|v| v.to_le_bytes()));
+            }
+            Pair::Bools(bools) => {
+                array(out, ValueKind::Bool, bools.len());
+                out.extend(bools.iter().map(|flag| u8::from(*flag)));
             }
             Pair::Wholes(wholes) => {
                 array(out, ValueKind::I32, wholes.len());

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use minijinja::value::{Kwargs, ValueKind};
+use minijinja::value::{Kwargs, Serde, ValueKind};
 use minijinja::{Error, ErrorKind, Output, State, Value};
 use minijinja_contrib::pycompat;
 
@@ -11,12 +11,12 @@ const DEPTH_MAX: usize = 128;
 
 /// A template's value of a JSON value.
 pub(super) fn value(json: &serde_json::Value) -> Value {
-    Value::from_serialize(json)
+    Value::from(Serde(json))
 }
 
 /// Methods of Python's strings, lists and dictionaries.
 pub(super) fn method(
-    state: &State<'_, '_>,
+    state: &mut State<'_, '_>,
     value: &Value,
     name: &str,
     args: &[Value],
@@ -24,8 +24,14 @@ pub(super) fn method(
     pycompat::unknown_method_callback(state, value, name, args)
 }
 
+/// `value is iterable`. In Python nothing, `None`, is not, and an undefined value is.
+pub(super) fn is_iterable(value: &Value) -> bool {
+    use ValueKind as K;
+    matches!(value.kind(), K::Seq | K::Map | K::Iterable | K::String | K::Bytes | K::Undefined)
+}
+
 /// `{{ value }}`.
-pub(super) fn format(out: &mut Output<'_>, _: &State<'_, '_>, value: &Value) -> Result<(), Error> {
+pub(super) fn format(out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
     match value.as_str() {
         Some(text) => Ok(out.write_str(text)?),
         None => Ok(out.write_str(&text(value)?)?),

@@ -81,6 +81,52 @@ pub(super) fn named(name: &str) -> Result<Rules> {
     })
 }
 
+/// Names for rules that folders spell out, each in the form most files give.
+const NAMES: [&str; 14] = [
+    "gpt-2",
+    "llama-bpe",
+    "smaug-bpe",
+    "glm4",
+    "qwen2",
+    "qwen35",
+    "smollm",
+    "tekken",
+    "gpt-4o",
+    "deepseek-v3",
+    "deepseek-llm",
+    "deepseek-coder",
+    "bailingmoe",
+    "seed-coder",
+];
+
+/// The name of rules that consist of these patterns; `gpt-2` among them stands for that pattern.
+pub(in crate::lm) fn called(patterns: &[String], whole_words: bool) -> Option<&'static str> {
+    let plain = |pattern: &str| match pattern {
+        "gpt-2" => GPT2.to_owned(),
+        other => unescaped(other),
+    };
+    let wanted: Vec<String> = patterns.iter().map(|pattern| plain(pattern)).collect();
+    NAMES.into_iter().find(|name| {
+        named(name).is_ok_and(|rules| {
+            rules.whole_words == whole_words
+                && rules.patterns.iter().map(|each| unescaped(each)).eq(wanted.iter().cloned())
+        })
+    })
+}
+
+/// A pattern with characters in place of their numbers, `\u{4E00}`.
+fn unescaped(pattern: &str) -> String {
+    let mut out = String::new();
+    let mut rest = pattern;
+    while let Some((before, behind)) = rest.split_once("\\u{") {
+        out.push_str(before);
+        let Some((digits, behind)) = behind.split_once('}') else { break };
+        out.extend(u32::from_str_radix(digits, 16).ok().and_then(char::from_u32));
+        rest = behind;
+    }
+    out + rest
+}
+
 /// Compiled rules.
 #[derive(Debug)]
 pub(super) struct Splitter(Vec<Regex>);
