@@ -79,6 +79,13 @@ impl Content {
         }
     }
 
+    /// Where in this content these bytes lie, when they are a part of it.
+    pub(crate) fn place_of(&self, bytes: &[u8]) -> Option<Range<usize>> {
+        let from = (bytes.as_ptr() as usize).checked_sub(self.as_ptr() as usize)?;
+        let to = from.checked_add(bytes.len())?;
+        (to <= self.len()).then_some(from..to)
+    }
+
     /// The bytes as a shared slice: of a mapped file a copy.
     pub fn to_shared(&self) -> Arc<[u8]> {
         match &self.0 {

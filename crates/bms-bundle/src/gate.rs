@@ -71,6 +71,16 @@ impl Verified {
         self.files.iter().map(|(path, content)| (path.as_str(), content))
     }
 
+    /// Gives back the memory of bytes that were taken from a mapped file and will not be read again. Reading them
+    /// again is no fault, it fetches them again.
+    pub fn release(&self, bytes: &[u8]) {
+        for content in self.files.values() {
+            if let Some(range) = content.place_of(bytes) {
+                content.release(range);
+            }
+        }
+    }
+
     /// Makes sure that no mapped file was written to since before it was checked. To be called once everything that
     /// will be used has been taken from the contents.
     ///

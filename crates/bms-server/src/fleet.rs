@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use bms_wire::api::{self, SlotState};
-use bms_wire::{Code, Error, ErrorBody, Result};
+use bms_wire::{Code, Error, ErrorBody, Result, limits};
 use tokio::time::Instant;
 
 use crate::event::{Event, TrafficSwitched};
@@ -19,10 +19,15 @@ use crate::gateway::Door;
 use crate::metrics::SlotReading;
 use crate::slots::{Launcher, Slot, Source, VersionName};
 
+/// How long open requests get when a language model's slot is unloaded while the server goes on.
+const LANGUAGE_DRAIN: Duration = Duration::from_millis(limits::LANGUAGE_DEADLINE_MS);
+
 /// A version that shall be loaded.
 #[derive(Clone, Debug)]
 pub(crate) struct Wanted {
     pub(crate) of: VersionName,
+    /// The alias the deployment follows.
+    pub(crate) alias: Option<String>,
     pub(crate) source: Source,
 }
 
@@ -32,6 +37,8 @@ pub(crate) struct Route {
     pub(crate) slot: Arc<Slot>,
     /// Stays the same over a change of version.
     pub(crate) door: Arc<Door>,
+    /// The alias it stands for.
+    alias: Option<String>,
 }
 
 /// All slots of one server and the routes to them.
@@ -76,7 +83,7 @@ impl Fleet {
                 slots.push(slot.clone());
                 slot
             });
-            self.switch_to(slot);
+            self.switch_to(slot, wanted.alias.as_deref());
         }
         let is_wanted = |model: &str| wanted.iter().any(|w| w.of.model == model);
         self.routes.write().unwrap_or_else(PoisonError::into_inner).retain(|model, _| is_wanted(model));
@@ -89,15 +96,16 @@ impl Fleet {
     }
 
     /// Sends the model's requests to `slot` once that is better than where they go now.
-    fn switch_to(&self, slot: Arc<Slot>) {
+    fn switch_to(&self, slot: Arc<Slot>, alias: Option<&str>) {
         let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
         let model = &slot.of().model;
         let Some(route) = routes.get_mut(model) else {
             TrafficSwitched { from: None, to: slot.of() }.emit(&self.launcher.metrics);
             let door = Arc::new(Door::new(model, &self.launcher.metrics));
-            routes.insert(model.clone(), Route { slot, door });
+            routes.insert(model.clone(), Route { slot, door, alias: alias.map(str::to_owned) });
             return;
         };
+        route.alias = alias.map(str::to_owned);
         if Arc::ptr_eq(&route.slot, &slot) {
             return;
         }
@@ -117,7 +125,9 @@ impl Fleet {
         let fleet = self.clone();
         slot.refuse_new_requests();
         tokio::spawn(async move {
-            slot.unload(&fleet.launcher, Instant::now() + fleet.drain).await;
+            // An answer of a language model takes as long as it takes; the slot goes with the last one.
+            let drain = if slot.is_language_model() { LANGUAGE_DRAIN.max(fleet.drain) } else { fleet.drain };
+            slot.unload(&fleet.launcher, Instant::now() + drain).await;
             if !fleet.forget(&slot) {
                 slot.discard_files().await;
             }
@@ -162,7 +172,7 @@ impl Fleet {
         let slots = self.slots();
         let of = |slot: &&Arc<Slot>| slot.of().model == model && slot.of().version == version;
         match slots.iter().filter(of).find(|slot| !slot.is_stopping()) {
-            Some(slot) => Ok(Route { slot: slot.clone(), door: route.door }),
+            Some(slot) => Ok(Route { slot: slot.clone(), ..route }),
             None => Err(Error::new(
                 Code::VersionNotFound,
                 format!(
@@ -171,6 +181,53 @@ impl Fleet {
                 ),
             )),
         }
+    }
+
+    /// What a name in a request stands for: a deployed model as it is, with a version's number behind `:` or `@`, or
+    /// with its deployment's alias behind `@`. What else stands behind `:` is an adapter, of which its slot knows.
+    ///
+    /// # Errors
+    /// [`Code::ModelNotFound`] and [`Code::VersionNotFound`].
+    pub(crate) fn resolve(&self, name: &str) -> Result<(String, Option<u64>)> {
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        if routes.contains_key(name) {
+            return Ok((name.to_owned(), None));
+        }
+        let part = |mark| {
+            let (model, which) = name.rsplit_once(mark)?;
+            Some((model, which, routes.get(model)?))
+        };
+        if let Some((model, which, route)) = part('@') {
+            return match which.parse() {
+                Ok(version) => Ok((model.to_owned(), Some(version))),
+                Err(_) if route.alias.as_deref() == Some(which) => Ok((model.to_owned(), None)),
+                Err(_) => {
+                    let what = format!("`{model}` has no version or alias `{which}` that is deployed here");
+                    Err(Error::new(Code::VersionNotFound, what))
+                }
+            };
+        }
+        if let Some((model, which, _)) = part(':') {
+            return Ok((model.to_owned(), which.parse().ok()));
+        }
+        Err(Error::new(Code::ModelNotFound, format!("no model `{name}` is deployed here"))
+            .hint("GET /v1/models lists those that are.")
+            .about("model"))
+    }
+
+    /// Names of the deployed models that take text, as far as that is known yet.
+    pub(crate) fn language_models(&self) -> Vec<String> {
+        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+        let takes_text = routes.iter().filter(|(_, route)| route.slot.is_language_model());
+        let mut names: Vec<_> = takes_text.map(|(name, _)| name.clone()).collect();
+        names.sort();
+        names
+    }
+
+    /// The slots of language models that answer now.
+    pub(crate) fn language_slots(&self) -> Vec<Arc<Slot>> {
+        let ready = |slot: &&Arc<Slot>| slot.state() == SlotState::Ready && slot.is_language_model();
+        self.slots().iter().filter(ready).cloned().collect()
     }
 
     /// The slot that is to serve this version, deployed or about to be.

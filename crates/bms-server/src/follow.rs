@@ -32,6 +32,7 @@ async fn step(registry: &Registry, fleet: &Arc<Fleet>, work_dir: &std::path::Pat
         let Some(version) = deployment.version else { continue };
         wanted.push(Wanted {
             of: VersionName { model: deployment.model, version },
+            alias: Some(deployment.alias),
             source: Source::Registry { registry: registry.clone(), into: work_dir.to_owned() },
         });
     }

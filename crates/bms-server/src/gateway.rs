@@ -1,11 +1,12 @@
-//! The Open Inference Protocol at the front door: requests are admitted, sent to their model's slot
-//! as they are, and sent again when the slot goes away under them.
+//! The front door: requests are admitted, sent to their model's slot as they are, and sent again when the slot goes
+//! away under them. Here for the Open Inference Protocol; for the protocols of language models in `language`.
 //!
 //! Inference changes nothing, so a request whose slot died may be asked again; the answer goes out
 //! only once it has arrived complete. Overload is refused before the body is read.
 
 mod bodies;
 mod door;
+mod language;
 mod record;
 
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use crate::traffic::Traffic;
 
 use bodies::Bodies;
 pub(crate) use door::Door;
+use language::Adapters;
 use record::Record;
 
 /// The pause before a slot is asked again that says it cannot answer now.
@@ -53,7 +55,10 @@ pub(crate) struct Gateway {
     pub(crate) traffic: Traffic,
     /// The time a request may take.
     deadline: Duration,
+    /// The time a request to a language model may take.
+    language_deadline: Duration,
     bodies: Bodies,
+    adapters: Adapters,
 }
 
 /// What a request asks of which model.
@@ -66,8 +71,21 @@ struct Target<'a> {
 }
 
 impl Gateway {
-    pub(crate) fn new(fleet: Arc<Fleet>, metrics: Arc<Metrics>, deadline: Duration) -> Arc<Self> {
-        Arc::new(Gateway { fleet, metrics, traffic: Traffic::new(), deadline, bodies: Bodies::default() })
+    pub(crate) fn new(
+        fleet: Arc<Fleet>,
+        metrics: Arc<Metrics>,
+        deadline: Duration,
+        language_deadline: Duration,
+    ) -> Arc<Self> {
+        Arc::new(Gateway {
+            fleet,
+            metrics,
+            traffic: Traffic::new(),
+            deadline,
+            language_deadline,
+            bodies: Bodies::default(),
+            adapters: Adapters::default(),
+        })
     }
 
     /// The routes of the protocol.
@@ -82,16 +100,11 @@ impl Gateway {
                 .route(&format!("{model}/ready"), get(model_ready))
                 .route(&format!("{model}/infer"), post(infer));
         }
-        router.with_state(self.clone())
+        router.merge(language::routes()).with_state(self.clone())
     }
 
     /// Has a slot answer, whatever happens to slots meanwhile.
-    async fn answer(
-        &self,
-        target: &Target<'_>,
-        request: Request,
-        record: &mut Record<'_>,
-    ) -> Result<Response> {
+    async fn answer(&self, target: &Target<'_>, request: Request, record: &mut Record) -> Result<Response> {
         let deadline = Instant::now() + self.deadline;
         let route = self.fleet.route(target.model, target.version)?;
         record.known(target.model);
@@ -227,7 +240,7 @@ async fn infer(
     Segments(named): Segments<Named>,
     request: Request,
 ) -> Response {
-    let mut record = Record::begin(&gateway.metrics, &gateway.traffic);
+    let mut record = Record::begin(&gateway);
     let answered = async {
         let target = Target {
             model: &named.model,
@@ -250,7 +263,7 @@ async fn metadata(
 ) -> Result<Response, Failure> {
     let target =
         Target { model: &named.model, version: named.version()?, method: Method::GET, operation: "" };
-    let mut unrecorded = Record::none(&gateway.metrics, &gateway.traffic);
+    let mut unrecorded = Record::none(&gateway);
     Ok(gateway.answer(&target, request, &mut unrecorded).await?)
 }
 

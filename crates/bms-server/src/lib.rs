@@ -8,6 +8,9 @@
 //!            registry deployments ◀── management API, dashboard
 //! ```
 //!
+//! A slot speaks the protocols of its model, the Open Inference Protocol or those of language models; the gateway
+//! passes them through.
+//!
 //! [`run`] is the server with a registry, [`serve_one`] the one for a single bundle, [`slot::run`] what a
 //! slot's process does. All three are given what they work with, so that tests run them on real sockets.
 
@@ -30,4 +33,4 @@ mod traffic;
 pub mod slot;
 
 pub use server::{Settings, run, serve_one};
-pub use slots::Launch;
+pub use slots::{KvCache, LanguageLaunch, Launch, Place};

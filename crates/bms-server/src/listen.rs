@@ -1,5 +1,7 @@
 //! Accepting connections, and letting open ones finish.
 
+mod patient;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
@@ -18,6 +20,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
+use patient::Patient;
+
 /// How a listener treats its connections.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
@@ -26,6 +30,8 @@ pub(crate) struct Terms {
     /// How long a connection may take to send a request's head, and stay without any. Unlimited when
     /// absent.
     pub(crate) head_within: Option<Duration>,
+    /// How long the other side may take nothing of an answer before it is cut off. Unlimited when absent.
+    pub(crate) taken_within: Option<Duration>,
     /// How long open requests get once the listener stops.
     pub(crate) drain: Duration,
 }
@@ -53,7 +59,7 @@ pub(crate) async fn serve(
             accepted = accepted => accepted,
             () = &mut shutdown => break,
         };
-        connections.spawn(connection(io, router.clone(), terms.head_within, stop.subscribe(), seat));
+        connections.spawn(connection(io, router.clone(), terms, stop.subscribe(), seat));
         while connections.try_join_next().is_some() {}
     }
     drop(listener);
@@ -69,7 +75,7 @@ pub(crate) async fn serve(
 async fn connection<I>(
     io: I,
     router: Router,
-    head_within: Option<Duration>,
+    terms: Terms,
     mut stop: watch::Receiver<bool>,
     _seat: Option<OwnedSemaphorePermit>,
 ) where
@@ -82,7 +88,8 @@ async fn connection<I>(
         }
     });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(head_within);
+    http.timer(TokioTimer::new()).header_read_timeout(terms.head_within);
+    let io = Patient::new(io, terms.taken_within);
     let mut connection = pin!(http.serve_connection(TokioIo::new(io), service));
     tokio::select! {
         // How a connection ends is the client's business.

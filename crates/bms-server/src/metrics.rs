@@ -1,5 +1,7 @@
 //! What Prometheus reads from `/metrics`.
 
+pub(crate) mod language;
+
 use bms_wire::api::SlotState;
 use bms_wire::{Code, Error, Result};
 use prometheus::{
@@ -9,9 +11,11 @@ use prometheus::{
 /// Content type of the text exposition format.
 pub(crate) const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
-/// Seconds: from a fraction of what a small model takes to the deadline of a request.
-const LATENCY_BUCKETS: [f64; 16] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0];
+/// Seconds: from a fraction of what a small model takes to the deadline of a request to a language model.
+const LATENCY_BUCKETS: [f64; 20] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0,
+    120.0, 300.0, 600.0,
+];
 
 /// The model label of requests for a model that is not deployed: names that clients make up must not
 /// become time series.

@@ -30,7 +30,7 @@ use crate::follow::follow;
 use crate::gateway::Gateway;
 use crate::listen::{self, Terms};
 use crate::metrics::{self, Metrics};
-use crate::slots::{Launch, Launcher, Source, VersionName};
+use crate::slots::{Launch, Launcher, Place, Source, VersionName};
 use crate::{dashboard, files, guard};
 
 /// How long a connection may take to send a request's head, and stay open without any request.
@@ -55,13 +55,25 @@ pub struct Settings {
     pub drain: Duration,
     /// How long one inference request may take, at most [`limits::INFER_DEADLINE_MS`] milliseconds.
     pub deadline: Duration,
+    /// How long one request to a language model may take, at most [`limits::LANGUAGE_DEADLINE_MS`] milliseconds.
+    pub language_deadline: Duration,
+    /// How long a client may take nothing of an answer before it is cut off, at most
+    /// [`limits::CLIENT_STALL_SECONDS_MAX`] seconds.
+    pub client_stall: Duration,
 }
 
 impl Settings {
     /// Settings with the longest times allowed.
     pub fn new(launch: Launch, work_dir: PathBuf) -> Self {
         let drain = Duration::from_secs(limits::DRAIN_SECONDS_MAX);
-        Settings { launch, work_dir, drain, deadline: Duration::from_millis(limits::INFER_DEADLINE_MS) }
+        Settings {
+            launch,
+            work_dir,
+            drain,
+            deadline: Duration::from_millis(limits::INFER_DEADLINE_MS),
+            language_deadline: Duration::from_millis(limits::LANGUAGE_DEADLINE_MS),
+            client_stall: Duration::from_secs(limits::CLIENT_STALL_SECONDS_MAX),
+        }
     }
 }
 
@@ -91,39 +103,45 @@ pub async fn run(
     let router = Router::new().merge(api.routes()).merge(dashboard::routes());
     let fleet = parts.gateway.fleet.clone();
     let following = tokio::spawn(follow(registry, fleet, settings.work_dir, parts.changed.clone()));
-    parts.serve(router, listener, settings.drain, shutdown).await;
+    parts.serve(router, listener, shutdown).await;
     following.abort();
     parts.close().await;
     Ok(())
 }
 
-/// Serves the bundle in the folder `bundle`, without a registry, until `shutdown` is done. It answers as
-/// version 1 of the model its manifest names. Returns before listening when the bundle is refused.
+/// Serves one model, without a registry, until `shutdown` is done. A bundle answers as version 1 of the model its
+/// manifest names. Returns before listening when the model is refused.
 ///
 /// # Errors
 /// The refusal of the gate or the engine; otherwise as [`run`].
 pub async fn serve_one(
     settings: Settings,
-    bundle: &Path,
+    place: Place,
     policy: Policy,
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
     check_listener(&listener)?;
-    let bundle = bundle.canonicalize().map_err(|e| Error::io("open the bundle", bundle, e))?;
-    let model = model_name(bundle.clone()).await?;
+    let resolve = |path: PathBuf| path.canonicalize().map_err(|e| Error::io("open the model", &path, e));
+    let (model, place) = match place {
+        Place::Bundle(folder) => {
+            let folder = resolve(folder)?;
+            (model_name(folder.clone()).await?, Place::Bundle(folder))
+        }
+        Place::Bare { path, name } => (name.clone(), Place::Bare { path: resolve(path)?, name }),
+    };
     let parts = Parts::new(&settings, &policy)?;
     let of = VersionName { model, version: ONLY_VERSION };
     let mut shutdown = std::pin::pin!(shutdown);
     let ready = tokio::select! {
-        ready = parts.load_one(of, bundle) => ready,
+        ready = parts.load_one(of, place) => ready,
         () = &mut shutdown => {
             parts.close().await;
             return Ok(());
         }
     };
     if ready.is_ok() {
-        parts.serve(Router::new(), listener, settings.drain, shutdown).await;
+        parts.serve(Router::new(), listener, shutdown).await;
     }
     parts.close().await;
     ready
@@ -149,6 +167,7 @@ struct Parts {
     gateway: Arc<Gateway>,
     changed: Arc<Notify>,
     metrics: Arc<Metrics>,
+    terms: Terms,
     /// Sockets and the policy; removed with the value.
     _run_dir: TempDir,
 }
@@ -169,14 +188,25 @@ impl Parts {
         )?;
         let drain = settings.drain.min(Duration::from_secs(limits::DRAIN_SECONDS_MAX));
         let deadline = settings.deadline.min(Duration::from_millis(limits::INFER_DEADLINE_MS));
-        let gateway = Gateway::new(Fleet::new(launcher, drain), metrics.clone(), deadline);
-        Ok(Parts { gateway, changed, metrics, _run_dir: run_dir })
+        let language_deadline =
+            settings.language_deadline.min(Duration::from_millis(limits::LANGUAGE_DEADLINE_MS));
+        let fleet = Fleet::new(launcher, drain);
+        let gateway = Gateway::new(fleet, metrics.clone(), deadline, language_deadline);
+        let terms = Terms {
+            connections_max: files::connections_max(),
+            head_within: Some(HEAD_WITHIN),
+            taken_within: Some(
+                settings.client_stall.min(Duration::from_secs(limits::CLIENT_STALL_SECONDS_MAX)),
+            ),
+            drain: drain.saturating_sub(SLOTS_END_WITHIN),
+        };
+        Ok(Parts { gateway, changed, metrics, terms, _run_dir: run_dir })
     }
 
-    /// Loads one bundle and waits until it answers, or cannot.
-    async fn load_one(&self, of: VersionName, bundle: PathBuf) -> Result<()> {
+    /// Loads one model and waits until it answers, or cannot.
+    async fn load_one(&self, of: VersionName, place: Place) -> Result<()> {
         let fleet = &self.gateway.fleet;
-        let wanted = Wanted { of: of.clone(), source: Source::Folder(bundle) };
+        let wanted = Wanted { of: of.clone(), alias: None, source: Source::Place(place) };
         fleet.reconcile(&[wanted]);
         while !fleet.is_ready() {
             self.changed.notified().await;
@@ -188,13 +218,7 @@ impl Parts {
     }
 
     /// Answers requests until `shutdown` is done and open ones are finished.
-    async fn serve(
-        &self,
-        routes: Router,
-        listener: TcpListener,
-        drain: Duration,
-        shutdown: impl Future<Output = ()>,
-    ) {
+    async fn serve(&self, routes: Router, listener: TcpListener, shutdown: impl Future<Output = ()>) {
         let router = Router::new()
             .merge(self.gateway.routes())
             .route("/metrics", get(exposition).with_state((self.gateway.clone(), self.metrics.clone())))
@@ -208,11 +232,7 @@ impl Parts {
                 tracing::debug!("failed to set TCP_NODELAY: {e}");
             }
         });
-        let drain =
-            drain.min(Duration::from_secs(limits::DRAIN_SECONDS_MAX)).saturating_sub(SLOTS_END_WITHIN);
-        let terms =
-            Terms { connections_max: files::connections_max(), head_within: Some(HEAD_WITHIN), drain };
-        let cut_off = listen::serve(listener, router, terms, shutdown).await;
+        let cut_off = listen::serve(listener, router, self.terms, shutdown).await;
         if cut_off != 0 {
             tracing::warn!(cut_off, "connections closed with requests open");
         }
@@ -227,7 +247,8 @@ impl Parts {
 async fn exposition(
     State((gateway, metrics)): State<(Arc<Gateway>, Arc<Metrics>)>,
 ) -> Result<Response, Failure> {
-    let text = metrics.render(&gateway.fleet.readings())?;
+    let mut text = metrics.render(&gateway.fleet.readings())?;
+    text.push_str(&metrics::language::render(&gateway.language_readings().await));
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }
 

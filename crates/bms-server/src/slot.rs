@@ -1,4 +1,4 @@
-//! What a slot's process does: check a bundle, load it, answer on a Unix socket.
+//! What a slot's process does: check a model, load it, answer on a Unix socket.
 //!
 //! One line on standard output tells the supervisor how that went. The process ends when its standard
 //! input closes, so it never outlives the program that started it; told to terminate, it finishes open
@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bms_bundle::{Bundle, Policy};
+use axum::Router;
+use bms_bundle::{Bundle, Policy, Verified};
 use bms_engine::{Engine, EngineOptions};
 use bms_nn::onnx::RuntimeChoice;
 use bms_wire::{Code, Error, Result, limits};
@@ -21,28 +22,64 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::listen::{self, Terms};
-use crate::slots::{Greeting, Ready};
+use crate::slots::{Greeting, LanguageLaunch, Place, Ready};
 
 /// Connections taken at a time: more than the gateway makes.
 const CONNECTIONS_MAX: usize = 1024;
-const _: () = assert!(crate::slots::CONNECTIONS_MAX < CONNECTIONS_MAX, "the gateway finds room");
+const _: () = assert!(
+    crate::slots::CONNECTIONS_MAX + limits::LANGUAGE_REQUESTS_MAX < CONNECTIONS_MAX,
+    "the gateway finds room"
+);
+
+/// Times a model is loaded whose files change meanwhile.
+const LOADS_MAX: usize = 3;
 
 /// What one slot process serves and how. The arguments of the command that calls [`run`].
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The bundle's folder.
-    pub bundle: PathBuf,
+    /// Where the model lies.
+    pub place: Place,
     /// The Unix socket to answer on; made by the slot.
     pub socket: PathBuf,
-    /// The trust policy the bundle is checked against.
+    /// The trust policy the model is checked against.
     pub policy: PathBuf,
-    /// What executes the graph.
+    /// What executes graphs.
     pub runtime: RuntimeChoice,
-    /// Threads of one run.
-    pub threads: usize,
+    /// Threads of one run; without it one for a graph, all processors for a language model.
+    pub threads: Option<usize>,
+    /// How a language model runs.
+    pub language: LanguageLaunch,
 }
 
-/// Serves one bundle until standard input closes or the process is told to terminate. Blocks the calling
+/// A model that answers.
+enum Loaded {
+    Graph(Engine),
+}
+
+impl Loaded {
+    fn greeting(&self) -> Ready {
+        match self {
+            Loaded::Graph(engine) => {
+                let model = engine.describe();
+                Ready {
+                    ready: true,
+                    model: model.name.clone(),
+                    digest: model.digest.clone(),
+                    runtime: model.runtime.as_str().to_owned(),
+                    task: Some(model.task.clone()),
+                }
+            }
+        }
+    }
+
+    fn routes(self) -> Router {
+        match self {
+            Loaded::Graph(engine) => protocol::routes(Arc::new(engine)),
+        }
+    }
+}
+
+/// Serves one model until standard input closes or the process is told to terminate. Blocks the calling
 /// thread, which should then end the process.
 ///
 /// # Errors
@@ -71,28 +108,23 @@ async fn serve(options: Options) -> Result<()> {
     let loaded = tokio::task::spawn_blocking(move || load(&options)).await;
     let loaded =
         loaded.unwrap_or_else(|e| Err(Error::new(Code::Internal, "the model broke its loader").because(e)));
-    let listening = loaded.and_then(|engine| Ok((engine, bind(&socket)?)));
-    let (engine, listener) = match listening {
+    let listening = loaded.and_then(|model| Ok((model, bind(&socket)?)));
+    let (model, listener) = match listening {
         Ok(ready) => ready,
         Err(error) => {
             greet(&Greeting::Refused { refused: error.body() })?;
             return Err(error);
         }
     };
-    let model = engine.describe();
-    greet(&Greeting::Ready(Ready {
-        ready: true,
-        model: model.name.clone(),
-        digest: model.digest.clone(),
-        runtime: model.runtime.as_str().to_owned(),
-    }))?;
+    greet(&Greeting::Ready(model.greeting()))?;
     let terms = Terms {
         connections_max: CONNECTIONS_MAX,
         head_within: None,
+        // The gateway reads as fast as its client, which it cuts off itself.
+        taken_within: None,
         drain: Duration::from_secs(limits::DRAIN_SECONDS_MAX),
     };
-    let router = protocol::routes(Arc::new(engine));
-    listen::serve(listener, router, terms, async {
+    listen::serve(listener, model.routes(), terms, async {
         terminate.recv().await;
     })
     .await;
@@ -101,17 +133,35 @@ async fn serve(options: Options) -> Result<()> {
     Ok(())
 }
 
-/// Gate, then engine: there is no other way to the bytes of the model.
-fn load(options: &Options) -> Result<Engine> {
+/// Loads the model, again when its files were written to while it was loaded.
+fn load(options: &Options) -> Result<Loaded> {
     let policy = Policy::load(&options.policy)?;
-    let bundle = Bundle::open(&options.bundle)?;
-    let verified = policy.verify(bundle).map_err(Error::from)?;
+    let mut attempt = 1;
+    loop {
+        let bundle = match &options.place {
+            Place::Bundle(folder) => Bundle::open(folder)?,
+            Place::Bare { path, name } => Bundle::of_model(path, Some(name))?,
+        };
+        // Gate, then engine: there is no other way to the bytes of the model.
+        let verified = policy.verify(bundle).map_err(Error::from)?;
+        match load_verified(verified, options) {
+            Err(e) if e.code() == Code::Tampered && attempt < LOADS_MAX => attempt += 1,
+            loaded => return loaded,
+        }
+    }
+}
+
+fn load_verified(verified: Verified, options: &Options) -> Result<Loaded> {
+    if verified.manifest().is_language_model() {
+        let what = format!("the task {:?} cannot be served", verified.manifest().task);
+        return Err(Error::new(Code::UnsupportedModel, what));
+    }
     let engine = EngineOptions {
         runtime: options.runtime,
-        threads: options.threads.max(1),
+        threads: options.threads.unwrap_or(1).max(1),
         ..EngineOptions::default()
     };
-    Engine::load(verified, &engine)
+    Engine::load(verified, &engine).map(Loaded::Graph)
 }
 
 fn bind(socket: &Path) -> Result<UnixListener> {

@@ -12,12 +12,13 @@ mod slot;
 mod source;
 mod supervise;
 
-pub use launch::Launch;
+pub use launch::{KvCache, LanguageLaunch, Launch};
+pub use source::Place;
 
-pub(crate) use connections::{Broken, CONNECTIONS_MAX};
+pub(crate) use connections::{Broken, CONNECTIONS_MAX, Coming};
 pub(crate) use launch::Launcher;
 pub(crate) use process::{Greeting, Ready};
-pub(crate) use slot::{Lease, Slot, Unavailable};
+pub(crate) use slot::{Lease, Slot, Unavailable, is_language};
 pub(crate) use source::Source;
 
 /// A version of a model, by name and number.

@@ -45,6 +45,14 @@ pub const ADAPTER_BYTES_MAX: u64 = 4 << 30;
 pub const SLOT_RETRIES_MAX: usize = 8;
 /// Milliseconds one inference request may take, queueing and retries included.
 pub const INFER_DEADLINE_MS: u64 = 30_000;
+/// Requests to one language model open at once, answers that stream included.
+pub const LANGUAGE_REQUESTS_MAX: usize = 512;
+/// Milliseconds one request to a language model may take, from its first byte to the last token of its answer.
+pub const LANGUAGE_DEADLINE_MS: u64 = 600_000;
+/// Times the gateway sends one request to a language model to a fresh slot, before anything of its answer went out.
+pub const LANGUAGE_RETRIES_MAX: usize = 2;
+/// Seconds a client may take nothing of an answer before it is cut off.
+pub const CLIENT_STALL_SECONDS_MAX: u64 = 30;
 /// Seconds open requests get to finish when the server stops.
 pub const DRAIN_SECONDS_MAX: u64 = 20;
 /// Samples waiting on an edge node for the centre.
@@ -97,6 +105,12 @@ const _: () = assert!(QUEUE_ROWS_MAX.is_multiple_of(BATCH_ROWS_MAX), "the queue 
 const _: () =
     assert!(TENSOR_VALUES_MAX * 4 <= INFER_BODY_BYTES_MAX, "the largest f32 tensor fits a binary body");
 const _: () = assert!(DRAIN_SECONDS_MAX * 1000 <= INFER_DEADLINE_MS, "a drain never outlives a deadline");
+const _: () =
+    assert!(INFER_DEADLINE_MS <= LANGUAGE_DEADLINE_MS, "writing takes longer than one run of a graph");
+const _: () =
+    assert!(CLIENT_STALL_SECONDS_MAX * 1000 < LANGUAGE_DEADLINE_MS, "a stall shows within a deadline");
+const _: () =
+    assert!(LANGUAGE_REQUESTS_MAX <= GENERATE_QUEUE_MAX, "what the gateway admits the engine can queue");
 const _: () = assert!(EDGE_SAMPLE_BYTES_MAX <= INFER_BODY_BYTES_MAX, "a sample was a request once");
 const _: () = assert!(ANSWERS_MAX <= SEQUENCES_MAX, "all answers to one prompt can be computed at once");
 const _: () =

@@ -69,7 +69,7 @@ enum Command {
     Audit(cmd::registry::Audit),
     /// Run the server: registry, slots, gateway, metrics and dashboard.
     Up(cmd::serve::Up),
-    /// Serve one bundle over HTTP, without a registry.
+    /// Serve one model over HTTP, without a registry: a bundle, a GGUF file or a Hugging Face folder.
     Serve(cmd::serve::Serve),
     /// Run a slot process; started by the server.
     #[command(hide = true)]

@@ -8,6 +8,7 @@ mod cli;
 mod cmd;
 mod demo;
 mod home;
+mod model;
 mod output;
 mod run_model;
 

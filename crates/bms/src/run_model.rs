@@ -15,8 +15,11 @@ pub(crate) fn load(dir: &Path, policy: &Policy, options: &RuntimeOptions) -> Res
     let verified = policy.verify(Bundle::open(dir)?).map_err(|rejected| {
         Error::from(rejected).while_doing(format!("load the bundle `{}`", dir.display()))
     })?;
-    let options =
-        EngineOptions { runtime: options.runtime, threads: options.threads, ..EngineOptions::default() };
+    let options = EngineOptions {
+        runtime: options.runtime,
+        threads: options.graph_threads(),
+        ..EngineOptions::default()
+    };
     Engine::load(verified, &options)
 }
 

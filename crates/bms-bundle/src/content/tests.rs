@@ -20,6 +20,8 @@ fn large_files_are_mapped_and_small_ones_copied() {
     let mut read = Vec::new();
     content.reader().read_to_end(&mut read).unwrap();
     assert_eq!(read, bytes);
+    assert_eq!(content.place_of(&content[10..20]), Some(10..20));
+    assert_eq!(content.place_of(&bytes[10..20]), None);
     content.release(0..bytes.len());
     assert_eq!(*content, *bytes, "what was given back is read again");
 

@@ -78,3 +78,34 @@ async fn many_may_ask_for_the_same_version_at_once() {
     assert!(folders.iter().all(|folder| folder == &folders[0]));
     site.policy.verify(Bundle::open(&folders[0]).unwrap()).unwrap();
 }
+
+#[tokio::test]
+async fn a_large_file_is_linked_and_not_copied() {
+    use std::os::unix::fs::MetadataExt;
+    let site = Site::new().await;
+    let policy = bms_bundle::Policy::development();
+    let large = b"many words ".repeat(1 << 20);
+    let files = unsigned(manifest("digits", 1), &[("notes/large.txt", &large)]);
+    let version =
+        site.registry.publish("digits", upload(&site.registry, &files, &[]).await, &policy).await.unwrap();
+    let into = site.dir.path().join("slots");
+    let folder = site.registry.materialise("digits", 1, &into).await.unwrap();
+    let placed = folder.join("notes/large.txt");
+    let file = version.files.iter().find(|file| file.path == "notes/large.txt").unwrap();
+    let stored = site.root().join("store/blobs").join(&file.blake3[..2]).join(&file.blake3);
+    let (here, there) = (placed.metadata().unwrap(), stored.metadata().unwrap());
+    assert_eq!(here.ino(), there.ino());
+    assert!(here.permissions().readonly() && there.permissions().readonly());
+    policy.verify(Bundle::open(&folder).unwrap()).unwrap();
+    let small = folder.join("model.onnx").metadata().unwrap();
+    assert_eq!(small.nlink(), 1, "a small one is a copy of its own");
+
+    // When the store's file rots, so does the link: that is found before it is handed on, and mended by an upload.
+    std::fs::remove_file(&placed).unwrap();
+    std::fs::remove_file(&stored).unwrap();
+    std::fs::write(&stored, vec![b'x'; large.len()]).unwrap();
+    assert_eq!(site.registry.materialise("digits", 1, &into).await.unwrap_err().code(), Code::Tampered);
+    site.registry.put_blob(&large, None).await.unwrap();
+    let folder = site.registry.materialise("digits", 1, &into).await.unwrap();
+    policy.verify(Bundle::open(&folder).unwrap()).unwrap();
+}

@@ -8,11 +8,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::metrics::Metrics;
 
-/// Admits a bounded number of requests to one model. A request is at least one row.
+/// Admits a bounded number of requests to one model. A request is at least one row, or one conversation.
 #[derive(Debug)]
 pub(crate) struct Door {
     model: String,
     places: Arc<Semaphore>,
+    conversations: Arc<Semaphore>,
     in_flight: IntGauge,
     queue_depth: IntGauge,
 }
@@ -46,6 +47,7 @@ impl Door {
         Door {
             model: model.to_owned(),
             places: Arc::new(Semaphore::new(limits::QUEUE_ROWS_MAX)),
+            conversations: Arc::new(Semaphore::new(limits::LANGUAGE_REQUESTS_MAX)),
             in_flight: metrics.in_flight.with_label_values(&[model]),
             queue_depth: metrics.queue_depth.with_label_values(&[model]),
         }
@@ -53,9 +55,17 @@ impl Door {
 
     /// Lets a request in, or says that the queue is full: an answer now is better than a timeout later.
     pub(crate) fn enter(&self) -> Result<Place> {
-        let permit = self.places.clone().try_acquire_owned().map_err(|_| {
-            let what =
-                format!("{} requests for `{}` are waiting already", limits::QUEUE_ROWS_MAX, self.model);
+        self.enter_by(&self.places, limits::QUEUE_ROWS_MAX)
+    }
+
+    /// Lets a request to a language model in. It stays until the last token of its answer.
+    pub(crate) fn enter_language(&self) -> Result<Place> {
+        self.enter_by(&self.conversations, limits::LANGUAGE_REQUESTS_MAX)
+    }
+
+    fn enter_by(&self, places: &Arc<Semaphore>, limit: usize) -> Result<Place> {
+        let permit = places.clone().try_acquire_owned().map_err(|_| {
+            let what = format!("{limit} requests for `{}` are open already", self.model);
             Error::new(Code::QueueFull, what).hint("Send the request again after a pause.")
         })?;
         Ok(Place { _permit: permit, _counted: Counted::in_gauge(&self.in_flight) })

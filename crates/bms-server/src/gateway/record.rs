@@ -1,20 +1,20 @@
 //! What is written down of one inference request, however it ends.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::StatusCode;
 
-use crate::metrics::{Metrics, UNKNOWN_MODEL};
+use super::Gateway;
+use crate::metrics::UNKNOWN_MODEL;
 use crate::slots::VersionName;
-use crate::traffic::Traffic;
 
 /// The code under which requests are counted whose client left before the answer.
 const CLIENT_LEFT: u16 = 499;
 
-/// One inference request: counted when it ends, also when its client leaves first.
-pub(super) struct Record<'a> {
-    metrics: &'a Metrics,
-    traffic: &'a Traffic,
+/// One request to a model: counted when it ends, also when its client leaves first.
+pub(super) struct Record {
+    gateway: Arc<Gateway>,
     began: Instant,
     model: String,
     version: String,
@@ -22,11 +22,10 @@ pub(super) struct Record<'a> {
     counts: bool,
 }
 
-impl<'a> Record<'a> {
-    pub(super) fn begin(metrics: &'a Metrics, traffic: &'a Traffic) -> Self {
+impl Record {
+    pub(super) fn begin(gateway: &Arc<Gateway>) -> Self {
         Record {
-            metrics,
-            traffic,
+            gateway: gateway.clone(),
             began: Instant::now(),
             model: UNKNOWN_MODEL.to_owned(),
             version: String::new(),
@@ -36,8 +35,8 @@ impl<'a> Record<'a> {
     }
 
     /// A record of something that is no inference: it is not kept.
-    pub(super) fn none(metrics: &'a Metrics, traffic: &'a Traffic) -> Self {
-        let mut record = Record::begin(metrics, traffic);
+    pub(super) fn none(gateway: &Arc<Gateway>) -> Self {
+        let mut record = Record::begin(gateway);
         record.counts = false;
         record
     }
@@ -57,15 +56,16 @@ impl<'a> Record<'a> {
     }
 }
 
-impl Drop for Record<'_> {
+impl Drop for Record {
     fn drop(&mut self) {
         if !self.counts {
             return;
         }
         let took = self.began.elapsed();
-        self.traffic.record(took, 400 <= self.code);
+        self.gateway.traffic.record(took, 400 <= self.code);
         let code = self.code.to_string();
-        self.metrics.requests.with_label_values(&[self.model.as_str(), &self.version, &code]).inc();
-        self.metrics.latency.with_label_values(&[self.model.as_str()]).observe(took.as_secs_f64());
+        let metrics = &self.gateway.metrics;
+        metrics.requests.with_label_values(&[self.model.as_str(), &self.version, &code]).inc();
+        metrics.latency.with_label_values(&[self.model.as_str()]).observe(took.as_secs_f64());
     }
 }

@@ -18,6 +18,8 @@ pub(crate) struct Condition {
     pub(crate) generation: u64,
     pub(crate) pid: Option<u32>,
     pub(crate) runtime: Option<String>,
+    /// The model's task; stays known while the process is replaced.
+    pub(crate) task: Option<String>,
     /// The way to the process; present in state `Ready` and while draining.
     pub(crate) connections: Option<Arc<Connections>>,
     /// Why it does not serve, when it does not.
@@ -35,6 +37,7 @@ impl Condition {
             generation: 0,
             pid: None,
             runtime: None,
+            task: None,
             connections: None,
             problem: None,
             restarts: 0,

@@ -1,17 +1,22 @@
 //! Kept-alive connections to one slot process over its Unix socket, and whether its work moves.
 
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bms_wire::limits;
 use bytes::Bytes;
+use http::response::Parts;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::Full;
+use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::task::AbortHandle;
 
 /// Requests one process works on at a time. More than its engine puts into a batch, so that a batch
 /// fills while another runs; few enough that their file descriptors do not run out.
@@ -31,7 +36,7 @@ pub(crate) enum Broken {
 #[derive(Debug)]
 pub(crate) struct Connections {
     socket: PathBuf,
-    idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
+    idle: Mutex<Vec<Connection>>,
     seats: Arc<Semaphore>,
     progress: Mutex<Progress>,
     /// Rung when a request got no answer in all the time it had.
@@ -65,37 +70,52 @@ impl Connections {
 
     /// Sends a request and reads the whole answer, so that an answer broken off half way can be asked
     /// for again elsewhere.
-    pub(crate) async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, Broken> {
-        let mut watch = Outstanding::begin(self);
+    pub(crate) async fn exchange(
+        self: &Arc<Self>,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Bytes>, Broken> {
+        let (parts, answer) = self.begin(request).await?;
+        Ok(Response::from_parts(parts, answer.whole().await?))
+    }
+
+    /// Sends a request and waits for the head of the answer. Dropping the answer closes the connection, by which the
+    /// process learns that nobody waits for the rest.
+    pub(crate) async fn begin(
+        self: &Arc<Self>,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(Parts, Coming), Broken> {
+        let waiting = Outstanding::begin(self);
         let mut connection = self.connection().await?;
-        let response = connection.send_request(request).await.map_err(lost)?;
+        let response = connection.sender.send_request(request).await.map_err(lost)?;
         let (parts, body) = response.into_parts();
-        let body = match Limited::new(body, limits::REPLY_BYTES_MAX).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(e) if e.is::<LengthLimitError>() => return Err(Broken::Oversized),
-            Err(e) => return Err(Broken::Lost(e.to_string())),
-        };
-        watch.answered = true;
-        lock(&self.idle).push(connection);
-        Ok(Response::from_parts(parts, body))
+        let coming =
+            Coming { connections: self.clone(), connection: Some(connection), body, waiting: Some(waiting) };
+        Ok((parts, coming))
     }
 
     /// A connection that was kept, or a fresh one.
-    async fn connection(&self) -> Result<SendRequest<Full<Bytes>>, Broken> {
+    async fn connection(&self) -> Result<Connection, Broken> {
         loop {
             let kept = lock(&self.idle).pop();
             let Some(mut connection) = kept else { break };
-            if connection.ready().await.is_ok() {
+            if connection.sender.ready().await.is_ok() {
                 return Ok(connection);
             }
         }
         let stream = UnixStream::connect(&self.socket).await.map_err(lost)?;
-        let (connection, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
-        tokio::spawn(async move {
+        let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
+        let driver = tokio::spawn(async move {
             // Its failure shows as the failure of the request it carried.
             let _ = driver.await;
         });
-        Ok(connection)
+        Ok(Connection { sender, driver: driver.abort_handle() })
+    }
+
+    /// Says that something came from the process.
+    fn touch(&self) {
+        let mut progress = lock(&self.progress);
+        progress.answered += 1;
+        progress.moved = Instant::now();
     }
 
     /// Requests sent and not answered.
@@ -103,7 +123,7 @@ impl Connections {
         lock(&self.progress).outstanding
     }
 
-    /// Answers so far.
+    /// Answers and pieces of answers so far.
     pub(crate) fn answered(&self) -> u64 {
         lock(&self.progress).answered
     }
@@ -130,31 +150,102 @@ impl Connections {
     }
 }
 
-/// Counts a request as outstanding for as long as it lives.
-struct Outstanding<'a> {
-    connections: &'a Connections,
-    answered: bool,
+/// A connection to the process. Dropping it closes it at once, whatever is under way on it.
+#[derive(Debug)]
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    driver: AbortHandle,
 }
 
-impl<'a> Outstanding<'a> {
-    fn begin(connections: &'a Connections) -> Self {
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// An answer whose head has come.
+#[derive(Debug)]
+pub(crate) struct Coming {
+    connections: Arc<Connections>,
+    /// Until the answer is complete; then it is kept for the next request.
+    connection: Option<Connection>,
+    body: Incoming,
+    /// While the process is waited for. A client that does not take what has come leaves the process nothing to
+    /// do, which is not its fault.
+    waiting: Option<Outstanding>,
+}
+
+impl Coming {
+    /// The next piece; `None` after the last.
+    pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        loop {
+            if self.waiting.is_none() {
+                self.waiting = Some(Outstanding::begin(&self.connections));
+            }
+            let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+            match frame.transpose() {
+                Err(e) => {
+                    self.waiting = None;
+                    self.connection = None;
+                    return Poll::Ready(Some(Err(lost(e))));
+                }
+                Ok(frame) => {
+                    self.waiting = None;
+                    self.connections.touch();
+                    let Some(frame) = frame else {
+                        lock(&self.connections.idle).extend(self.connection.take());
+                        return Poll::Ready(None);
+                    };
+                    // Trailers mean nothing here.
+                    let Ok(data) = frame.into_data() else { continue };
+                    return Poll::Ready(Some(Ok(data)));
+                }
+            }
+        }
+    }
+
+    /// The next piece; `None` after the last.
+    pub(crate) async fn next(&mut self) -> Option<Result<Bytes, Broken>> {
+        std::future::poll_fn(|context| self.poll_next(context)).await
+    }
+
+    /// All of it, which is bounded.
+    pub(crate) async fn whole(mut self) -> Result<Bytes, Broken> {
+        let mut whole = Vec::new();
+        let mut first = Bytes::new();
+        while let Some(piece) = self.next().await.transpose()? {
+            if limits::REPLY_BYTES_MAX < whole.len().max(first.len()) + piece.len() {
+                return Err(Broken::Oversized);
+            }
+            // The usual one comes in one piece and is never copied.
+            match (first.is_empty(), whole.is_empty()) {
+                (true, true) => first = piece,
+                (_, true) => whole = [&first[..], &piece[..]].concat(),
+                (_, false) => whole.extend_from_slice(&piece),
+            }
+        }
+        Ok(if whole.is_empty() { first } else { whole.into() })
+    }
+}
+
+/// Counts a request as outstanding for as long as it lives.
+#[derive(Debug)]
+struct Outstanding(Arc<Connections>);
+
+impl Outstanding {
+    fn begin(connections: &Arc<Connections>) -> Self {
         let mut progress = lock(&connections.progress);
         if progress.outstanding == 0 {
             progress.moved = Instant::now();
         }
         progress.outstanding += 1;
-        Outstanding { connections, answered: false }
+        Outstanding(connections.clone())
     }
 }
 
-impl Drop for Outstanding<'_> {
+impl Drop for Outstanding {
     fn drop(&mut self) {
-        let mut progress = lock(&self.connections.progress);
-        progress.outstanding -= 1;
-        if self.answered {
-            progress.answered += 1;
-            progress.moved = Instant::now();
-        }
+        lock(&self.0.progress).outstanding -= 1;
     }
 }
 

@@ -12,6 +12,7 @@ use bms_wire::{Code, Error, Result};
 use tokio::process::{Child, Command};
 use tokio::sync::Notify;
 
+use super::Place;
 use crate::metrics::Metrics;
 
 /// Bytes a Unix socket's path may have (108 on Linux, with its terminator).
@@ -31,20 +32,80 @@ const ENVIRONMENT: [&str; 9] = [
     "VIRTUAL_ENV",
 ];
 
+/// How slots run language models. What is absent the engine chooses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LanguageLaunch {
+    /// Tokens of one conversation, prompt and answer together; passed on as `--context`.
+    pub context: Option<usize>,
+    /// How keys and values are kept; passed on as `--kv-cache`.
+    pub kv_cache: Option<KvCache>,
+    /// Answers computed at once; passed on as `--sequences`.
+    pub sequences: Option<usize>,
+    /// Mebibytes of the cache of keys and values; passed on as `--kv-memory`.
+    pub kv_memory: Option<u64>,
+    /// A folder adapters may be loaded from, besides the bundle's; passed on as `--adapters`.
+    pub adapters: Option<PathBuf>,
+}
+
+/// How the keys and values of a conversation are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KvCache {
+    /// As 16-bit floating point numbers.
+    F16,
+    /// In eight bits: half the memory, for a little precision.
+    Q8,
+}
+
+impl KvCache {
+    /// The kind with this name.
+    pub fn parse(name: &str) -> Option<KvCache> {
+        match name {
+            "f16" => Some(KvCache::F16),
+            "q8" => Some(KvCache::Q8),
+            _ => None,
+        }
+    }
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            KvCache::F16 => "f16",
+            KvCache::Q8 => "q8",
+        }
+    }
+}
+
+impl LanguageLaunch {
+    fn args(&self) -> Vec<OsString> {
+        let mut args = Vec::new();
+        let mut option = |name: &str, value: Option<OsString>| {
+            args.extend(value.into_iter().flat_map(|value| [name.into(), value]));
+        };
+        option("--context", self.context.map(|n| n.to_string().into()));
+        option("--kv-cache", self.kv_cache.map(|kind| kind.as_str().into()));
+        option("--sequences", self.sequences.map(|n| n.to_string().into()));
+        option("--kv-memory", self.kv_memory.map(|n| n.to_string().into()));
+        option("--adapters", self.adapters.as_ref().map(|folder| folder.clone().into()));
+        args
+    }
+}
+
 /// How slot processes are started and how long they are waited for.
 #[derive(Clone, Debug)]
 pub struct Launch {
     /// The program, normally the running one itself.
     pub program: PathBuf,
     /// What comes before the arguments every slot gets (`--bundle DIR --socket PATH --policy FILE
-    /// --runtime NAME --threads N`), normally the name of the command.
+    /// --runtime NAME`, and the options that are set), normally the name of the command.
     pub args: Vec<OsString>,
     /// The process's whole environment.
     pub environment: Vec<(OsString, OsString)>,
     /// What executes the graphs; passed on as `--runtime`.
     pub runtime: RuntimeChoice,
-    /// Threads of one run; passed on as `--threads`.
-    pub threads: usize,
+    /// Threads of one run; passed on as `--threads`. Without it a graph gets one, a language model all processors.
+    pub threads: Option<usize>,
+    /// How language models run.
+    pub language: LanguageLaunch,
     /// How long a process may take from its start until it is ready.
     pub start_within: Duration,
     /// How long a process may hold a request without answering any and without computing.
@@ -60,7 +121,8 @@ impl Launch {
             args: vec!["slot".into()],
             environment: environment.filter(|(name, _)| known(name)).collect(),
             runtime: RuntimeChoice::Auto,
-            threads: 1,
+            threads: None,
+            language: LanguageLaunch::default(),
             start_within: Duration::from_secs(300),
             hung_after: Duration::from_secs(10),
         }
@@ -106,20 +168,26 @@ impl Launcher {
         self.run_dir.join(format!("{number}.sock"))
     }
 
-    /// Starts a process for `bundle`. It ends when its standard input closes, that is at the latest
+    /// Starts a process for `model`. It ends when its standard input closes, that is at the latest
     /// when this program does, however that comes about.
-    pub(crate) fn spawn(&self, bundle: &Path, socket: &Path) -> Result<Child> {
+    pub(crate) fn spawn(&self, model: &Place, socket: &Path) -> Result<Child> {
         let launch = &self.launch;
         let mut command = Command::new(&launch.program);
         command.args(&launch.args);
-        command.arg("--bundle").arg(bundle);
+        match model {
+            Place::Bundle(folder) => command.arg("--bundle").arg(folder),
+            Place::Bare { path, name } => command.arg("--bare").arg(path).arg("--name").arg(name),
+        };
         command.arg("--socket").arg(socket);
         command.arg("--policy").arg(&self.policy);
         command.arg("--runtime").arg(match launch.runtime {
             RuntimeChoice::Auto => "auto",
             RuntimeChoice::Fixed(kind) => kind.as_str(),
         });
-        command.arg("--threads").arg(launch.threads.to_string());
+        if let Some(threads) = launch.threads {
+            command.arg("--threads").arg(threads.to_string());
+        }
+        command.args(launch.language.args());
         command.env_clear().envs(launch.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         // Its own process group: an interrupt from the terminal reaches the server alone, which then

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 
-use super::Launcher;
+use super::{Launcher, Place};
 
 /// How long a process told to end may take before it is killed.
 const END_WITHIN: Duration = Duration::from_secs(2);
@@ -37,8 +37,11 @@ pub(crate) struct Ready {
     pub(crate) model: String,
     /// Hex BLAKE3 of the manifest.
     pub(crate) digest: String,
-    /// What executes the graph.
+    /// What executes the model.
     pub(crate) runtime: String,
+    /// The task its manifest names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) task: Option<String>,
 }
 
 /// A running slot process. Dropping it kills it.
@@ -52,10 +55,10 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts the process that serves `bundle`.
-    pub(crate) fn start(launcher: &Launcher, bundle: &Path) -> Result<Self> {
+    /// Starts the process that serves `model`.
+    pub(crate) fn start(launcher: &Launcher, model: &Place) -> Result<Self> {
         let socket = launcher.fresh_socket();
-        let mut child = launcher.spawn(bundle, &socket)?;
+        let mut child = launcher.spawn(model, &socket)?;
         let stdin = child.stdin.take();
         let stdout = child.stdout.take().map(BufReader::new);
         Ok(Process { child, stdin, stdout, socket })

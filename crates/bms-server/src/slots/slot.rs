@@ -7,6 +7,7 @@ use std::time::Duration;
 use bms_wire::api::{self, SlotState};
 use bms_wire::{Code, Error, ErrorBody};
 use bytes::Bytes;
+use http::response::Parts;
 use http::{Request, Response};
 use http_body_util::Full;
 use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
@@ -14,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::condition::Condition;
-use super::connections::{Broken, Connections};
+use super::connections::{Broken, Coming, Connections};
 use super::process::resident_bytes;
 use super::{Launcher, Source, VersionName, supervise};
 use crate::event::{Event, SlotUnloaded};
@@ -138,12 +139,35 @@ impl Slot {
         }
     }
 
+    /// The task its model is for, once that is known.
+    pub(crate) fn task(&self) -> Option<String> {
+        self.condition.borrow().task.clone()
+    }
+
+    /// Whether it holds a language model, as far as known.
+    pub(crate) fn is_language_model(&self) -> bool {
+        self.task().is_some_and(|task| is_language(&task))
+    }
+
     /// Borrows the slot for a request, waiting until it is ready and has a place.
     pub(crate) async fn lease(self: &Arc<Self>, deadline: Instant) -> Result<Lease, Unavailable> {
+        self.lease_as(deadline, true).await
+    }
+
+    /// Borrows the slot for a request to a language model, waiting until it is ready. The model's door has bounded
+    /// how many there are, and its engine has a queue of its own.
+    pub(crate) async fn lease_unseated(self: &Arc<Self>, deadline: Instant) -> Result<Lease, Unavailable> {
+        self.lease_as(deadline, false).await
+    }
+
+    async fn lease_as(self: &Arc<Self>, deadline: Instant, seated: bool) -> Result<Lease, Unavailable> {
         let mut condition = self.condition.subscribe();
         loop {
             let now = condition.borrow_and_update().clone();
             if let Some(mut lease) = self.try_lease(&now)? {
+                if !seated {
+                    return Ok(lease);
+                }
                 let seat = tokio::time::timeout_at(deadline, lease.connections.seat()).await;
                 lease.seat = seat.map_err(|_| Unavailable::Deadline)?;
                 // While it waited the process may have given way to another.
@@ -254,6 +278,11 @@ impl Slot {
     }
 }
 
+/// Whether a task is that of a language model.
+pub(crate) fn is_language(task: &str) -> bool {
+    task.starts_with("text-")
+}
+
 /// A slot borrowed for one request.
 #[derive(Debug)]
 pub(crate) struct Lease {
@@ -305,6 +334,22 @@ impl Lease {
                 None
             }
         }
+    }
+
+    /// Sends a request to the process and waits for the head of its answer. `None` when there was none by `deadline`.
+    ///
+    /// That a language model computes for as long as a request may take is no sign that it hangs: nothing is
+    /// reported, and that the connection closes tells it to stop.
+    pub(crate) async fn begin(
+        &self,
+        request: Request<Full<Bytes>>,
+        deadline: Instant,
+    ) -> Option<Result<(Parts, Coming), Broken>> {
+        let begun = tokio::time::timeout_at(deadline, self.connections.begin(request)).await.ok()?;
+        if begun.is_ok() {
+            self.slot.0.requests.fetch_add(1, Ordering::Relaxed);
+        }
+        Some(begun)
     }
 
     /// Waits until the supervisor has noticed that the process has gone, or shortly.

@@ -7,26 +7,43 @@ use bms_wire::{Error, Result};
 
 use super::VersionName;
 
+/// Where a model lies on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The folder of a bundle.
+    Bundle(PathBuf),
+    /// A language model as it is published, a GGUF file or a Hugging Face folder, to be served under a name. It is
+    /// not signed: the policy decides whether it is loaded all the same.
+    Bare {
+        /// The file or folder.
+        path: PathBuf,
+        /// What requests call it.
+        name: String,
+    },
+}
+
 /// Where a slot's bundle comes from.
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
-    /// An ordinary folder, read where it is.
-    Folder(PathBuf),
+    /// Something on this machine, read where it is.
+    Place(Place),
     /// The registry: its files are written below `into`, anew for every start, so that whatever
     /// happened to an earlier copy does not last.
     Registry { registry: Registry, into: PathBuf },
 }
 
 impl Source {
-    /// The folder with the bundle of this version.
-    pub(crate) async fn folder(&self, of: &VersionName) -> Result<PathBuf> {
+    /// Where this version lies now.
+    pub(crate) async fn place(&self, of: &VersionName) -> Result<Place> {
         match self {
-            Source::Folder(folder) => Ok(folder.clone()),
-            Source::Registry { registry, into } => registry.materialise(&of.model, of.version, into).await,
+            Source::Place(place) => Ok(place.clone()),
+            Source::Registry { registry, into } => {
+                registry.materialise(&of.model, of.version, into).await.map(Place::Bundle)
+            }
         }
     }
 
-    /// Removes what [`Source::folder`] wrote.
+    /// Removes what [`Source::place`] wrote.
     pub(crate) async fn discard(&self, of: &VersionName) -> Result<()> {
         let Source::Registry { registry, into } = self else { return Ok(()) };
         let digest = registry.version(&of.model, of.version).await?.digest;

@@ -96,11 +96,11 @@ async fn run_once(slot: &Slot, launcher: &Launcher) -> End {
         c.state = SlotState::Starting;
         c.generation += 1;
     });
-    let folder = tokio::select! {
-        folder = slot.source().folder(slot.of()) => folder,
+    let place = tokio::select! {
+        place = slot.source().place(slot.of()) => place,
         () = slot.stopping() => return End::Stopped,
     };
-    let started = folder.and_then(|folder| Process::start(launcher, &folder));
+    let started = place.and_then(|place| Process::start(launcher, &place));
     let mut process = match started {
         Ok(process) => process,
         // What is wrong with the bundle stays wrong; a full disk or a busy system does not.
@@ -143,6 +143,7 @@ async fn serve(slot: &Slot, launcher: &Launcher, mut process: Process, ready: Re
     slot.publish(|c| {
         c.state = SlotState::Ready;
         c.runtime = Some(ready.runtime);
+        c.task = ready.task;
         c.connections = Some(connections.clone());
         (c.problem, c.failures) = (None, 0);
     });

@@ -66,7 +66,15 @@ async fn refused(mode: &str, extra: &[&str], policy: Policy) -> bms_wire::Error 
     write_bundle(&bundle, "m", 1, extra);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let settings = Settings::new(launch(mode), dir.path().join("work"));
-    bms_server::serve_one(settings, &bundle, policy, listener, std::future::pending()).await.unwrap_err()
+    bms_server::serve_one(
+        settings,
+        bms_server::Place::Bundle(bundle.clone()),
+        policy,
+        listener,
+        std::future::pending(),
+    )
+    .await
+    .unwrap_err()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -91,8 +99,13 @@ async fn a_program_that_is_not_there_is_reported() {
     let mut settings = Settings::new(launch("serve"), dir.path().join("work"));
     settings.launch.program = dir.path().join("absent");
     let bundle = dir.path().join("bundle");
-    let served =
-        bms_server::serve_one(settings, &bundle, Policy::development(), listener, std::future::pending());
+    let served = bms_server::serve_one(
+        settings,
+        bms_server::Place::Bundle(bundle.clone()),
+        Policy::development(),
+        listener,
+        std::future::pending(),
+    );
     let error = served.await.unwrap_err();
     assert!(error.message().contains("absent"), "{error}");
 }

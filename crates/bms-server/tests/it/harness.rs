@@ -59,6 +59,15 @@ impl Server {
         Server::start(dir, None, change).await
     }
 
+    /// One that serves a language model named `m` without a registry.
+    pub(crate) async fn of_a_language_model(change: impl FnOnce(&mut Settings)) -> Server {
+        Server::of_one_bundle(|settings| {
+            settings.launch = launch("language");
+            change(settings);
+        })
+        .await
+    }
+
     /// One with a registry, empty at first.
     pub(crate) async fn with_registry(change: impl FnOnce(&mut Settings)) -> Server {
         let dir = tempfile::tempdir().unwrap();
@@ -85,7 +94,14 @@ impl Server {
             None => {
                 let bundle = dir.path().join("bundle");
                 tokio::spawn(async move {
-                    bms_server::serve_one(settings, &bundle, policy, listener, shutdown).await
+                    bms_server::serve_one(
+                        settings,
+                        bms_server::Place::Bundle(bundle.clone()),
+                        policy,
+                        listener,
+                        shutdown,
+                    )
+                    .await
                 })
             }
         };

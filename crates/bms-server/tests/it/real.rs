@@ -133,7 +133,14 @@ async fn refusal(prepare: impl FnOnce(&std::path::Path, &SigningKey)) -> Code {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let settings = Settings::new(real_launch(), dir.path().join("work"));
     let shutdown = tokio::time::sleep(Duration::from_secs(60));
-    let served = bms_server::serve_one(settings, &bundle, policy, listener, shutdown).await;
+    let served = bms_server::serve_one(
+        settings,
+        bms_server::Place::Bundle(bundle.clone()),
+        policy,
+        listener,
+        shutdown,
+    )
+    .await;
     served.unwrap_err().code()
 }
 
@@ -166,7 +173,8 @@ async fn a_signed_bundle_is_served() {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(async move {
         let shutdown = async { stopped.await.unwrap_or_default() };
-        bms_server::serve_one(settings, &bundle, policy, listener, shutdown).await
+        bms_server::serve_one(settings, bms_server::Place::Bundle(bundle.clone()), policy, listener, shutdown)
+            .await
     });
     let mut connection = crate::harness::Connection::open(address).await;
     let (status, answer) =

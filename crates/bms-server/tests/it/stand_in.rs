@@ -15,8 +15,10 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// The variable that makes this program a slot; its value is what it does: `serve` as described above,
-/// `crash` at once, or `real` for the slot that is part of the library.
+use crate::stand_in_language;
+
+/// The variable that makes this program a slot; its value is what it does: `serve` as described above, `language` as
+/// well, and says that it holds a language model, `crash` at once, or `real` for the slot that is part of the library.
 pub(crate) const VARIABLE: &str = "BMS_STAND_IN";
 /// A bundle with this file is refused.
 pub(crate) const REFUSED_FILE: &str = "refuse.txt";
@@ -28,7 +30,8 @@ pub(crate) const ARGS: [&str; 4] = ["stand_in::slot", "--exact", "--nocapture", 
 #[test]
 fn slot() {
     match std::env::var(VARIABLE).as_deref() {
-        Ok("serve") => serve(),
+        Ok("serve") => serve(None),
+        Ok("language") => serve(Some("text-generation")),
         Ok("real") => real(),
         Ok(_) => std::process::exit(3),
         // Run as a test: that it was not asked to be a slot is all there is to see.
@@ -43,17 +46,18 @@ fn option(name: &str) -> Option<PathBuf> {
 
 fn real() {
     let options = bms_server::slot::Options {
-        bundle: option("--bundle").unwrap(),
+        place: bms_server::Place::Bundle(option("--bundle").unwrap()),
         socket: option("--socket").unwrap(),
         policy: option("--policy").unwrap(),
         runtime: bms_nn::onnx::RuntimeChoice::parse(option("--runtime").unwrap().to_str().unwrap()).unwrap(),
-        threads: option("--threads").unwrap().to_str().unwrap().parse().unwrap(),
+        threads: option("--threads").map(|n| n.to_str().unwrap().parse().unwrap()),
+        language: bms_server::LanguageLaunch::default(),
     };
     let code = bms_server::slot::run(options).map_or_else(|e| e.code().exit(), |()| 0);
     std::process::exit(code.into());
 }
 
-fn serve() {
+fn serve(task: Option<&str>) {
     std::thread::spawn(|| {
         std::io::stdin().read_to_end(&mut Vec::new()).ok();
         std::process::exit(0);
@@ -66,7 +70,10 @@ fn serve() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let listener = tokio::net::UnixListener::bind(option("--socket").unwrap()).unwrap();
-        println!("{}", json!({ "ready": true, "model": "m", "digest": "d", "runtime": "stand-in" }));
+        println!(
+            "{}",
+            json!({ "ready": true, "model": "m", "digest": "d", "runtime": "stand-in", "task": task })
+        );
         let model = "/v2/models/{model}/versions/{version}";
         let router = Router::new()
             .route("/v2/health/live", get(async || "{}"))
@@ -77,6 +84,7 @@ fn serve() {
                 }),
             )
             .route(&format!("{model}/infer"), post(infer))
+            .merge(stand_in_language::routes())
             .layer(axum::extract::DefaultBodyLimit::disable());
         axum::serve(listener, router).await.unwrap();
     });

@@ -76,7 +76,7 @@ impl Compress {
             options: CompressOptions {
                 calibration_samples_max: self.calibration_samples,
                 runtime: self.runtime.runtime,
-                threads: self.runtime.threads,
+                threads: self.runtime.graph_threads(),
                 ..CompressOptions::new(self.max_drop)
             },
         };

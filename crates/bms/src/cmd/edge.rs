@@ -59,7 +59,7 @@ impl Edge {
             listen: self.listen.listen,
             engine: EngineOptions {
                 runtime: self.runtime.runtime,
-                threads: self.runtime.threads,
+                threads: self.runtime.graph_threads(),
                 ..EngineOptions::default()
             },
             confidence_threshold: self.hard_below,

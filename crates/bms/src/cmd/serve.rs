@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bms_nn::onnx::RuntimeChoice;
 use bms_registry::Registry;
-use bms_server::{Launch, Settings};
+use bms_server::{KvCache, LanguageLaunch, Launch, Place, Settings};
 use bms_wire::client::Client;
 use bms_wire::{Code, Error, Result};
 use clap::Args;
@@ -16,6 +16,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::home::{Home, PolicyOption};
+use crate::model;
 use crate::output::Output;
 
 /// Where a server listens and when it ends.
@@ -35,9 +36,53 @@ pub(crate) struct RuntimeOptions {
     /// Run-time for ONNX graphs: `auto` measures and takes the faster, or `rten`, `onnxruntime`.
     #[arg(long, value_name = "NAME", default_value = "auto", value_parser = runtime)]
     pub(crate) runtime: RuntimeChoice,
-    /// Threads one run of a graph may use.
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub(crate) threads: usize,
+    /// Threads one run of a model may use [default: 1 for a graph, all processors for a language model].
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
+}
+
+impl RuntimeOptions {
+    /// Threads of one run of a graph.
+    pub(crate) fn graph_threads(&self) -> usize {
+        self.threads.unwrap_or(1).max(1)
+    }
+}
+
+/// How language models run.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct LanguageRunOptions {
+    /// Tokens of one conversation, prompt and answer together [default: what the model was made for].
+    #[arg(long, value_name = "TOKENS")]
+    context: Option<usize>,
+    /// How keys and values of conversations are kept: f16, or q8 in half the memory [default: f16].
+    #[arg(long, value_name = "KIND", value_parser = kv_cache)]
+    kv_cache: Option<KvCache>,
+    /// Memory for keys and values, in MiB [default: what the context needs, or a share of the machine's].
+    #[arg(long, value_name = "MIB")]
+    kv_memory: Option<u64>,
+    /// Answers computed at once.
+    #[arg(long, visible_alias = "parallel", value_name = "N")]
+    sequences: Option<usize>,
+    /// A folder from which requests may have LoRA adapters loaded.
+    #[arg(long, value_name = "DIR")]
+    adapters: Option<PathBuf>,
+}
+
+impl LanguageRunOptions {
+    /// As slots get them.
+    pub(crate) fn launch(&self) -> LanguageLaunch {
+        LanguageLaunch {
+            context: self.context,
+            kv_cache: self.kv_cache,
+            sequences: self.sequences,
+            kv_memory: self.kv_memory,
+            adapters: self.adapters.clone(),
+        }
+    }
+}
+
+fn kv_cache(name: &str) -> std::result::Result<KvCache, String> {
+    KvCache::parse(name).ok_or_else(|| "expected f16 or q8".to_owned())
 }
 
 fn runtime(name: &str) -> std::result::Result<RuntimeChoice, String> {
@@ -55,6 +100,8 @@ pub(crate) struct Up {
     #[command(flatten)]
     runtime: RuntimeOptions,
     #[command(flatten)]
+    language: LanguageRunOptions,
+    #[command(flatten)]
     listen: ListenOptions,
 }
 
@@ -65,7 +112,7 @@ impl Up {
             None => home.server_dir()?,
         };
         let policy = self.policy.load(home)?;
-        let settings = Settings::new(launch(&self.runtime)?, data.join("loaded"));
+        let settings = Settings::new(launch(&self.runtime, &self.language)?, data.join("loaded"));
         run_until_told(&self.listen, output, |listener, shutdown| async move {
             let registry = Registry::open(&data).await?;
             bms_server::run(settings, registry, policy, listener, shutdown).await
@@ -76,12 +123,18 @@ impl Up {
 /// Options of `bms serve`.
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// The bundle's folder.
-    bundle: PathBuf,
+    /// The model: a bundle's folder, a GGUF file, or a folder with `config.json` and safetensors. The latter two are
+    /// served where they lie; they carry no signature, so the policy decides.
+    model: PathBuf,
+    /// What requests call a model that is no bundle [default: after its file or folder].
+    #[arg(long)]
+    name: Option<String>,
     #[command(flatten)]
     policy: PolicyOption,
     #[command(flatten)]
     runtime: RuntimeOptions,
+    #[command(flatten)]
+    language: LanguageRunOptions,
     #[command(flatten)]
     listen: ListenOptions,
 }
@@ -90,20 +143,30 @@ impl Serve {
     pub(crate) fn run(self, home: &Home, output: &Output) -> Result<()> {
         let policy = self.policy.load(home)?;
         let work_dir = home.dir()?.join("serve");
-        let settings = Settings::new(launch(&self.runtime)?, work_dir);
-        let bundle = self.bundle;
+        let settings = Settings::new(launch(&self.runtime, &self.language)?, work_dir);
+        let place = model::place(&self.model, self.name.as_deref())?;
+        if let Place::Bare { .. } = place {
+            model::warn_unsigned(&self.model, output);
+        }
         run_until_told(&self.listen, output, |listener, shutdown| async move {
-            bms_server::serve_one(settings, &bundle, policy, listener, shutdown).await
+            bms_server::serve_one(settings, place, policy, listener, shutdown).await
         })
     }
 }
 
 /// Options of the slot process.
 #[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("where").required(true).args(["bundle", "bare"])))]
 pub(crate) struct Slot {
     /// The bundle's folder.
     #[arg(long)]
-    bundle: PathBuf,
+    bundle: Option<PathBuf>,
+    /// A model that is no bundle.
+    #[arg(long, requires = "name")]
+    bare: Option<PathBuf>,
+    /// What requests call it.
+    #[arg(long, requires = "bare")]
+    name: Option<String>,
     /// The Unix socket to answer on.
     #[arg(long)]
     socket: PathBuf,
@@ -112,15 +175,18 @@ pub(crate) struct Slot {
     policy: PathBuf,
     #[command(flatten)]
     runtime: RuntimeOptions,
+    #[command(flatten)]
+    language: LanguageRunOptions,
 }
 
 /// Slots are this very program.
-fn launch(options: &RuntimeOptions) -> Result<Launch> {
+fn launch(options: &RuntimeOptions, language: &LanguageRunOptions) -> Result<Launch> {
     let program = std::env::current_exe()
         .map_err(|e| Error::new(Code::Internal, format!("failed to find this program's own file: {e}")))?;
     let mut launch = Launch::new(program, std::env::vars_os());
     launch.runtime = options.runtime;
     launch.threads = options.threads;
+    launch.language = language.launch();
     Ok(launch)
 }
 
@@ -225,12 +291,18 @@ fn init_log() {
 impl Slot {
     pub(crate) fn run(self) -> Result<()> {
         init_log();
+        let place = match (self.bundle, self.bare, self.name) {
+            (Some(folder), None, _) => Place::Bundle(folder),
+            (None, Some(path), Some(name)) => Place::Bare { path, name },
+            _ => return Err(Error::new(Code::InvalidRequest, "one of --bundle and --bare is needed")),
+        };
         bms_server::slot::run(bms_server::slot::Options {
-            bundle: self.bundle,
+            place,
             socket: self.socket,
             policy: self.policy,
             runtime: self.runtime.runtime,
             threads: self.runtime.threads,
+            language: self.language.launch(),
         })
     }
 }

@@ -163,7 +163,7 @@ impl<'a> Lab<'a> {
 
     /// Accuracy on the held-out digits, through gate and engine.
     fn accuracy(&self, bundle: &Path) -> Result<f64> {
-        let options = RuntimeOptions { runtime: RuntimeChoice::Auto, threads: 1 };
+        let options = RuntimeOptions { runtime: RuntimeChoice::Auto, threads: None };
         let engine = run_model::load(bundle, &self.place.home().policy()?, &options)?;
         Ok(run_model::evaluate_on(&engine, self.held_out)?.accuracy)
     }

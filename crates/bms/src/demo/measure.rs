@@ -42,7 +42,7 @@ pub(crate) fn latency(
     let picture = set.samples[0].image.encode_png()?;
     let file = place.at("digit.png");
     std::fs::write(&file, &picture).map_err(|e| Error::io("write", &file, e))?;
-    let options = RuntimeOptions { runtime: RuntimeChoice::Auto, threads: 1 };
+    let options = RuntimeOptions { runtime: RuntimeChoice::Auto, threads: None };
     let engine = run_model::load(bundle, &place.home().policy()?, &options)?;
     let library = || -> Result<Vec<Ranked>> {
         let answer = engine.predict(Input::Images(vec![picture.clone()]))?;

@@ -3,5 +3,6 @@
 mod agreement;
 mod commands;
 mod durability;
+mod language;
 mod program;
 mod wrong_input;

@@ -1,0 +1,303 @@
+//! Language models at the front door: the body names the model, the answer streams through.
+//!
+//! An answer goes out as it is written. Until its first piece has come from the slot, the request may be sent to
+//! another one; from then on the client holds half an answer, and a slot that dies ends it with an error event. A
+//! client that leaves closes the exchange with the slot, which stops computing; one that stays and takes nothing is
+//! cut off by its connection (see `listen`), with the same effect.
+
+mod adapters;
+mod listing;
+mod relay;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use bms_wire::{Code, Error, Result, limits};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Method, StatusCode, header};
+use http_body_util::Full;
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::record::Record;
+use super::{Gateway, SLOT_PAUSE};
+use crate::body;
+use crate::event::{Event, RequestRetried};
+use crate::failure::Dialect;
+use crate::fleet::Route;
+use crate::slots::{Broken, Coming, Lease, Unavailable};
+
+pub(super) use adapters::Adapters;
+use relay::{Held, Relay};
+
+/// What is asked of a language model, in the protocols of OpenAI and Anthropic and beside them.
+const OPERATIONS: [&str; 10] = [
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/responses",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/tokenize",
+    "/detokenize",
+    LOAD_ADAPTER,
+    UNLOAD_ADAPTER,
+];
+const LOAD_ADAPTER: &str = "/v1/load_lora_adapter";
+const UNLOAD_ADAPTER: &str = "/v1/unload_lora_adapter";
+
+/// Headers that mean something to a slot.
+const REQUEST_HEADERS: [HeaderName; 2] = [header::CONTENT_TYPE, header::ACCEPT];
+/// Headers of a slot's answer that mean something to a client.
+const RESPONSE_HEADERS: [HeaderName; 3] = [header::CONTENT_TYPE, header::RETRY_AFTER, header::CACHE_CONTROL];
+/// How long a request's body may take to arrive.
+const BODY_WITHIN: Duration = Duration::from_secs(60);
+
+/// The routes.
+pub(super) fn routes() -> Router<Arc<Gateway>> {
+    let mut router =
+        Router::new().route("/v1/models", get(listing::all)).route("/v1/models/{*id}", get(listing::one));
+    for operation in OPERATIONS {
+        router = router.route(operation, post(forward));
+    }
+    router
+}
+
+async fn forward(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    let path = request.uri().path().to_owned();
+    let dialect = Dialect::at(&path);
+    let mut record = Some(Record::begin(&gateway));
+    let response = match gateway.forward_language(&path, request, &mut record).await {
+        Ok(response) => response,
+        Err(error) => dialect.failure(error).into_response(),
+    };
+    // One that streams has taken its record along.
+    if let Some(record) = record {
+        record.end(response.status());
+    }
+    response
+}
+
+/// What of a request's body says where it goes.
+#[derive(Deserialize)]
+struct Named<'a> {
+    #[serde(borrow, default)]
+    model: Option<Cow<'a, str>>,
+}
+
+impl Gateway {
+    /// Has a slot answer a request to a language model under the same path.
+    async fn forward_language(
+        self: &Arc<Self>,
+        path: &str,
+        request: Request,
+        record: &mut Option<Record>,
+    ) -> Result<Response> {
+        let deadline = Instant::now() + self.language_deadline;
+        let headers = request.headers().clone();
+        let mut room = self.bodies.room();
+        let reading = body::read(request, limits::INFER_BODY_BYTES_MAX, |size| room.widen(size));
+        let body = tokio::time::timeout(BODY_WITHIN, reading).await.map_err(|_| {
+            let what = format!("the request did not arrive within {} s", BODY_WITHIN.as_secs());
+            Error::new(Code::DeadlineExceeded, what)
+        })??;
+        let named: Named<'_> = serde_json::from_slice(&body).map_err(|e| {
+            Error::new(Code::InvalidRequest, format!("the request's body is not the expected JSON: {e}"))
+                .because(e)
+        })?;
+        let target = self.language_target(named.model.as_deref()).await?;
+        if let Some(record) = record {
+            record.known(&target.model);
+        }
+        let ask = Ask { dialect: Dialect::at(path), path, headers, body: &body, deadline };
+        let response = self.answer_language(&ask, &target, record).await?;
+        if path == LOAD_ADAPTER || path == UNLOAD_ADAPTER {
+            self.adapters.forget();
+        }
+        Ok(response)
+    }
+
+    /// Sends the request, again while nothing has gone out and slots go away.
+    async fn answer_language(
+        &self,
+        ask: &Ask<'_>,
+        target: &Target,
+        record: &mut Option<Record>,
+    ) -> Result<Response> {
+        let place = self.language_route(target)?.door.enter_language()?;
+        for attempt in 1..=1 + limits::LANGUAGE_RETRIES_MAX {
+            let lease = self.lease_language(target, ask.deadline).await?;
+            if let Some(record) = record {
+                record.answered_by(lease.of());
+            }
+            let request = ask.slot_request()?;
+            let begun = match lease.begin(request, ask.deadline).await {
+                None => return Err(self.language_too_late(target)),
+                Some(Ok((parts, _))) if parts.status == StatusCode::SERVICE_UNAVAILABLE => {
+                    Err(Broken::Lost("it says that it is unavailable".to_owned()))
+                }
+                Some(Ok((parts, coming))) => {
+                    let first = First::of(&parts.headers, coming);
+                    let first = tokio::time::timeout_at(ask.deadline, first).await;
+                    first.map_err(|_| self.language_too_late(target))?.map(|first| (parts, first))
+                }
+                Some(Err(broken)) => Err(broken),
+            };
+            let why = match begun {
+                Ok((parts, first)) => {
+                    let body = match first {
+                        First::Whole(body) => axum::body::Body::from(body),
+                        First::Piece(piece, coming) => {
+                            let held =
+                                Held { lease, _place: place, record: record.take(), status: parts.status };
+                            let model = target.model.clone();
+                            axum::body::Body::new(Relay::new(piece, coming, held, ask, model))
+                        }
+                    };
+                    return Ok(client_response(&parts, body));
+                }
+                Err(Broken::Oversized) => return Err(oversized(target)),
+                Err(Broken::Lost(why)) => why,
+            };
+            RequestRetried { of: lease.of(), attempt, why: &why }.emit(&self.metrics);
+            lease.lost().await;
+            tokio::time::sleep(SLOT_PAUSE.mul_f64(attempt as f64)).await;
+        }
+        let what = format!("the slot of `{}` went away each time it was asked", target.model);
+        Err(Error::new(Code::Unavailable, what))
+    }
+
+    /// A slot of the target that is ready.
+    async fn lease_language(&self, target: &Target, deadline: Instant) -> Result<Lease> {
+        loop {
+            let route = self.language_route(target)?;
+            let waiting = route.door.waiting();
+            let leased = route.slot.lease_unseated(deadline).await;
+            drop(waiting);
+            match leased {
+                // Only now it is certain that its task is known.
+                Ok(lease) => return self.language_route(target).map(|_| lease),
+                Err(Unavailable::Broken(error)) => return Err(error),
+                Err(Unavailable::Deadline) => return Err(self.language_too_late(target)),
+                // The route names another slot by now, or does within moments.
+                Err(Unavailable::Draining) if Instant::now() < deadline => {
+                    tokio::time::sleep(SLOT_PAUSE).await;
+                }
+                Err(Unavailable::Draining) => return Err(self.language_too_late(target)),
+            }
+        }
+    }
+
+    /// Where the target is served, unless by something that is no language model.
+    fn language_route(&self, target: &Target) -> Result<Route> {
+        let route = self.fleet.route(&target.model, target.version)?;
+        match route.slot.task() {
+            Some(task) if !crate::slots::is_language(&task) => {
+                let what = format!("`{}` is no language model, its task is {task}", target.model);
+                Err(Error::new(Code::InvalidRequest, what)
+                    .hint(format!("Ask it at /v2/models/{}/infer.", target.model)))
+            }
+            _ => Ok(route),
+        }
+    }
+
+    /// What a request's `model` stands for: a deployed model, with its version or alias when it says one, or an
+    /// adapter some model has loaded. It may be absent where there is but one.
+    async fn language_target(&self, name: Option<&str>) -> Result<Target> {
+        let Some(name) = name else {
+            let mut models = self.fleet.language_models();
+            return match (models.pop(), models.is_empty()) {
+                (Some(model), true) => Ok(Target { model, version: None }),
+                _ => Err(Error::new(Code::InvalidRequest, "`model` is missing")
+                    .hint("Name one of those that GET /v1/models lists.")),
+            };
+        };
+        match self.fleet.resolve(name) {
+            Ok((model, version)) => Ok(Target { model, version }),
+            Err(error) => match self.adapters.model_of(self, name).await {
+                Some(model) => Ok(Target { model, version: None }),
+                None => Err(error),
+            },
+        }
+    }
+
+    fn language_too_late(&self, target: &Target) -> Error {
+        let seconds = self.language_deadline.as_secs_f32();
+        Error::new(Code::DeadlineExceeded, format!("`{}` did not answer within {seconds} s", target.model))
+    }
+}
+
+/// Which model a request is for.
+struct Target {
+    model: String,
+    version: Option<u64>,
+}
+
+/// What is asked.
+struct Ask<'a> {
+    dialect: Dialect,
+    path: &'a str,
+    headers: HeaderMap,
+    body: &'a Bytes,
+    deadline: Instant,
+}
+
+impl Ask<'_> {
+    /// The request as the slot gets it.
+    fn slot_request(&self) -> Result<Request<Full<Bytes>>> {
+        let mut request = Request::builder().method(Method::POST).uri(self.path).header(header::HOST, "slot");
+        for name in REQUEST_HEADERS {
+            if let Some(value) = self.headers.get(&name) {
+                request = request.header(name, value);
+            }
+        }
+        request
+            .body(Full::new(self.body.clone()))
+            .map_err(|e| Error::new(Code::Internal, "the request cannot be forwarded").because(e))
+    }
+}
+
+/// The beginning of an answer, up to where it can go out.
+enum First {
+    /// An answer that is one document goes out once it is complete.
+    Whole(Bytes),
+    /// One that streams goes out with its first piece.
+    Piece(Bytes, Coming),
+}
+
+impl First {
+    async fn of(headers: &HeaderMap, mut coming: Coming) -> Result<First, Broken> {
+        let streams = headers
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+        match streams {
+            false => coming.whole().await.map(First::Whole),
+            true => match coming.next().await.transpose()? {
+                Some(piece) => Ok(First::Piece(piece, coming)),
+                None => Ok(First::Whole(Bytes::new())),
+            },
+        }
+    }
+}
+
+fn client_response(parts: &http::response::Parts, body: axum::body::Body) -> Response {
+    let mut out = Response::new(body);
+    *out.status_mut() = parts.status;
+    for name in RESPONSE_HEADERS {
+        if let Some(value) = parts.headers.get(&name) {
+            out.headers_mut().insert(name, value.clone());
+        }
+    }
+    out
+}
+
+fn oversized(target: &Target) -> Error {
+    let limit = limits::REPLY_BYTES_MAX;
+    Error::new(Code::TooLarge, format!("the answer of `{}` is over the limit of {limit} bytes", target.model))
+        .hint("Ask for less in one request.")
+}

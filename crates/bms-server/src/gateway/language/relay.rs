@@ -1,0 +1,139 @@
+//! An answer on its way through, piece by piece.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bms_wire::{Code, Error, anthropic, openai};
+use bytes::Bytes;
+use http::StatusCode;
+use hyper::body::{Body, Frame};
+use tokio::time::Sleep;
+
+use super::Ask;
+use crate::failure::Dialect;
+use crate::gateway::door::Place;
+use crate::gateway::record::Record;
+use crate::slots::{Broken, Coming, Lease};
+
+/// The status under which answers are counted that broke off.
+const BROKEN_OFF: StatusCode = StatusCode::BAD_GATEWAY;
+
+/// What an answer occupies until its last piece.
+pub(super) struct Held {
+    /// Keeps the slot from being unloaded.
+    pub(super) lease: Lease,
+    /// Its place at the model's door.
+    pub(super) _place: Place,
+    pub(super) record: Option<Record>,
+    pub(super) status: StatusCode,
+}
+
+impl Held {
+    fn end(self, status: StatusCode) {
+        if let Some(record) = self.record {
+            record.end(status);
+        }
+    }
+}
+
+/// A streamed answer as a response's body. Nothing is read ahead: a piece is taken from the slot when the client's
+/// connection has room for it. Dropping it closes the exchange with the slot.
+pub(super) struct Relay {
+    first: Option<Bytes>,
+    coming: Option<Coming>,
+    held: Option<Held>,
+    deadline: Pin<Box<Sleep>>,
+    dialect: Dialect,
+    model: String,
+    /// What went out ends with a whole event.
+    is_between_events: bool,
+}
+
+impl Relay {
+    pub(super) fn new(first: Bytes, coming: Coming, held: Held, ask: &Ask<'_>, model: String) -> Self {
+        Relay {
+            first: Some(first),
+            coming: Some(coming),
+            held: Some(held),
+            deadline: Box::pin(tokio::time::sleep_until(ask.deadline)),
+            dialect: ask.dialect,
+            model,
+            is_between_events: true,
+        }
+    }
+
+    fn pass(&mut self, piece: Bytes) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if let Some(end) = piece.len().checked_sub(1) {
+            self.is_between_events = piece[end] == b'\n' && (end == 0 || piece[end - 1] == b'\n');
+        }
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    /// Ends the answer before its end: with an event that says why, or, in the middle of an event, by breaking the
+    /// connection.
+    fn break_off(&mut self, error: Error) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        self.coming = None;
+        if let Some(held) = self.held.take() {
+            tracing::warn!(slot = %held.lease.of(), code = error.code().as_str(), "an answer broke off: {error}");
+            held.end(BROKEN_OFF);
+        }
+        match self.is_between_events {
+            true => Poll::Ready(Some(Ok(Frame::data(event(self.dialect, &error))))),
+            false => Poll::Ready(Some(Err(error))),
+        }
+    }
+}
+
+impl Body for Relay {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if let Some(first) = self.first.take() {
+            return self.pass(first);
+        }
+        let Some(coming) = &mut self.coming else { return Poll::Ready(None) };
+        match coming.poll_next(context) {
+            Poll::Ready(Some(Ok(piece))) => self.pass(piece),
+            Poll::Ready(None) => {
+                self.coming = None;
+                if let Some(held) = self.held.take() {
+                    let status = held.status;
+                    held.end(status);
+                }
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(broken))) => {
+                let why = match broken {
+                    Broken::Lost(why) => why,
+                    Broken::Oversized => "it is too large".to_owned(),
+                };
+                let what = format!("the answer of `{}` broke off: {why}", self.model);
+                self.break_off(Error::new(Code::Unavailable, what).hint("Send the request again."))
+            }
+            Poll::Pending => match self.deadline.as_mut().poll(context) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(()) => {
+                    let what = format!("the answer of `{}` was not complete in the time allowed", self.model);
+                    self.break_off(Error::new(Code::DeadlineExceeded, what).hint("Ask for fewer tokens."))
+                }
+            },
+        }
+    }
+}
+
+/// An error as the last event of a stream.
+fn event(dialect: Dialect, error: &Error) -> Bytes {
+    let (name, text) = match dialect {
+        Dialect::Anthropic => {
+            ("event: error\n", serde_json::to_string(&anthropic::ErrorEnvelope::from(error)))
+        }
+        Dialect::Own | Dialect::OpenAi => ("", serde_json::to_string(&openai::ErrorEnvelope::from(error))),
+    };
+    // Texts and nothing else: it can always be written.
+    format!("{name}data: {}\n\n", text.unwrap_or_default()).into()
+}
