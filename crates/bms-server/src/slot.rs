@@ -5,6 +5,7 @@
 //! requests first.
 
 mod language;
+mod load;
 mod protocol;
 
 use std::io::{Read, Write};
@@ -13,16 +14,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::routing::get;
 use bms_bundle::{Bundle, Policy, Verified};
 use bms_engine::{Engine, EngineOptions};
 use bms_nn::onnx::RuntimeChoice;
 use bms_wire::{Code, Error, Result, limits};
+use serde_json::json;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
+use crate::failure;
 use crate::listen::{self, Terms};
 use crate::slots::{Greeting, LanguageLaunch, Place, Ready};
+use language::Language;
 
 /// Connections taken at a time: more than the gateway makes.
 const CONNECTIONS_MAX: usize = 1024;
@@ -52,31 +57,9 @@ pub struct Options {
 }
 
 /// A model that answers.
-enum Loaded {
-    Graph(Engine),
-}
-
-impl Loaded {
-    fn greeting(&self) -> Ready {
-        match self {
-            Loaded::Graph(engine) => {
-                let model = engine.describe();
-                Ready {
-                    ready: true,
-                    model: model.name.clone(),
-                    digest: model.digest.clone(),
-                    runtime: model.runtime.as_str().to_owned(),
-                    task: Some(model.task.clone()),
-                }
-            }
-        }
-    }
-
-    fn routes(self) -> Router {
-        match self {
-            Loaded::Graph(engine) => protocol::routes(Arc::new(engine)),
-        }
-    }
+struct Loaded {
+    greeting: Ready,
+    routes: Router,
 }
 
 /// Serves one model until standard input closes or the process is told to terminate. Blocks the calling
@@ -116,7 +99,7 @@ async fn serve(options: Options) -> Result<()> {
             return Err(error);
         }
     };
-    greet(&Greeting::Ready(model.greeting()))?;
+    greet(&Greeting::Ready(model.greeting))?;
     let terms = Terms {
         connections_max: CONNECTIONS_MAX,
         head_within: None,
@@ -124,7 +107,7 @@ async fn serve(options: Options) -> Result<()> {
         taken_within: None,
         drain: Duration::from_secs(limits::DRAIN_SECONDS_MAX),
     };
-    listen::serve(listener, model.routes(), terms, async {
+    listen::serve(listener, model.routes, terms, async {
         terminate.recv().await;
     })
     .await;
@@ -152,16 +135,36 @@ fn load(options: &Options) -> Result<Loaded> {
 }
 
 fn load_verified(verified: Verified, options: &Options) -> Result<Loaded> {
-    if verified.manifest().is_language_model() {
-        let what = format!("the task {:?} cannot be served", verified.manifest().task);
-        return Err(Error::new(Code::UnsupportedModel, what));
-    }
-    let engine = EngineOptions {
-        runtime: options.runtime,
-        threads: options.threads.unwrap_or(1).max(1),
-        ..EngineOptions::default()
+    let (manifest, digest) = (verified.manifest().clone(), verified.digest().to_owned());
+    let (runtime, routes) = match manifest.is_language_model() {
+        true => ("bms", language_routes(load::load(&verified, options)?)),
+        false => {
+            let engine = EngineOptions {
+                runtime: options.runtime,
+                threads: options.threads.unwrap_or(1).max(1),
+                ..EngineOptions::default()
+            };
+            let engine = Engine::load(verified, &engine)?;
+            (engine.describe().runtime.as_str(), protocol::routes(Arc::new(engine)))
+        }
     };
-    Engine::load(verified, &engine).map(Loaded::Graph)
+    let greeting = Ready {
+        ready: true,
+        model: manifest.name,
+        digest,
+        runtime: runtime.to_owned(),
+        task: Some(manifest.task),
+    };
+    Ok(Loaded { greeting, routes })
+}
+
+/// The routes of a language model, and those by which it is watched.
+fn language_routes(language: Language) -> Router {
+    language::routes(Arc::new(language))
+        .route("/v2/health/live", get(async || axum::Json(json!({ "live": true }))))
+        .route("/v2/health/ready", get(async || axum::Json(json!({ "ready": true }))))
+        .fallback(failure::no_such_route)
+        .method_not_allowed_fallback(failure::no_such_method)
 }
 
 fn bind(socket: &Path) -> Result<UnixListener> {

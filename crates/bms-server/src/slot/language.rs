@@ -38,6 +38,7 @@ use bytes::Bytes;
 
 use crate::body;
 use crate::failure::Dialect;
+pub(super) use embeddings::GROUP_TOKENS;
 use reader::Form;
 pub(crate) use script::Script;
 

@@ -14,6 +14,9 @@ use bms_wire::{Code, Error, Result};
 use super::{Language, answered, json, prepared};
 use crate::failure::Dialect;
 
+/// Tokens that are embedded at once, unless one input alone has more.
+pub(in crate::slot) const GROUP_TOKENS: usize = 16 << 10;
+
 /// Turns texts into vectors.
 pub(super) async fn answer(State(language): State<Arc<Language>>, request: Request) -> Response {
     let embedded = prepared(language, request, |language, body| {
@@ -36,7 +39,10 @@ impl Language {
         });
         let inputs = inputs.collect::<Result<Vec<Vec<u32>>>>()?;
         let tokens = inputs.iter().map(Vec::len).sum();
-        let vectors = self.engine.embed(inputs).map_err(|error| error.about("input"))?;
+        let mut vectors = Vec::with_capacity(inputs.len());
+        for group in groups(inputs) {
+            vectors.extend(self.engine.embed(group).map_err(|error| error.about("input"))?);
+        }
         let mut data = Vec::with_capacity(vectors.len());
         for (index, vector) in vectors.into_iter().enumerate() {
             let vector = shortened(vector, request.dimensions)?;
@@ -58,6 +64,22 @@ impl Language {
             },
         })
     }
+}
+
+/// The inputs in groups that are not too much for one step of the engine, in their order.
+fn groups(inputs: Vec<Vec<u32>>) -> Vec<Vec<Vec<u32>>> {
+    let mut groups = Vec::new();
+    let (mut group, mut tokens) = (Vec::new(), 0);
+    for input in inputs {
+        if !group.is_empty() && GROUP_TOKENS < tokens + input.len() {
+            groups.push(std::mem::take(&mut group));
+            tokens = 0;
+        }
+        tokens += input.len();
+        group.push(input);
+    }
+    groups.push(group);
+    groups
 }
 
 /// The leading dimensions, of length one again.

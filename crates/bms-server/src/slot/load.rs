@@ -1,0 +1,258 @@
+//! From a verified language model to the engine, tokeniser and template that its routes work with.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bms_bundle::Verified;
+use bms_engine::lm::{LanguageEngine, LanguageOptions, Vocabulary};
+use bms_kernels::{Isa, KvKind};
+use bms_nn::lm::gguf::GgufFile;
+use bms_nn::lm::hf::HfFolder;
+use bms_nn::lm::{
+    AdapterFiles, ChatTemplate, Decoder, DecoderInfo, Embedder, ModelFiles, Network, PageId, Segment,
+    Tokenizer,
+};
+use bms_wire::{Code, Error, Result, limits};
+use serde_json::{Map, Value};
+
+use super::Options;
+use super::language::{GROUP_TOKENS, Language, Script};
+use crate::slots::{KvCache, Place};
+
+/// The share of the machine's free memory that keys and values may take when nobody says how much.
+const KV_SHARE: u64 = 4;
+/// Bytes they may take when the machine does not say what is free.
+const KV_BYTES: u64 = 2 << 30;
+/// Positions in a page of an embedder's cache, which holds nothing.
+const PAGE_TOKENS: usize = 16;
+
+/// Loads a model. What was checked is what was loaded, or it is an error.
+pub(super) fn load(verified: &Verified, options: &Options) -> Result<Language> {
+    let manifest = verified.manifest();
+    let doing = |e: Error| e.while_doing(format_args!("load `{}`", manifest.name));
+    let files: Vec<(&str, &[u8])> = verified.files().collect();
+    let model = verified.model_bytes();
+    let model = match model.starts_with(b"GGUF") {
+        true => ModelFiles::Gguf(&model),
+        false => ModelFiles::Folder(&files),
+    };
+    let script = ModelScript::read(&model).map_err(doing)?;
+    let engine_options = engine_options(options);
+    let load = bms_nn::lm::LoadOptions {
+        threads: engine_options.threads,
+        isa: Isa::best(),
+        kv: if engine_options.kv_q8 { KvKind::Q8 } else { KvKind::F16 },
+        context: engine_options.context,
+        kv_bytes: engine_options.kv_bytes.unwrap_or_else(kv_bytes),
+        quantise: None,
+        release: &|bytes| verified.release(bytes),
+    };
+    let network = bms_nn::lm::load(&model, &load).map_err(doing)?;
+    let (decoder, engine_options): (Box<dyn Decoder>, LanguageOptions) = match network {
+        Network::Decoder(decoder) => (decoder, engine_options),
+        // A text is read as a whole: the engine must not cut it.
+        Network::Embedder(embedder) => {
+            let chunk_max = GROUP_TOKENS.max(embedder.context());
+            (Box::new(Encoder::new(embedder)), LanguageOptions { chunk_max, ..engine_options })
+        }
+    };
+    script.tokenizer.check_rows(decoder.info().vocab).map_err(doing)?;
+    verified.recheck()?;
+    let vocabulary = Arc::new(Tokens(script.tokenizer.clone()));
+    let engine = LanguageEngine::start(decoder, vocabulary, &engine_options)?;
+    Ok(Language::new(manifest.name.clone(), engine, Box::new(script), adapter_folders(options)))
+}
+
+fn engine_options(options: &Options) -> LanguageOptions {
+    let defaults = LanguageOptions::default();
+    let asked = &options.language;
+    LanguageOptions {
+        threads: options.threads.unwrap_or(defaults.threads).max(1),
+        context: asked.context.or(defaults.context),
+        kv_bytes: asked.kv_memory.map(|mib| mib.saturating_mul(1 << 20)).or(defaults.kv_bytes),
+        kv_q8: asked.kv_cache.map_or(defaults.kv_q8, |kind| kind == KvCache::Q8),
+        sequences_max: asked.sequences.unwrap_or(defaults.sequences_max),
+        ..defaults
+    }
+}
+
+/// A share of the memory that is free now. Pages that are never used take none.
+fn kv_bytes() -> u64 {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kilobytes.map_or(KV_BYTES, |kilobytes| kilobytes.saturating_mul(1024) / KV_SHARE)
+}
+
+/// Where adapters may be loaded from: beside the bundle's model, and where the operator says.
+fn adapter_folders(options: &Options) -> Vec<PathBuf> {
+    let own = match &options.place {
+        Place::Bundle(folder) => Some(folder.join("adapters")),
+        Place::Bare { .. } => None,
+    };
+    own.into_iter().chain(options.language.adapters.clone()).collect()
+}
+
+/// A model's tokeniser and template, from its own files.
+#[derive(Debug)]
+struct ModelScript {
+    tokenizer: Arc<Tokenizer>,
+    template: Option<ChatTemplate>,
+    /// The text of the template.
+    source: Option<String>,
+}
+
+impl ModelScript {
+    fn read(model: &ModelFiles<'_>) -> Result<Self> {
+        match model {
+            ModelFiles::Gguf(bytes) => {
+                let file = GgufFile::parse(bytes)?;
+                let tokenizer = Tokenizer::from_gguf(&file.metadata)?;
+                let template = ChatTemplate::from_gguf(&file.metadata, &tokenizer)?;
+                let source = file.metadata.text("tokenizer.chat_template")?.map(str::to_owned);
+                Ok(ModelScript { tokenizer: Arc::new(tokenizer), template, source })
+            }
+            ModelFiles::Folder(files) => ModelScript::of_folder(files),
+        }
+    }
+
+    fn of_folder(files: &[(&str, &[u8])]) -> Result<Self> {
+        let folder = HfFolder::open(files)?;
+        let tokenizer = folder.tokenizer()?;
+        let template = folder.template(&tokenizer)?;
+        let own = folder.file("chat_template.jinja").map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        let written = || {
+            folder.tokenizer_config()?.get("chat_template").map(|template| match template {
+                serde_json::Value::String(source) => source.clone(),
+                // Several, for several uses: what one of them knows the model knows.
+                list => list.to_string(),
+            })
+        };
+        let source = own.or_else(written);
+        Ok(ModelScript { tokenizer: Arc::new(tokenizer), template, source })
+    }
+}
+
+impl Script for ModelScript {
+    fn encode(&self, text: &str, add_special: bool, parse_special: bool) -> Result<Vec<u32>> {
+        self.tokenizer.encode(text, add_special, parse_special)
+    }
+
+    fn bytes(&self, token: u32) -> Vec<u8> {
+        self.tokenizer.token_bytes(token).to_vec()
+    }
+
+    fn decode(&self, tokens: &[u32]) -> Vec<u8> {
+        self.tokenizer.decode(tokens)
+    }
+
+    fn is_control(&self, token: u32) -> bool {
+        self.tokenizer.is_control(token)
+    }
+
+    fn tokens(&self) -> usize {
+        self.tokenizer.len()
+    }
+
+    fn template_source(&self) -> Option<&str> {
+        self.source.as_deref()
+    }
+
+    fn render(
+        &self,
+        messages: &Value,
+        tools: Option<&Value>,
+        add_generation_prompt: bool,
+        variables: &Map<String, Value>,
+    ) -> Result<String> {
+        let template = self.template.as_ref().ok_or_else(|| {
+            Error::new(Code::UnsupportedModel, "the model has no chat template")
+                .hint("Ask it with a text at /v1/completions.")
+        })?;
+        template.render(messages, tools, add_generation_prompt, variables)
+    }
+}
+
+/// A tokeniser as the engine sees it.
+#[derive(Debug)]
+struct Tokens(Arc<Tokenizer>);
+
+impl Vocabulary for Tokens {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn bytes(&self, token: u32) -> &[u8] {
+        self.0.token_bytes(token)
+    }
+
+    fn ends(&self) -> &[u32] {
+        self.0.ends()
+    }
+
+    fn is_control(&self, token: u32) -> bool {
+        self.0.is_control(token)
+    }
+
+    fn encode(&self, text: &str) -> Vec<u32> {
+        // What cannot be encoded is no text the engine would look for.
+        self.0.encode(text, false, false).unwrap_or_default()
+    }
+}
+
+/// A model that embeds whole texts, as the engine sees it: every token of a text has the text's vector, which any
+/// pooling gives back.
+#[derive(Debug)]
+struct Encoder {
+    embedder: Box<Embedder>,
+    info: DecoderInfo,
+}
+
+impl Encoder {
+    fn new(embedder: Box<Embedder>) -> Self {
+        let hyper = embedder.hyper();
+        let info = DecoderInfo {
+            name: String::new(),
+            arch: "bert".to_owned(),
+            vocab: embedder.vocab(),
+            context: embedder.context(),
+            layers: hyper.layers,
+            d_model: embedder.width(),
+            // For one group of inputs, each of which begins a page.
+            pages: limits::EMBED_INPUTS_MAX + GROUP_TOKENS.max(embedder.context()).div_ceil(PAGE_TOKENS),
+            page_tokens: PAGE_TOKENS,
+            kv_bytes_per_token: 0,
+            parameters: embedder.parameters(),
+            weight_bytes: embedder.weight_bytes(),
+        };
+        Encoder { embedder, info }
+    }
+}
+
+impl Decoder for Encoder {
+    fn info(&self) -> &DecoderInfo {
+        &self.info
+    }
+
+    fn forward(&mut self, _batch: &[Segment<'_>], _logits: &mut Vec<f32>) -> Result<()> {
+        Err(Error::new(Code::UnsupportedModel, "the model embeds texts, it does not continue them")
+            .hint("Ask it at /v1/embeddings."))
+    }
+
+    fn hidden(&mut self, batch: &[Segment<'_>], states: &mut Vec<f32>) -> Result<()> {
+        if batch.iter().any(|segment| segment.start != 0) {
+            return Err(Error::new(Code::Internal, "a text to embed was cut"));
+        }
+        let texts: Vec<&[u32]> = batch.iter().map(|segment| segment.tokens).collect();
+        for (segment, vector) in batch.iter().zip(self.embedder.embed(&texts)?) {
+            segment.tokens.iter().for_each(|_| states.extend_from_slice(&vector));
+        }
+        Ok(())
+    }
+
+    fn copy_page(&mut self, _from: PageId, _to: PageId) {}
+
+    fn add_adapter(&mut self, _files: &AdapterFiles<'_>) -> Result<usize> {
+        Err(Error::new(Code::UnsupportedModel, "a model that embeds texts takes no adapters"))
+    }
+}
