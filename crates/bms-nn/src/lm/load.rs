@@ -2,15 +2,17 @@
 
 use bms_kernels::{Format, Isa, KvKind, Pool};
 use bms_wire::{Code, Error, Result};
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
 use serde_json::Value;
 
 use super::embedder::Embedder;
 use super::gguf::GgufFile;
+use super::hf::{HfFolder, HfTensor};
 use super::hyper::{Arch, Hyper, Pooling, unsupported};
 use super::linear::Source;
 use super::transformer::{Setup, Transformer};
 use super::weights::{FolderTensor, Stored, Weights};
+use super::{ChatTemplate, Tokenizer};
 
 /// The files of a model.
 #[derive(Clone, Copy, Debug)]
@@ -79,9 +81,10 @@ pub fn load(files: &ModelFiles<'_>, options: &LoadOptions<'_>) -> Result<Network
             network(weights, pool, hyper, true, options)
         }
         ModelFiles::Folder(files) => {
-            let mut hyper = Hyper::from_config(needed(files, "config.json")?)?;
-            let normalised = sentence_embedding(files, &mut hyper)?;
-            let weights = Weights::from_folder(hyper.arch, folder(files)?)?;
+            let folder = HfFolder::open(files)?;
+            let mut hyper = Hyper::from_config(folder.file("config.json").unwrap_or(b"{}"))?;
+            let normalised = sentence_embedding(&folder, &mut hyper)?;
+            let weights = Weights::from_folder(hyper.arch, tensors(&folder)?)?;
             network(weights, pool, hyper, normalised, options)
         }
     }
@@ -105,48 +108,55 @@ fn network(
     })
 }
 
-fn find<'a>(files: &[(&str, &'a [u8])], name: &str) -> Option<&'a [u8]> {
-    files.iter().find(|(path, _)| *path == name).map(|(_, bytes)| *bytes)
+/// All tensors of a folder.
+fn tensors<'a>(folder: &HfFolder<'a>) -> Result<Vec<FolderTensor<'a>>> {
+    let stored = |dtype: Dtype| match dtype {
+        Dtype::F32 => Stored::As(Format::F32),
+        Dtype::F16 => Stored::As(Format::F16),
+        Dtype::BF16 => Stored::As(Format::BF16),
+        Dtype::F64 => Stored::Other("f64"),
+        _ => Stored::Other("numbers that are not floating point"),
+    };
+    Ok(folder
+        .tensors()?
+        .into_iter()
+        .map(|HfTensor { name, dtype, shape, bytes }| FolderTensor { name, stored: stored(dtype), shape, bytes })
+        .collect())
 }
 
-fn needed<'a>(files: &[(&str, &'a [u8])], name: &str) -> Result<&'a [u8]> {
-    find(files, name)
-        .ok_or_else(|| Error::new(Code::InvalidBundle, format!("the model's folder has no `{name}`")))
+/// The words of a model: its vocabulary, and how it writes a conversation.
+#[derive(Debug)]
+pub struct Text {
+    /// Turns text into tokens and back.
+    pub tokenizer: Tokenizer,
+    /// Writes conversations; `None` for a model that has no template and fits no common one.
+    pub template: Option<ChatTemplate>,
 }
 
-/// All tensors of a folder's safetensors files.
-fn folder<'a>(files: &[(&str, &'a [u8])]) -> Result<Vec<FolderTensor<'a>>> {
-    let mut all = Vec::new();
-    for (path, bytes) in files.iter().filter(|(path, _)| path.ends_with(".safetensors")) {
-        let (header, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| broken(path, &error))?;
-        SafeTensors::deserialize(bytes).map_err(|error| broken(path, &error))?;
-        let data = &bytes[(header + 8).min(bytes.len())..];
-        for (name, tensor) in metadata.tensors() {
-            let stored = match tensor.dtype {
-                Dtype::F32 => Stored::As(Format::F32),
-                Dtype::F16 => Stored::As(Format::F16),
-                Dtype::BF16 => Stored::As(Format::BF16),
-                Dtype::F64 => Stored::Other("f64"),
-                _ => Stored::Other("numbers that are not floating point"),
-            };
-            let (from, to) = tensor.data_offsets;
-            let bytes = data.get(from..to).unwrap_or(&[]);
-            all.push(FolderTensor { name, stored, shape: tensor.shape.clone(), bytes });
+/// Reads the tokenizer and the chat template of a model.
+///
+/// # Errors
+/// Those of [`Tokenizer`] and [`ChatTemplate`].
+pub fn text(files: &ModelFiles<'_>) -> Result<Text> {
+    match files {
+        ModelFiles::Gguf(bytes) => {
+            let file = GgufFile::parse(bytes)?;
+            let tokenizer = Tokenizer::from_gguf(&file.metadata)?;
+            let template = ChatTemplate::from_gguf(&file.metadata, &tokenizer)?;
+            Ok(Text { tokenizer, template })
+        }
+        ModelFiles::Folder(files) => {
+            let folder = HfFolder::open(files)?;
+            let tokenizer = folder.tokenizer()?;
+            let template = folder.template(&tokenizer)?;
+            Ok(Text { tokenizer, template })
         }
     }
-    match all.is_empty() {
-        true => Err(Error::new(Code::InvalidBundle, "the model's folder has no tensors in `.safetensors` files")),
-        false => Ok(all),
-    }
-}
-
-fn broken(path: &str, error: &safetensors::SafeTensorError) -> Error {
-    Error::new(Code::InvalidBundle, format!("`{path}` is no safetensors file: {error}"))
 }
 
 /// Reads how a folder of Sentence Transformers pools, and whether its vectors have length one.
-fn sentence_embedding(files: &[(&str, &[u8])], hyper: &mut Hyper) -> Result<bool> {
-    if let Some(json) = find(files, "1_Pooling/config.json") {
+fn sentence_embedding(folder: &HfFolder<'_>, hyper: &mut Hyper) -> Result<bool> {
+    if let Some(json) = folder.file("1_Pooling/config.json") {
         let config = parsed("1_Pooling/config.json", json)?;
         let on = |key: &str| config.get(key).and_then(Value::as_bool).unwrap_or(false);
         let modes = [
@@ -164,7 +174,7 @@ fn sentence_embedding(files: &[(&str, &[u8])], hyper: &mut Hyper) -> Result<bool
         }
         hyper.pooling = Some(*mode);
     }
-    let Some(json) = find(files, "modules.json") else { return Ok(true) };
+    let Some(json) = folder.file("modules.json") else { return Ok(true) };
     let modules = parsed("modules.json", json)?;
     let mut normalised = false;
     for module in modules.as_array().into_iter().flatten() {

@@ -1,6 +1,7 @@
 //! Language models against what others compute with the same weights.
 
 mod embedder;
+mod gguf;
 mod hf;
 mod smollm2;
 

@@ -11,7 +11,7 @@ use super::{Sequence, decoder, options};
 /// Everything is computed in 32 bits on both sides.
 const TOLERANCE: f32 = 1e-4;
 
-const FAMILIES: [&str; 12] = [
+pub(super) const FAMILIES: [&str; 12] = [
     "llama",
     "llama-bias",
     "mistral",
@@ -67,6 +67,11 @@ impl Files {
     pub(super) fn list(&self) -> [(&str, &[u8]); 2] {
         [("config.json", &self.config), ("model.safetensors", &self.weights)]
     }
+}
+
+/// A file of the adapter of `llama`.
+pub(super) fn adapter_file(name: &str) -> Vec<u8> {
+    std::fs::read(folder("llama/adapter").join(name)).unwrap()
 }
 
 /// The context that makes transformers' choice between the two sets of factors of Phi 3 for the short text.
@@ -157,8 +162,7 @@ fn long_contexts_have_their_own_factors() {
 #[test]
 fn an_adapter_changes_its_rows_alone() {
     let (files, expected) = (Files::of("llama"), Expected::of("llama"));
-    let read = |file: &str| std::fs::read(folder("llama/adapter").join(file)).unwrap();
-    let (weights, config) = (read("adapter_model.safetensors"), read("adapter_config.json"));
+    let (weights, config) = (adapter_file("adapter_model.safetensors"), adapter_file("adapter_config.json"));
     let mut model = decoder(&ModelFiles::Folder(&files.list()), &options(2, Isa::best()));
     let adapter = model.add_adapter(&AdapterFiles { weights: &weights, config: Some(&config) }).unwrap();
     let tokens = expected.tokens("tokens");
