@@ -9,8 +9,6 @@ pub(crate) const COLS: usize = 32;
 pub(crate) const TILE_ROWS: usize = 16;
 /// Numbers a block of a tile holds for each row beside its codes.
 pub(crate) const FIELDS: usize = 4;
-/// Rows a tile may have: kernels are compiled for each. A remainder is padded up to the next.
-const TILE_SIZES: [usize; 8] = [1, 2, 3, 4, 6, 8, 12, 16];
 /// From this many numbers on quantisation is worth several threads.
 const PARALLEL_FROM: usize = 16 << 10;
 
@@ -36,11 +34,9 @@ struct Codes([i8; COLS]);
 pub(crate) struct Tile {
     /// Its first row of the activations.
     pub(crate) first: usize,
-    /// Rows that exist.
+    /// Its rows.
     pub(crate) rows: usize,
-    /// Rows it has room for, one of [`TILE_SIZES`].
-    pub(crate) size: usize,
-    /// Rows of all tiles before it, padding included.
+    /// Rows of all tiles before it.
     start: usize,
 }
 
@@ -77,9 +73,8 @@ impl Activations {
         let mut start = 0;
         for first in (0..rows).step_by(TILE_ROWS) {
             let rows = (rows - first).min(TILE_ROWS);
-            let size = TILE_SIZES.into_iter().find(|size| rows <= *size).unwrap_or(TILE_ROWS);
-            self.tiles.push(Tile { first, rows, size, start });
-            start += size;
+            self.tiles.push(Tile { first, rows, start });
+            start += rows;
         }
         if quantised {
             let blocks = cols / COLS;
@@ -94,10 +89,10 @@ impl Activations {
         if float {
             grow(&mut self.floats, start * cols, 0.0);
             for tile in &self.tiles {
-                let out = &mut self.floats[tile.start * cols..][..tile.size * cols];
-                for (k, column) in out.chunks_exact_mut(tile.size).enumerate() {
+                let out = &mut self.floats[tile.start * cols..][..tile.rows * cols];
+                for (k, column) in out.chunks_exact_mut(tile.rows).enumerate() {
                     for (row, value) in column.iter_mut().enumerate() {
-                        *value = if row < tile.rows { x[(tile.first + row) * cols + k] } else { 0.0 };
+                        *value = x[(tile.first + row) * cols + k];
                     }
                 }
             }
@@ -113,13 +108,13 @@ impl Activations {
     pub(crate) fn tile(&self, index: usize, cols: usize) -> TileView<'_> {
         let tile = self.tiles[index];
         let blocks = cols / COLS;
-        let codes = self.codes.get(tile.start * blocks..(tile.start + tile.size) * blocks).unwrap_or(&[]);
+        let codes = self.codes.get(tile.start * blocks..(tile.start + tile.rows) * blocks).unwrap_or(&[]);
         // SAFETY: `Codes` is 32 initialised bytes without padding.
         let codes = unsafe { std::slice::from_raw_parts(codes.as_ptr().cast(), codes.len() * COLS) };
         let numbers = blocks * FIELDS;
         let numbers =
-            self.numbers.get(tile.start * numbers..(tile.start + tile.size) * numbers).unwrap_or(&[]);
-        let floats = self.floats.get(tile.start * cols..(tile.start + tile.size) * cols).unwrap_or(&[]);
+            self.numbers.get(tile.start * numbers..(tile.start + tile.rows) * numbers).unwrap_or(&[]);
+        let floats = self.floats.get(tile.start * cols..(tile.start + tile.rows) * cols).unwrap_or(&[]);
         TileView { tile, codes, numbers, floats }
     }
 }
@@ -143,9 +138,9 @@ impl Split<'_> {
         let (mut codes, mut fields) = self.rest;
         let mut parts = Vec::with_capacity(self.tiles.len());
         for tile in self.tiles {
-            let (own, rest) = codes.split_at_mut(tile.size * self.blocks);
+            let (own, rest) = codes.split_at_mut(tile.rows * self.blocks);
             codes = rest;
-            let (own_fields, rest) = fields.split_at_mut(tile.size * self.blocks * FIELDS);
+            let (own_fields, rest) = fields.split_at_mut(tile.rows * self.blocks * FIELDS);
             fields = rest;
             parts.push(std::sync::Mutex::new((own, own_fields)));
         }
@@ -191,15 +186,13 @@ fn quantise_avx512(tile: &Tile, x: &[f32], cols: usize, codes: &mut [Codes], num
 #[inline(always)]
 fn quantise_rows(tile: &Tile, x: &[f32], cols: usize, codes: &mut [Codes], numbers: &mut [f32]) {
     let blocks = cols / COLS;
-    for row in 0..tile.size {
+    for row in 0..tile.rows {
         for block in 0..blocks {
-            let (code, fields) = match row < tile.rows {
-                true => quantise_block(x[row * cols + block * COLS..].first_chunk().unwrap_or(&[0.0; COLS])),
-                false => (Codes([0; COLS]), [0.0; FIELDS]),
-            };
-            codes[block * tile.size + row] = code;
+            let x = x[row * cols + block * COLS..].first_chunk();
+            let (code, fields) = quantise_block(x.unwrap_or(&[0.0; COLS]));
+            codes[block * tile.rows + row] = code;
             for (field, value) in fields.into_iter().enumerate() {
-                numbers[(block * FIELDS + field) * tile.size + row] = value;
+                numbers[(block * FIELDS + field) * tile.rows + row] = value;
             }
         }
     }

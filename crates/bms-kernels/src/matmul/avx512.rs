@@ -12,7 +12,7 @@ use std::arch::x86_64::*;
 
 use super::{CHUNK, Task};
 use crate::Format;
-use crate::activations::{COLS, FIELDS};
+use crate::activations::{COLS, FIELDS, TILE_ROWS};
 use crate::matrix::LANES;
 
 /// How the numbers of 16 rows in 32 columns are scaled.
@@ -72,62 +72,53 @@ pub(super) unsafe fn compute(task: &Task<'_>) {
 unsafe fn sized<W: Weights>(task: &Task<'_>) {
     // SAFETY: the caller's promise.
     unsafe {
-        match task.tile.tile.size {
-            1 if task.groups == CHUNK => rows::<W, 1, CHUNK>(task),
-            1 => rows::<W, 1, 1>(task),
-            2 if task.groups == CHUNK => rows::<W, 2, CHUNK>(task),
-            2 => rows::<W, 2, 1>(task),
-            3 => rows::<W, 3, 1>(task),
-            4 => rows::<W, 4, 1>(task),
-            6 => rows::<W, 6, 1>(task),
-            8 => rows::<W, 8, 1>(task),
-            12 => rows::<W, 12, 1>(task),
-            _ => rows::<W, 16, 1>(task),
+        match (task.tile.tile.rows, task.groups) {
+            (1, CHUNK) => groups::<W, 1, CHUNK>(task),
+            (2..=4, CHUNK) => groups::<W, 4, CHUNK>(task),
+            _ => groups::<W, TILE_ROWS, 1>(task),
         }
     }
 }
 
-/// The groups of a task, `G` at a time, with a tile of `R` rows.
+/// The groups of a task, `G` at a time, with a tile of up to `N` rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-unsafe fn rows<W: Weights, const R: usize, const G: usize>(task: &Task<'_>) {
+unsafe fn groups<W: Weights, const N: usize, const G: usize>(task: &Task<'_>) {
     for first in (task.group..task.group + task.groups).step_by(G) {
         let groups: [*const u8; G] = std::array::from_fn(|g| task.matrix.group(first + g).as_ptr());
-        let blocks = task.matrix.cols() / COLS;
-        // SAFETY: the groups hold `blocks` blocks each, and so does the tile, for `R` rows.
-        let sums = unsafe {
-            product::<W, R, G>(groups, blocks / W::SUBS, task.tile.codes.as_ptr(), task.tile.numbers.as_ptr())
-        };
+        // SAFETY: the groups and the tile hold as many blocks as there are columns for.
+        let sums = unsafe { product::<W, N, G>(groups, task) };
         for (g, sums) in sums.iter().enumerate() {
-            put(task, first + g, sums);
+            put(task, first + g, 0, sums);
         }
     }
 }
 
-/// The sums of products of `G` groups with `R` rows.
+/// The sums of products of `G` groups with the rows of the tile.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-unsafe fn product<W: Weights, const R: usize, const G: usize>(
+unsafe fn product<W: Weights, const N: usize, const G: usize>(
     mut groups: [*const u8; G],
-    stored: usize,
-    mut codes: *const i8,
-    mut numbers: *const f32,
-) -> [[__m512; R]; G] {
-    let mut sums = [[_mm512_setzero_ps(); R]; G];
-    for _ in 0..stored {
+    task: &Task<'_>,
+) -> [[__m512; N]; G] {
+    let mut sums = [[_mm512_setzero_ps(); N]; G];
+    let rows = if N == 1 { 1 } else { task.tile.tile.rows };
+    let (mut codes, mut numbers) = (task.tile.codes.as_ptr(), task.tile.numbers.as_ptr());
+    for _ in 0..task.matrix.cols() / COLS / W::SUBS {
         // SAFETY: inside the groups and the tile, as the caller promises; after the last block at most one past them.
         unsafe {
             macro_rules! sub {
                 ($($sub:literal)+) => { $(
                     if $sub < W::SUBS {
                         for (group, sums) in groups.iter().zip(&mut sums) {
-                            add_block::<W, $sub, R>(*group, codes.add($sub * R * COLS), numbers.add($sub * R * FIELDS), sums);
+                            let at = (codes.add($sub * rows * COLS), numbers.add($sub * rows * FIELDS));
+                            add_block::<W, $sub, N>(*group, rows, at, sums);
                         }
                     }
                 )+ };
             }
             sub!(0 1 2 3 4 5 6 7);
-            codes = codes.add(W::SUBS * R * COLS);
-            numbers = numbers.add(W::SUBS * R * FIELDS);
+            codes = codes.add(W::SUBS * rows * COLS);
+            numbers = numbers.add(W::SUBS * rows * FIELDS);
             for group in &mut groups {
                 *group = group.add(W::BYTES);
             }
@@ -139,19 +130,19 @@ unsafe fn product<W: Weights, const R: usize, const G: usize>(
 /// Adds the products of 32 columns.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-unsafe fn add_block<W: Weights, const SUB: usize, const R: usize>(
+unsafe fn add_block<W: Weights, const SUB: usize, const N: usize>(
     stored: *const u8,
-    codes: *const i8,
-    numbers: *const f32,
-    sums: &mut [__m512; R],
+    rows: usize,
+    (codes, numbers): (*const i8, *const f32),
+    sums: &mut [__m512; N],
 ) {
-    // SAFETY: the caller's pointers hold a block for each of `R` rows.
+    // SAFETY: the caller's pointers hold a block for each row.
     unsafe {
         let weights = held(W::codes::<SUB>(stored));
         let scale = W::scale::<SUB>(stored);
-        for (row, sum) in sums.iter_mut().enumerate() {
+        for (row, sum) in sums.iter_mut().enumerate().take(rows) {
             let codes = codes.add(row * COLS);
-            let number = |field: usize| numbers.add(field * R + row);
+            let number = |field: usize| numbers.add(field * rows + row);
             let row_scale = _mm512_set1_ps(*number(0));
             let integer = |field: usize| _mm512_set1_epi32(number(field).cast::<i32>().read());
             match scale {
@@ -211,13 +202,13 @@ unsafe fn dot<const FROM: usize>(sum: __m512i, weights: &[__m512i; 8], codes: *c
     _mm512_dpbusd_epi32(sum, weights[FROM + 3], word(FROM + 3))
 }
 
-/// Writes the sums of one group.
+/// Writes the sums of one group with the rows of the tile from `row` on.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-fn put<const R: usize>(task: &Task<'_>, group: usize, sums: &[__m512; R]) {
+fn put<const N: usize>(task: &Task<'_>, group: usize, row: usize, sums: &[__m512; N]) {
     let lanes = (task.matrix.rows() - group * LANES).min(LANES);
     let mask = (u32::MAX >> (32 - lanes)) as u16;
-    for (row, sum) in sums.iter().enumerate().take(task.tile.tile.rows) {
+    for (row, sum) in (row..task.tile.tile.rows).zip(sums) {
         // SAFETY: the row is one of the activations, the mask keeps to rows of the matrix, this group is this thread's.
         unsafe { _mm512_mask_storeu_ps(task.out.at(task.tile.tile.first + row, group * LANES), mask, *sum) };
     }

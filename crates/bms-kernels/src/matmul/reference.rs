@@ -21,7 +21,7 @@ pub(super) fn compute(task: &Task<'_>) {
 }
 
 fn quantised(task: &Task<'_>, group: usize, row: usize) -> [f32; LANES] {
-    let size = task.tile.tile.size;
+    let size = task.tile.tile.rows;
     let mut values = [0.0; LANES];
     for index in 0..task.matrix.cols() / COLS {
         let block = Block::read(task.matrix.format(), task.matrix.group(group), index);
@@ -47,7 +47,7 @@ fn quantised(task: &Task<'_>, group: usize, row: usize) -> [f32; LANES] {
 }
 
 fn float(task: &Task<'_>, group: usize, row: usize) -> [f32; LANES] {
-    let size = task.tile.tile.size;
+    let size = task.tile.tile.rows;
     let bytes = task.matrix.group(group);
     let mut values = [0.0; LANES];
     for k in 0..task.matrix.cols() {

@@ -73,8 +73,9 @@ impl Block {
                     nibble(coded(768, sub / 2 * 32 + k), sub % 2 == 1) | fifth
                 }
                 _ => {
-                    let low = coded(1312, sub / 4 * 64 + sub % 2 * 32 + k);
-                    let high = coded(288, sub / 4 * 32 + k) >> (2 * (sub % 4)) & 3;
+                    let at = 288 + sub / 4 * 1536;
+                    let low = coded(at + 512, sub % 2 * 32 + k);
+                    let high = coded(at, k) >> (2 * (sub % 4)) & 3;
                     nibble(low, 2 <= sub % 4) | high << 4
                 }
             };

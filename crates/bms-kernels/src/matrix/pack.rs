@@ -49,11 +49,14 @@ fn sections(format: Format) -> &'static [(Range<usize>, Section)] {
             (16..48, Elements(4)),
             (48..176, Elements(4)),
         ],
+        // Halves of 128 columns one after the other, so that a kernel reads memory in one direction.
         Format::Q6_K => &[
             (208..210, Elements(2)),
             (192..208, Elements(1)),
-            (128..192, Elements(4)),
-            (0..128, Elements(4)),
+            (128..160, Elements(4)),
+            (0..64, Elements(4)),
+            (160..192, Elements(4)),
+            (64..128, Elements(4)),
         ],
     }
 }

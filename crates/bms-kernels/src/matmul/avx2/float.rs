@@ -73,44 +73,48 @@ impl Numbers for BF16 {
 
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn sized<N: Numbers>(task: &Task<'_>) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        match task.tile.tile.size {
-            1 if task.groups == CHUNK => rows::<N, 1, CHUNK>(task),
-            1 => rows::<N, 1, 1>(task),
-            2 if task.groups == CHUNK => rows::<N, 2, CHUNK>(task),
-            2 => rows::<N, 2, 1>(task),
-            3 => rows::<N, 3, 1>(task),
-            4 => rows::<N, 4, 1>(task),
-            6 => rows::<N, 6, 1>(task),
-            8 => rows::<N, 8, 1>(task),
-            12 => rows::<N, 12, 1>(task),
-            _ => rows::<N, 16, 1>(task),
-        }
+    let mut row = 0;
+    while row < task.tile.tile.rows {
+        // SAFETY: the caller's promise; so many rows are left.
+        row += unsafe {
+            match (task.tile.tile.rows - row, task.groups) {
+                (4.., _) => rows::<N, 4, 1>(task, row),
+                (2.., CHUNK) => rows::<N, 2, CHUNK>(task, row),
+                (1.., CHUNK) => rows::<N, 1, CHUNK>(task, row),
+                (2.., _) => rows::<N, 2, 1>(task, row),
+                _ => rows::<N, 1, 1>(task, row),
+            }
+        };
     }
 }
 
+/// The products of `R` rows of the tile from `row` on with all groups, `G` at a time. Returns `R`.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn rows<N: Numbers, const R: usize, const G: usize>(task: &Task<'_>) {
+unsafe fn rows<N: Numbers, const R: usize, const G: usize>(task: &Task<'_>, row: usize) -> usize {
+    let (floats, size) = (task.tile.floats.as_ptr(), task.tile.tile.rows);
     for first in (task.group..task.group + task.groups).step_by(G) {
         let groups: [*const u8; G] = std::array::from_fn(|g| task.matrix.group(first + g).as_ptr());
-        let floats = task.tile.floats.as_ptr();
         let mut sums = [[[_mm256_setzero_ps(); R]; 2]; G];
         for k in 0..task.matrix.cols() {
             for (group, sums) in groups.iter().zip(&mut sums) {
                 for (half, sums) in sums.iter_mut().enumerate() {
-                    // SAFETY: the group holds `cols` columns, the tile `R` numbers for each.
+                    // SAFETY: the group holds `cols` columns, the tile a number of each row for each.
                     unsafe {
                         let weights = N::column(group.add((k * LANES + half * HALF) * N::BYTES));
-                        for (row, sum) in sums.iter_mut().enumerate() {
-                            *sum = _mm256_fmadd_ps(weights, _mm256_set1_ps(*floats.add(k * R + row)), *sum);
+                        for (i, sum) in sums.iter_mut().enumerate() {
+                            *sum = _mm256_fmadd_ps(
+                                weights,
+                                _mm256_set1_ps(*floats.add(k * size + row + i)),
+                                *sum,
+                            );
                         }
                     }
                 }
             }
         }
         for (g, sums) in sums.iter().enumerate() {
-            put(task, first + g, sums);
+            put(task, first + g, row, sums);
         }
     }
+    R
 }

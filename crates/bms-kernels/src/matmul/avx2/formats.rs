@@ -199,10 +199,11 @@ weights!(
     SignedSix,
     |stored, half, SUB| {
         let (part, quarter) = (SUB / 4, SUB % 4);
-        let codes = half_bytes(stored.add(1312 + (part * 16 + quarter % 2 * 8) * VECTOR), half, 2 <= quarter);
+        let codes =
+            half_bytes(stored.add(800 + part * 24 * VECTOR + quarter % 2 * 8 * VECTOR), half, 2 <= quarter);
         let (mask, zero) = (_mm256_set1_epi8(0x30), _mm256_set1_epi8(32));
         each(|j| {
-            let high = vector(stored.add(288 + part * 8 * VECTOR), j, half);
+            let high = vector(stored.add(288 + part * 24 * VECTOR), j, half);
             let moved = match quarter {
                 0 => _mm256_slli_epi16::<4>(high),
                 1 => _mm256_slli_epi16::<2>(high),

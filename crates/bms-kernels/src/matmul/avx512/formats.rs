@@ -174,8 +174,8 @@ weights!(
     210,
     |stored, SUB| {
         let (half, quarter) = (SUB / 4, SUB % 4);
-        let codes = half_bytes(stored.add(1312 + (half * 16 + quarter % 2 * 8) * VECTOR), 2 <= quarter);
-        let high = stored.add(288 + half * 8 * VECTOR);
+        let codes = half_bytes(stored.add(800 + half * 24 * VECTOR + quarter % 2 * 8 * VECTOR), 2 <= quarter);
+        let high = stored.add(288 + half * 24 * VECTOR);
         let mask = _mm512_set1_epi8(0x30);
         each(|j| {
             let high = vector(high, j);
