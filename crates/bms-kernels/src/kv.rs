@@ -159,6 +159,9 @@ impl KvStore {
             .filter(|bytes| isize::try_from(*bytes).is_ok())
             .ok_or(KvError::TooLarge)?;
         let memory = MmapOptions::new().len(bytes).no_reserve_swap().map_anon().map_err(KvError::Memory)?;
+        #[cfg(target_os = "linux")]
+        // Small pages are slower, not wrong.
+        let _ = memory.advise(memmap2::Advice::HugePage);
         let codes_bytes = layout.head_dim * PAGE_TOKENS * code_bytes(layout.kind);
         Ok(KvStore { memory, layers, pages, layout, codes_bytes, written: vec![0; pages], calls: 0 })
     }

@@ -46,6 +46,9 @@ pub(crate) trait Simd: Copy {
     fn load_i8(self, from: &[i8; LANES]) -> Self::V;
     fn load_low_i8(self, from: &[i8; HALF]) -> Self::V;
 
+    /// Tells the machine that what stands there will be read soon. Any address will do.
+    fn prefetch(self, at: *const u8);
+
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;

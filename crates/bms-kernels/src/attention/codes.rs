@@ -66,6 +66,9 @@ pub(super) struct View<'a, C: Codes> {
     /// For each of 16 tokens, all dimensions.
     pub(super) values: &'a [C::Code],
     pub(super) value_scales: Option<&'a [f32; LANES]>,
+    /// What will be read after this part of a page: another part's keys and values. Nothing when this is not memory of the
+    /// store.
+    pub(super) ahead: Option<(*const u8, *const u8)>,
 }
 
 impl<C: Codes> Clone for View<'_, C> {
@@ -78,20 +81,21 @@ impl<C: Codes> Copy for View<'_, C> {}
 
 impl<'a, C: Codes> View<'a, C> {
     #[inline(always)]
-    pub(super) fn new(page: HeadPage<'a>) -> View<'a, C> {
+    pub(super) fn new(page: HeadPage<'a>, ahead: HeadPage<'_>) -> View<'a, C> {
         let (keys, values) = (typed::<C::Code>(page.keys), typed::<C::Code>(page.values));
         View {
             keys: keys.as_chunks().0,
             key_scales: page.key_scales.first_chunk(),
             values,
             value_scales: page.value_scales.first_chunk(),
+            ahead: Some((ahead.keys.as_ptr(), ahead.values.as_ptr())),
         }
     }
 
     /// A view of nothing, to fill arrays with.
     #[inline(always)]
     pub(super) fn empty() -> View<'a, C> {
-        View { keys: &[], key_scales: None, values: &[], value_scales: None }
+        View { keys: &[], key_scales: None, values: &[], value_scales: None, ahead: None }
     }
 }
 
@@ -127,5 +131,6 @@ pub(super) fn convert<'a, C: Codes>(
         key_scales: page.key_scales,
         values: values[..dims].as_flattened(),
         value_scales: page.value_scales,
+        ahead: None,
     }
 }

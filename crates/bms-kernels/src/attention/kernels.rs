@@ -10,6 +10,11 @@ use crate::simd::{HALF, LANES, Simd};
 /// Pages that are walked together.
 pub(super) const BLOCK_PAGES: usize = 4;
 
+/// Dimensions that are walked together; every head has a multiple of them.
+const STEP: usize = 4;
+/// Bytes that memory is read in.
+const CACHE_LINE: usize = 64;
+
 /// A query row's scores, then weights, for the tokens of a block.
 pub(super) type BlockRow = [[f32; LANES]; BLOCK_PAGES];
 
@@ -21,13 +26,19 @@ pub(super) fn scores<S: Simd, C: Codes, const R: usize>(
     page: View<'_, C>,
 ) -> [S::V; R] {
     // Few rows do not fill the pipeline with one sum each; so several, over every second or fourth dimension.
-    let sums = match R {
+    let mut scores = match R {
         1 => partial_scores::<S, C, R, 4>(s, queries, page),
-        2 | 3 => partial_scores::<S, C, R, 2>(s, queries, page),
+        2 => partial_scores::<S, C, R, 2>(s, queries, page),
+        3 if 12 <= S::ACCUMULATORS => partial_scores::<S, C, R, 2>(s, queries, page),
         _ => partial_scores::<S, C, R, 1>(s, queries, page),
     };
-    let mut scores = sums;
     if let Some(scales) = page.key_scales {
+        if let Some((keys, values)) = page.ahead {
+            // The scales behind the codes.
+            let codes = page.keys.len() * LANES * size_of::<C::Code>();
+            s.prefetch(keys.wrapping_add(codes));
+            s.prefetch(values.wrapping_add(codes));
+        }
         let scales = s.load(scales);
         for score in &mut scores {
             *score = s.mul(*score, scales);
@@ -43,12 +54,19 @@ fn partial_scores<S: Simd, C: Codes, const R: usize, const U: usize>(
     page: View<'_, C>,
 ) -> [S::V; R] {
     let mut sums = [[s.splat(0.0); R]; U];
-    let queries = queries.as_chunks::<R>().0.as_chunks::<U>().0;
-    for (queries, keys) in queries.iter().zip(page.keys.as_chunks::<U>().0) {
-        for u in 0..U {
+    let steps = queries.as_chunks::<R>().0.as_chunks::<STEP>().0.iter().zip(page.keys.as_chunks::<STEP>().0);
+    for (step, (queries, keys)) in steps.enumerate() {
+        if let Some((ahead, _)) = page.ahead {
+            // As many bytes ahead as are read here.
+            let bytes = STEP * LANES * size_of::<C::Code>();
+            for at in (step * bytes..(step + 1) * bytes).step_by(CACHE_LINE) {
+                s.prefetch(ahead.wrapping_add(at));
+            }
+        }
+        for u in 0..STEP {
             let keys = C::load(s, &keys[u]);
             for r in 0..R {
-                sums[u][r] = s.fma(s.splat(queries[u][r]), keys, sums[u][r]);
+                sums[u % U][r] = s.fma(s.splat(queries[u][r]), keys, sums[u % U][r]);
             }
         }
     }
@@ -78,24 +96,28 @@ pub(super) fn mix<S: Simd, C: Codes, const R: usize>(
     assert_eq!(out.len(), R * padded(dim), "a row of results for each of the weights");
     let work = Mix { weights, first_page, pages, last_tokens, dim };
     let mut column = 0;
-    if 4 * R <= S::ACCUMULATORS {
+    if 4 * R <= S::ACCUMULATORS || R == 1 {
         while column + 4 * LANES <= dim {
-            work.columns::<S, R, 4>(s, column, out);
+            work.columns::<S, 4, 1>(s, column, out);
             column += 4 * LANES;
         }
     }
-    if 2 * R <= S::ACCUMULATORS {
+    // Three rows with two vectors each and their operands take one register more than there are sixteen.
+    if 2 * R <= S::ACCUMULATORS && (R != 3 || 12 <= S::ACCUMULATORS) {
         while column + 2 * LANES <= dim {
-            work.columns::<S, R, 2>(s, column, out);
+            work.columns::<S, 2, 1>(s, column, out);
             column += 2 * LANES;
         }
     }
     while column + LANES <= dim {
-        work.columns::<S, R, 1>(s, column, out);
+        match 2 * R <= S::ACCUMULATORS {
+            true => work.columns::<S, 1, 2>(s, column, out),
+            false => work.columns::<S, 1, 1>(s, column, out),
+        }
         column += LANES;
     }
     if column < dim {
-        work.half_column::<S, R>(s, column, out);
+        work.half_column::<S>(s, column, out);
     }
 }
 
@@ -113,49 +135,74 @@ struct Mix<'a, C: Codes, const R: usize> {
 }
 
 impl<C: Codes, const R: usize> Mix<'_, C, R> {
-    /// `K` vectors of columns, from `column` on; they lie within `dim`.
+    /// `K` vectors of columns, from `column` on; they lie within `dim`. `T` sums for every `T`th token each.
     #[inline(always)]
-    fn columns<S: Simd, const RR: usize, const K: usize>(&self, s: S, column: usize, out: &mut [f32]) {
+    fn columns<S: Simd, const K: usize, const T: usize>(&self, s: S, column: usize, out: &mut [f32]) {
         let stride = padded(self.dim);
-        debug_assert!(column + K * LANES <= self.dim);
-        let mut sums = [[s.splat(0.0); K]; R];
+        assert!(column + K * LANES <= self.dim, "columns lie within a row");
+        let mut sums = [[[s.splat(0.0); K]; R]; T];
         for r in 0..R {
             for k in 0..K {
-                sums[r][k] = s.load(vector(out, r * stride + column + k * LANES));
+                sums[0][r][k] = s.load(vector(out, r * stride + column + k * LANES));
             }
         }
         for (i, page) in self.pages.iter().enumerate() {
             let tokens = if i + 1 == self.pages.len() { self.last_tokens } else { PAGE_TOKENS };
-            for t in 0..tokens {
-                let mut values = [s.splat(0.0); K];
-                for k in 0..K {
-                    let at = t * self.dim + column + k * LANES;
-                    // SAFETY: `mix` checked that a page has 16 rows of `dim`, `t < 16`, and the columns lie in `dim`.
-                    let codes = unsafe { &*page.values.as_ptr().add(at).cast::<[C::Code; LANES]>() };
-                    values[k] = C::load(s, codes);
+            for t in (0..tokens / T * T).step_by(T) {
+                for u in 0..T {
+                    self.token(s, page, i, t + u, column, &mut sums[u]);
                 }
-                for r in 0..R {
-                    // SAFETY: `mix` checked that the pages lie in the block.
-                    let weight = unsafe {
-                        *self.weights[r].as_flattened().get_unchecked((self.first_page + i) * LANES + t)
-                    };
-                    let weight = s.splat(weight);
-                    for k in 0..K {
-                        sums[r][k] = s.fma(weight, values[k], sums[r][k]);
-                    }
-                }
+            }
+            for t in tokens / T * T..tokens {
+                self.token(s, page, i, t, column, &mut sums[0]);
             }
         }
         for r in 0..R {
             for k in 0..K {
-                s.store(vector_mut(out, r * stride + column + k * LANES), sums[r][k]);
+                let mut sum = sums[0][r][k];
+                for partial in &sums[1..] {
+                    sum = s.add(sum, partial[r][k]);
+                }
+                s.store(vector_mut(out, r * stride + column + k * LANES), sum);
+            }
+        }
+    }
+
+    /// One token's part of the sums.
+    #[inline(always)]
+    fn token<S: Simd, const K: usize>(
+        &self,
+        s: S,
+        page: &View<'_, C>,
+        index: usize,
+        t: usize,
+        column: usize,
+        sums: &mut [[S::V; K]; R],
+    ) {
+        let size = size_of::<C::Code>();
+        if let (Some((_, ahead)), true) = (page.ahead, (column * size).is_multiple_of(CACHE_LINE)) {
+            let at = t * self.dim + column;
+            for line in (0..K * LANES * size).step_by(CACHE_LINE) {
+                s.prefetch(ahead.wrapping_add(at * size + line));
+            }
+        }
+        for k in 0..K {
+            let at = t * self.dim + column + k * LANES;
+            // SAFETY: `mix` checked that a page has 16 rows of `dim`, `columns` that the columns lie in `dim`, and `t < 16`.
+            let codes = unsafe { &*page.values.as_ptr().add(at).cast::<[C::Code; LANES]>() };
+            let values = C::load(s, codes);
+            for r in 0..R {
+                let weights = self.weights[r].as_flattened();
+                // SAFETY: `mix` checked that the pages lie in the block.
+                let weight = unsafe { *weights.get_unchecked((self.first_page + index) * LANES + t) };
+                sums[r][k] = s.fma(s.splat(weight), values, sums[r][k]);
             }
         }
     }
 
     /// The last eight columns of a dimension that is no multiple of sixteen.
     #[inline(always)]
-    fn half_column<S: Simd, const RR: usize>(&self, s: S, column: usize, out: &mut [f32]) {
+    fn half_column<S: Simd>(&self, s: S, column: usize, out: &mut [f32]) {
         let stride = padded(self.dim);
         let mut sums = [s.splat(0.0); R];
         for r in 0..R {

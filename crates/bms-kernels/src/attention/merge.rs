@@ -16,8 +16,9 @@ pub(super) fn reciprocal(total: f32) -> f32 {
 pub(super) fn result<'a>(work: &'a Work<'_>, task: &Task, row: usize) -> &'a mut [f32] {
     let layout = work.store.layout();
     let group = work.params.heads / layout.kv_heads;
+    let (index, row) = (row / (task.rows.len() * group), row % (task.rows.len() * group));
     let token = work.sequences[task.sequence].first_row + task.rows.start + row / group;
-    let head = task.kv_head * group + row % group;
+    let head = (task.kv_heads.start + index) * group + row % group;
     let at = (token * work.params.heads + head) * layout.head_dim;
     // SAFETY: the plan checked that rows belong to one sequence each; tiles of a sequence have different tokens or
     // heads; and of the tasks of one tile, only the last to end writes its results.

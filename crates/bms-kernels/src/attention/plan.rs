@@ -14,12 +14,16 @@ const TILE_ROWS: usize = 64;
 const TASKS_EACH: usize = 4;
 /// Pages that are worth a part of their own: merging a part costs about one page.
 const PART_PAGES_MIN: usize = 12;
+/// Query rows of a head up to which a tile takes all heads: there is little to compute then, and pages are best read from
+/// end to end.
+const SHARED_ROWS_MAX: usize = 8;
 
 /// A tile of query rows with a range of the pages they see.
 #[derive(Debug)]
 pub(super) struct Task {
     pub(super) sequence: usize,
-    pub(super) kv_head: usize,
+    /// Heads of the keys. Rows of one head come after those of the other.
+    pub(super) kv_heads: Range<usize>,
     /// Rows of the sequence.
     pub(super) rows: Range<usize>,
     /// Pages of the sequence.
@@ -71,6 +75,22 @@ pub(super) fn visible(params: &AttendParams, position: usize, len: usize) -> Ran
     from..to
 }
 
+/// Heads of a tile of few rows: all, unless that leaves threads without work.
+fn heads_of_shared_tiles(
+    threads: usize,
+    kv_heads: usize,
+    group: usize,
+    sequences: &[AttendSeq<'_>],
+) -> usize {
+    let tasks: usize = sequences
+        .iter()
+        .filter(|sequence| sequence.rows * group <= SHARED_ROWS_MAX)
+        .map(|sequence| (sequence.len() / PAGE_TOKENS / PART_PAGES_MIN).max(1))
+        .sum();
+    let wanted = if threads == 1 { 1 } else { 2 * threads };
+    kv_heads.div_ceil(wanted.div_ceil(tasks.max(1)))
+}
+
 impl Plan {
     /// # Panics
     /// When two sequences have a row in common.
@@ -87,18 +107,21 @@ impl Plan {
         self.parts_len = 0;
         let group = params.heads / layout.kv_heads;
         let tokens = (TILE_ROWS / group).max(1);
+        let shared = heads_of_shared_tiles(threads, layout.kv_heads, group, sequences);
         let mut total = 0;
         for (index, sequence) in sequences.iter().enumerate() {
+            let heads = if sequence.rows * group <= SHARED_ROWS_MAX { shared } else { 1 };
             for first in (0..sequence.rows).step_by(tokens) {
                 let rows = first..(first + tokens).min(sequence.rows);
                 let first = visible(params, sequence.start + rows.start, sequence.len());
                 let last = visible(params, sequence.start + rows.end - 1, sequence.len());
                 let pages = first.start / PAGE_TOKENS..last.end.div_ceil(PAGE_TOKENS);
-                let cost = pages.len() * rows.len() * group;
-                total += cost * layout.kv_heads;
-                for kv_head in 0..layout.kv_heads {
+                for head in (0..layout.kv_heads).step_by(heads) {
+                    let kv_heads = head..(head + heads).min(layout.kv_heads);
                     let (rows, pages) = (rows.clone(), pages.clone());
-                    self.tasks.push(Task { sequence: index, kv_head, rows, pages, part: None, cost });
+                    let cost = pages.len() * rows.len() * group * kv_heads.len();
+                    total += cost;
+                    self.tasks.push(Task { sequence: index, kv_heads, rows, pages, part: None, cost });
                 }
             }
         }
@@ -108,7 +131,7 @@ impl Plan {
         }
     }
 
-    /// Divides tasks of more than twice the aim; `row_len` numbers hold a token's result.
+    /// Divides tasks of more than twice the aim; `row_len` numbers hold the result of a token's heads of one head of the keys.
     fn divide(&mut self, aim: usize, row_len: usize) {
         for index in 0..self.tasks.len() {
             let task = &mut self.tasks[index];
@@ -118,17 +141,17 @@ impl Plan {
                 continue;
             }
             let division = self.divisions.len();
-            let (sequence, kv_head, rows) = (task.sequence, task.kv_head, task.rows.clone());
+            let (sequence, kv_heads, rows) = (task.sequence, task.kv_heads.clone(), task.rows.clone());
             let cost = task.cost / parts;
             let range = |part: usize| {
                 pages.start + pages.len() * part / parts..pages.start + pages.len() * (part + 1) / parts
             };
             (task.pages, task.part, task.cost) = (range(0), Some((division, 0)), cost);
             self.divisions.push(Division { at: self.parts_len, parts, unfinished: AtomicUsize::new(parts) });
-            self.parts_len += parts * rows.len() * row_len;
+            self.parts_len += parts * rows.len() * kv_heads.len() * row_len;
             for part in 1..parts {
-                let (rows, pages) = (rows.clone(), range(part));
-                self.tasks.push(Task { sequence, kv_head, rows, pages, part: Some((division, part)), cost });
+                let (kv_heads, rows, pages) = (kv_heads.clone(), rows.clone(), range(part));
+                self.tasks.push(Task { sequence, kv_heads, rows, pages, part: Some((division, part)), cost });
             }
         }
     }

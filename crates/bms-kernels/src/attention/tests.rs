@@ -215,7 +215,7 @@ fn two_sequences_with_one_row_are_refused() {
     let case = case(KvLayout { kv_heads: 1, head_dim: 16, kind: KvKind::F16 }, 1, &[(3, 2), (4, 1)]);
     let mut sequences = case.sequences();
     sequences[1].first_row = 1;
-    attend(&pools()[0], &case.store, 1, &sequences, &case.queries, &mut vec![0.0; 48], &params(1));
+    attend(&pools()[0], &case.store, 1, &sequences, &case.queries, &mut [0.0; 48], &params(1));
 }
 
 #[test]

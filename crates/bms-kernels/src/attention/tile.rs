@@ -39,23 +39,34 @@ pub(super) fn attend<C: Codes>(isa: Isa, work: &Work<'_>, task: &Task, scratch: 
     let cap = work.params.softcap.map(|cap| cap * std::f32::consts::LOG2_E);
     for first in task.pages.clone().step_by(BLOCK_PAGES) {
         let count = BLOCK_PAGES.min(task.pages.end - first);
-        let mut pages = [View::<C>::empty(); BLOCK_PAGES];
-        for (view, page) in pages.iter_mut().zip(&sequence.pages[first..first + count]) {
-            *view = View::new(work.store.head(work.layer, *page, task.kv_head));
-        }
+        let (ids, later) = sequence.pages[first..task.pages.end].split_at(count);
         let (token, len) = (first * PAGE_TOKENS, sequence.len());
-        let Scratch { queries, visible, weights, out, largest, totals, keys, values } = scratch;
-        let state = State { queries, visible, weights, out, largest, totals };
-        if chunks < CONVERT_CHUNKS_MIN {
-            each_chunk(isa, &Block { pages: &pages[..count], token, len, cap }, dim, chunks, state);
-            continue;
+        for (index, kv_head) in task.kv_heads.clone().enumerate() {
+            let mut pages = [View::<C>::empty(); BLOCK_PAGES];
+            for (i, view) in pages[..count].iter_mut().enumerate() {
+                // After this head of the page the next one is read, after the last the first of the next block.
+                let (ahead_page, ahead_head) = match kv_head + 1 < task.kv_heads.end {
+                    true => (ids[i], kv_head + 1),
+                    false => (later.get(i).copied().unwrap_or(ids[i]), task.kv_heads.start),
+                };
+                *view = View::new(
+                    work.store.head(work.layer, ids[i], kv_head),
+                    work.store.head(work.layer, ahead_page, ahead_head),
+                );
+            }
+            let pages = &pages[..count];
+            let (state, keys, values) = scratch.of_head(index, rows, dim);
+            if chunks < CONVERT_CHUNKS_MIN {
+                each_chunk(isa, &Block { pages, token, len, cap }, dim, chunks, state);
+                continue;
+            }
+            let mut converted = [View::<Floats>::empty(); BLOCK_PAGES];
+            let places = keys.chunks_exact_mut(dim).zip(values.chunks_exact_mut(dim));
+            for ((view, page), (keys, values)) in converted.iter_mut().zip(pages).zip(places) {
+                *view = convert(isa, *page, keys, values);
+            }
+            each_chunk(isa, &Block { pages: &converted[..count], token, len, cap }, dim, chunks, state);
         }
-        let mut converted = [View::<Floats>::empty(); BLOCK_PAGES];
-        let places = keys.chunks_exact_mut(dim).zip(values.chunks_exact_mut(dim));
-        for ((view, page), (keys, values)) in converted.iter_mut().zip(&pages[..count]).zip(places) {
-            *view = convert(isa, *page, keys, values);
-        }
-        each_chunk(isa, &Block { pages: &converted[..count], token, len, cap }, dim, chunks, state);
     }
     finish(work, task, scratch);
 }
@@ -77,21 +88,27 @@ fn prepare(work: &Work<'_>, task: &Task, chunks: usize, scratch: &mut Scratch) {
         Some(cap) => params.scale / cap,
         None => params.scale * std::f32::consts::LOG2_E,
     };
-    scratch.queries.resize(rows * dim, 0.0);
+    scratch.queries.resize(task.kv_heads.len() * rows * dim, 0.0);
     scratch.visible.clear();
-    for chunk in 0..chunks {
-        let range = chunk_rows(rows, chunks, chunk);
-        let packed = &mut scratch.queries[range.start * dim..range.end * dim];
-        for (r, row) in range.clone().enumerate() {
-            let token = task.rows.start + row / group;
-            scratch.visible.push(visible(params, sequence.start + token, sequence.len()));
-            let head = task.kv_head * group + row % group;
-            let at = ((sequence.first_row + token) * params.heads + head) * dim;
-            for (d, &query) in work.queries[at..at + dim].iter().enumerate() {
-                packed[d * range.len() + r] = query * scale;
+    for row in 0..rows {
+        let position = sequence.start + task.rows.start + row / group;
+        scratch.visible.push(visible(params, position, sequence.len()));
+    }
+    for (kv_head, packed) in task.kv_heads.clone().zip(scratch.queries.chunks_exact_mut(rows * dim)) {
+        for chunk in 0..chunks {
+            let range = chunk_rows(rows, chunks, chunk);
+            let packed = &mut packed[range.start * dim..range.end * dim];
+            for (r, row) in range.clone().enumerate() {
+                let token = sequence.first_row + task.rows.start + row / group;
+                let at = (token * params.heads + kv_head * group + row % group) * dim;
+                let places = packed.iter_mut().skip(r).step_by(range.len());
+                for (place, &query) in places.zip(&work.queries[at..at + dim]) {
+                    *place = query * scale;
+                }
             }
         }
     }
+    let rows = task.kv_heads.len() * rows;
     scratch.weights.resize(ROWS_MAX, [[0.0; LANES]; BLOCK_PAGES]);
     for (numbers, len, value) in [
         (&mut scratch.out, rows * padded(dim), 0.0),
@@ -107,7 +124,28 @@ fn prepare(work: &Work<'_>, task: &Task, chunks: usize, scratch: &mut Scratch) {
     }
 }
 
-/// What chunks are cut from.
+impl Scratch {
+    /// The state of a head's rows, and places for converted keys and values.
+    fn of_head(
+        &mut self,
+        index: usize,
+        rows: usize,
+        dim: usize,
+    ) -> (State<'_>, &mut [[f32; LANES]], &mut [[f32; LANES]]) {
+        let range = index * rows..(index + 1) * rows;
+        let state = State {
+            queries: &self.queries[range.start * dim..range.end * dim],
+            visible: &self.visible,
+            weights: &mut self.weights,
+            out: &mut self.out[range.start * padded(dim)..range.end * padded(dim)],
+            largest: &mut self.largest[range.clone()],
+            totals: &mut self.totals[range],
+        };
+        (state, &mut self.keys, &mut self.values)
+    }
+}
+
+/// What the chunks of a head are cut from.
 struct State<'a> {
     queries: &'a [f32],
     visible: &'a [Range<usize>],

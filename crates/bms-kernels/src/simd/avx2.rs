@@ -75,6 +75,7 @@ impl Simd for Avx2 {
                 _mm256_setzero_ps(),
             )
         }
+        fn prefetch(at: *const u8) { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
         fn add(a: Pair, b: Pair) -> Pair { Pair(_mm256_add_ps(a.0, b.0), _mm256_add_ps(a.1, b.1)) }
         fn sub(a: Pair, b: Pair) -> Pair { Pair(_mm256_sub_ps(a.0, b.0), _mm256_sub_ps(a.1, b.1)) }
         fn mul(a: Pair, b: Pair) -> Pair { Pair(_mm256_mul_ps(a.0, b.0), _mm256_mul_ps(a.1, b.1)) }
