@@ -110,7 +110,8 @@ impl Embedder {
     /// in the vocabulary.
     pub fn embed<T: AsRef<[u32]>>(&mut self, texts: &[T]) -> Result<Vec<Vec<f32>>> {
         for (index, text) in texts.iter().enumerate() {
-            self.check(text.as_ref()).map_err(|error| error.while_doing(format_args!("embed text {index}")))?;
+            self.check(text.as_ref())
+                .map_err(|error| error.while_doing(format_args!("embed text {index}")))?;
         }
         // Texts of like lengths make batches of like work.
         let mut order: Vec<usize> = (0..texts.len()).collect();
@@ -212,7 +213,8 @@ impl Embedder {
         let (d, layer, isa) = (hyper.d_model, &layers[index], pool.isa());
         let Scratch { x, q, k, v, a, y, activations, .. } = scratch;
         let (q, k, v) = (room(q, rows * d), room(k, rows * d), room(v, rows * d));
-        let products = &mut [(&layer.q.matrix, &mut *q), (&layer.k.matrix, &mut *k), (&layer.v.matrix, &mut *v)];
+        let products =
+            &mut [(&layer.q.matrix, &mut *q), (&layer.k.matrix, &mut *k), (&layer.v.matrix, &mut *v)];
         matmul(pool, activations, &x[..rows * d], rows, products);
         for_rows(pool, rows, grain(d), [&mut *q, &mut *k, &mut *v], &|_, [q, k, v]| {
             for (linear, out) in [(&layer.q, q), (&layer.k, k), (&layer.v, v)] {

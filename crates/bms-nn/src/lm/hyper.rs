@@ -206,7 +206,10 @@ impl Hyper {
             }
         }
         if !self.heads.is_multiple_of(self.kv_heads) {
-            return wrong(format!("{} heads do not share {} key-value heads evenly", self.heads, self.kv_heads));
+            return wrong(format!(
+                "{} heads do not share {} key-value heads evenly",
+                self.heads, self.kv_heads
+            ));
         }
         if !(self.norm_eps.is_finite() && 0.0 <= self.norm_eps) {
             return wrong(format!("norm epsilon is {}", self.norm_eps));
@@ -227,7 +230,11 @@ impl Hyper {
         if let Some(window) = &self.window
             && (window.tokens == 0 || window.layers.len() != self.layers)
         {
-            return wrong(format!("window of {} positions is given for {} layers", window.tokens, window.layers.len()));
+            return wrong(format!(
+                "window of {} positions is given for {} layers",
+                window.tokens,
+                window.layers.len()
+            ));
         }
         if let Some(experts) = &self.experts {
             experts.check()?;

@@ -101,8 +101,7 @@ fn network(
     Ok(match hyper.arch {
         Arch::Bert => Network::Embedder(Box::new(Embedder::load(source, pool, hyper, normalised)?)),
         _ => {
-            let setup =
-                Setup { kind: options.kv, context: options.context, kv_bytes: options.kv_bytes };
+            let setup = Setup { kind: options.kv, context: options.context, kv_bytes: options.kv_bytes };
             Network::Decoder(Box::new(Transformer::load(source, pool, hyper, setup)?))
         }
     })
@@ -120,7 +119,12 @@ fn tensors<'a>(folder: &HfFolder<'a>) -> Result<Vec<FolderTensor<'a>>> {
     Ok(folder
         .tensors()?
         .into_iter()
-        .map(|HfTensor { name, dtype, shape, bytes }| FolderTensor { name, stored: stored(dtype), shape, bytes })
+        .map(|HfTensor { name, dtype, shape, bytes }| FolderTensor {
+            name,
+            stored: stored(dtype),
+            shape,
+            bytes,
+        })
         .collect())
 }
 
@@ -165,7 +169,11 @@ fn sentence_embedding(folder: &HfFolder<'_>, hyper: &mut Hyper) -> Result<bool> 
             ("pooling_mode_lasttoken", Pooling::Last),
         ];
         let known: Vec<Pooling> = modes.iter().filter(|(key, _)| on(key)).map(|(_, mode)| *mode).collect();
-        let other = ["pooling_mode_max_tokens", "pooling_mode_mean_sqrt_len_tokens", "pooling_mode_weightedmean_tokens"];
+        let other = [
+            "pooling_mode_max_tokens",
+            "pooling_mode_mean_sqrt_len_tokens",
+            "pooling_mode_weightedmean_tokens",
+        ];
         let [mode] = known.as_slice() else {
             return Err(unsupported("its pooling is not one of mean, first or last token"));
         };

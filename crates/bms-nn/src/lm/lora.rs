@@ -51,30 +51,33 @@ pub(super) struct AdapterScratch {
     high: Vec<f32>,
 }
 
-/// Adds to `out = W x` what the rows' adapters add to `W`. `layer` is `None` for the output matrix.
-#[expect(clippy::too_many_arguments, reason = "the parts of one step, borrowed from several places")]
-pub(super) fn apply(
-    pool: &Pool,
-    adapters: &[Option<Adapter>],
-    spans: &[Span],
-    layer: Option<usize>,
-    slot: Slot,
-    x: &[f32],
-    out: &mut [f32],
-    scratch: &mut AdapterScratch,
-) {
-    for span in spans {
-        let Some(adapter) = adapters.get(span.adapter).and_then(Option::as_ref) else { continue };
-        let place = layer.unwrap_or(adapter.layers.len() - 1);
-        let Some(pair) = &adapter.layers[place][slot as usize] else { continue };
-        let (cols, rank, rows) = (pair.a.cols(), pair.a.rows(), pair.b.rows());
-        let x = &x[span.first * cols..(span.first + span.rows) * cols];
-        let out = &mut out[span.first * rows..(span.first + span.rows) * rows];
-        let AdapterScratch { activations, low, high } = scratch;
-        let (low, high) = (room(low, span.rows * rank), room(high, span.rows * rows));
-        matmul(pool, activations, x, span.rows, &mut [(&pair.a, low)]);
-        matmul(pool, activations, low, span.rows, &mut [(&pair.b, high)]);
-        add_scaled_row(pool.isa(), out, pair.scale, high);
+/// The adapters at work in one place of a batch.
+#[derive(Clone, Copy)]
+pub(super) struct Adapting<'a> {
+    pub(super) pool: &'a Pool,
+    pub(super) adapters: &'a [Option<Adapter>],
+    /// Which rows use which.
+    pub(super) spans: &'a [Span],
+    /// The layer; `None` for the output matrix.
+    pub(super) layer: Option<usize>,
+}
+
+impl Adapting<'_> {
+    /// Adds to `out = W x` what the rows' adapters add to `W`.
+    pub(super) fn add(&self, slot: Slot, x: &[f32], out: &mut [f32], scratch: &mut AdapterScratch) {
+        for span in self.spans {
+            let Some(adapter) = self.adapters.get(span.adapter).and_then(Option::as_ref) else { continue };
+            let place = self.layer.unwrap_or(adapter.layers.len() - 1);
+            let Some(pair) = &adapter.layers[place][slot as usize] else { continue };
+            let (cols, rank, rows) = (pair.a.cols(), pair.a.rows(), pair.b.rows());
+            let x = &x[span.first * cols..(span.first + span.rows) * cols];
+            let out = &mut out[span.first * rows..(span.first + span.rows) * rows];
+            let AdapterScratch { activations, low, high } = scratch;
+            let (low, high) = (room(low, span.rows * rank), room(high, span.rows * rows));
+            matmul(self.pool, activations, x, span.rows, &mut [(&pair.a, low)]);
+            matmul(self.pool, activations, low, span.rows, &mut [(&pair.b, high)]);
+            add_scaled_row(self.pool.isa(), out, pair.scale, high);
+        }
     }
 }
 
@@ -90,7 +93,12 @@ fn unsupported(message: impl std::fmt::Display) -> Error {
 
 impl Adapter {
     /// Reads the files of an adapter for this model.
-    pub(super) fn load(pool: &Pool, hyper: &Hyper, vocab: usize, files: &AdapterFiles<'_>) -> Result<Adapter> {
+    pub(super) fn load(
+        pool: &Pool,
+        hyper: &Hyper,
+        vocab: usize,
+        files: &AdapterFiles<'_>,
+    ) -> Result<Adapter> {
         let factors = read::read(hyper.arch, files)?;
         if factors.is_empty() {
             return Err(invalid("it has no matrices"));
@@ -98,7 +106,7 @@ impl Adapter {
         let mut layers: Vec<[Option<Pair>; SLOTS]> = Vec::new();
         layers.resize_with(hyper.layers + 1, Default::default);
         for factor in &factors {
-            let (layer, slots) = targets(hyper, vocab, &factor.target)?;
+            let Target { layer, slots } = Target::of(hyper, vocab, &factor.target)?;
             let rows: usize = slots.iter().map(|(_, rows)| rows).sum();
             let cols = match slots.first() {
                 Some((Slot::O, _)) => hyper.heads * hyper.head_dim,
@@ -125,34 +133,43 @@ impl Adapter {
     }
 }
 
-/// The layer and matrices, with their rows, that a tensor of the model's file holds.
-fn targets(hyper: &Hyper, vocab: usize, target: &str) -> Result<(Option<usize>, Vec<(Slot, usize)>)> {
-    let unknown = || unsupported(format_args!("it adds to `{target}`"));
-    let (d, ffn) = (hyper.d_model, hyper.ffn);
-    let (q, kv) = (hyper.heads * hyper.head_dim, hyper.kv_heads * hyper.head_dim);
-    if target == "output.weight" {
-        return Ok((None, vec![(Slot::Output, vocab)]));
+/// What a tensor of the model's file holds.
+struct Target {
+    /// `None` for the output matrix.
+    layer: Option<usize>,
+    /// Matrices and their rows, one below the other.
+    slots: Vec<(Slot, usize)>,
+}
+
+impl Target {
+    fn of(hyper: &Hyper, vocab: usize, target: &str) -> Result<Target> {
+        let unknown = || unsupported(format_args!("it adds to `{target}`"));
+        let (d, ffn) = (hyper.d_model, hyper.ffn);
+        let (q, kv) = (hyper.heads * hyper.head_dim, hyper.kv_heads * hyper.head_dim);
+        if target == "output.weight" {
+            return Ok(Target { layer: None, slots: vec![(Slot::Output, vocab)] });
+        }
+        let (layer, module) =
+            target.strip_prefix("blk.").and_then(|rest| rest.split_once('.')).ok_or_else(unknown)?;
+        let layer: usize = layer.parse().map_err(|_| unknown())?;
+        if hyper.layers <= layer {
+            return Err(invalid(format_args!("it adds to layer {layer} of {}", hyper.layers)));
+        }
+        let dense = !hyper.has_experts(layer);
+        let slots = match module {
+            "attn_q.weight" => vec![(Slot::Q, q)],
+            "attn_k.weight" => vec![(Slot::K, kv)],
+            "attn_v.weight" => vec![(Slot::V, kv)],
+            "attn_qkv.weight" => vec![(Slot::Q, q), (Slot::K, kv), (Slot::V, kv)],
+            "attn_output.weight" => vec![(Slot::O, d)],
+            "ffn_gate.weight" if dense => vec![(Slot::Gate, ffn)],
+            "ffn_up.weight" if dense && hyper.arch == Arch::Phi3 => vec![(Slot::Gate, ffn), (Slot::Up, ffn)],
+            "ffn_up.weight" if dense => vec![(Slot::Up, ffn)],
+            "ffn_down.weight" if dense => vec![(Slot::Down, d)],
+            _ => return Err(unknown()),
+        };
+        Ok(Target { layer: Some(layer), slots })
     }
-    let (layer, module) =
-        target.strip_prefix("blk.").and_then(|rest| rest.split_once('.')).ok_or_else(unknown)?;
-    let layer: usize = layer.parse().map_err(|_| unknown())?;
-    if hyper.layers <= layer {
-        return Err(invalid(format_args!("it adds to layer {layer} of {}", hyper.layers)));
-    }
-    let dense = !hyper.has_experts(layer);
-    let slots = match module {
-        "attn_q.weight" => vec![(Slot::Q, q)],
-        "attn_k.weight" => vec![(Slot::K, kv)],
-        "attn_v.weight" => vec![(Slot::V, kv)],
-        "attn_qkv.weight" => vec![(Slot::Q, q), (Slot::K, kv), (Slot::V, kv)],
-        "attn_output.weight" => vec![(Slot::O, d)],
-        "ffn_gate.weight" if dense => vec![(Slot::Gate, ffn)],
-        "ffn_up.weight" if dense && hyper.arch == Arch::Phi3 => vec![(Slot::Gate, ffn), (Slot::Up, ffn)],
-        "ffn_up.weight" if dense => vec![(Slot::Up, ffn)],
-        "ffn_down.weight" if dense => vec![(Slot::Down, d)],
-        _ => return Err(unknown()),
-    };
-    Ok((Some(layer), slots))
 }
 
 /// The factors of one matrix: all of A, and its rows of B in the order the model has them.

@@ -56,6 +56,13 @@ pub(super) struct MixtureScratch {
     y: Vec<f32>,
 }
 
+/// What products are computed with.
+pub(super) struct Work<'a> {
+    pub(super) pool: &'a Pool,
+    pub(super) activations: &'a mut Activations,
+    pub(super) activation: Activation,
+}
+
 impl Mixture {
     /// Loads the experts of layer `layer`.
     pub(super) fn load(loader: &Loader<'_>, layer: usize, d: usize, spec: &Experts) -> Result<Mixture> {
@@ -65,8 +72,12 @@ impl Mixture {
             stack(loader, layer, "ffn_up", spec.count, spec.ffn, d)?,
             stack(loader, layer, "ffn_down", spec.count, d, spec.ffn)?,
         );
-        let experts =
-            gates.into_iter().zip(ups).zip(downs).map(|((gate, up), down)| Expert { gate, up, down }).collect();
+        let experts = gates
+            .into_iter()
+            .zip(ups)
+            .zip(downs)
+            .map(|((gate, up), down)| Expert { gate, up, down })
+            .collect();
         let shared = match spec.shared_ffn {
             0 => None,
             ffn => Some(Shared {
@@ -91,22 +102,20 @@ impl Mixture {
     /// Computes `rows` rows of `h` into `out`.
     pub(super) fn forward(
         &self,
-        pool: &Pool,
-        activations: &mut Activations,
+        work: &mut Work<'_>,
         scratch: &mut MixtureScratch,
-        activation: Activation,
         h: &[f32],
         rows: usize,
         out: &mut [f32],
     ) {
-        let d = self.router.cols();
+        let (d, pool) = (self.router.cols(), work.pool);
         let scores = room(&mut scratch.scores, rows * self.experts.len());
-        matmul(pool, activations, h, rows, &mut [(&self.router, scores)]);
+        matmul(pool, work.activations, h, rows, &mut [(&self.router, scores)]);
         self.choose(rows, scratch);
         out.fill(0.0);
         let picks = std::mem::take(&mut scratch.picks);
         match rows {
-            1 => self.one_row(pool, activations, scratch, activation, h, &picks, out),
+            1 => self.one_row(work, scratch, h, &picks, out),
             _ => {
                 for group in picks.chunk_by(|a, b| a.expert == b.expert) {
                     let x = room(&mut scratch.x, group.len() * d);
@@ -117,7 +126,7 @@ impl Mixture {
                     let x = &x[..group.len() * d];
                     let y = room(y, group.len() * d);
                     let expert = &self.experts[group[0].expert];
-                    expert.forward(pool, activations, activation, x, group.len(), (gate, up), y);
+                    expert.forward(work, x, group.len(), (gate, up), y);
                     for (y, pick) in y.chunks_exact(d).zip(group) {
                         let out = &mut out[pick.row * d..(pick.row + 1) * d];
                         add_scaled_row(pool.isa(), out, pick.weight, y);
@@ -129,7 +138,7 @@ impl Mixture {
         if let Some(shared) = &self.shared {
             let MixtureScratch { gate, up, y, .. } = scratch;
             let y = room(y, rows * d);
-            shared.expert.forward(pool, activations, activation, h, rows, (gate, up), y);
+            shared.expert.forward(work, h, rows, (gate, up), y);
             let rows = h.chunks_exact(d).zip(y.chunks_exact(d)).zip(out.chunks_exact_mut(d));
             for ((h, y), out) in rows {
                 let weight = 1.0 / (1.0 + (-bms_kernels::dot(pool.isa(), h, &shared.weight)).exp());
@@ -164,17 +173,15 @@ impl Mixture {
         picks.sort_unstable_by_key(|pick| (pick.expert, pick.row));
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one step, borrowed from several places")]
     fn one_row(
         &self,
-        pool: &Pool,
-        activations: &mut Activations,
+        work: &mut Work<'_>,
         scratch: &mut MixtureScratch,
-        activation: Activation,
         h: &[f32],
         picks: &[Pick],
         out: &mut [f32],
     ) {
+        let Work { pool, activations, activation } = work;
         let ffn = self.experts[0].up.rows();
         let MixtureScratch { gate, up, y, .. } = scratch;
         let (gate, up) = (room(gate, picks.len() * ffn), room(up, picks.len() * ffn));
@@ -185,7 +192,7 @@ impl Mixture {
             products.push((&expert.up, up));
         }
         matmul(pool, activations, h, 1, &mut products);
-        gate_row(pool.isa(), activation, gate, up);
+        gate_row(pool.isa(), *activation, gate, up);
         for (pick, gate) in picks.iter().zip(gate.chunks_exact(ffn)) {
             let y = room(y, h.len());
             matmul(pool, activations, gate, 1, &mut [(&self.experts[pick.expert].down, y)]);
@@ -195,22 +202,20 @@ impl Mixture {
 }
 
 impl Expert {
-    #[expect(clippy::too_many_arguments, reason = "the parts of one step, borrowed from several places")]
     fn forward(
         &self,
-        pool: &Pool,
-        activations: &mut Activations,
-        activation: Activation,
+        work: &mut Work<'_>,
         x: &[f32],
         rows: usize,
         (gate, up): (&mut Vec<f32>, &mut Vec<f32>),
         y: &mut [f32],
     ) {
+        let Work { pool, activations, activation } = work;
         let ffn = self.up.rows();
         let (gate, up) = (room(gate, rows * ffn), room(up, rows * ffn));
         matmul(pool, activations, x, rows, &mut [(&self.gate, gate), (&self.up, up)]);
         for_rows(pool, rows, grain(ffn), [gate, up], &|_, [gate, up]| {
-            gate_row(pool.isa(), activation, gate, up);
+            gate_row(pool.isa(), *activation, gate, up);
         });
         matmul(pool, activations, &gate[..rows * ffn], rows, &mut [(&self.down, y)]);
     }

@@ -144,7 +144,8 @@ pub(super) fn block(arch: Arch, module: &str) -> Option<String> {
 }
 
 fn expert(module: &str) -> Option<String> {
-    let rest = module.strip_prefix("mlp.experts.").or_else(|| module.strip_prefix("block_sparse_moe.experts."))?;
+    let rest =
+        module.strip_prefix("mlp.experts.").or_else(|| module.strip_prefix("block_sparse_moe.experts."))?;
     let (number, part) = rest.split_once('.')?;
     let number: usize = number.parse().ok()?;
     let stem = match part {

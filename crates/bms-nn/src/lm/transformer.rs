@@ -22,8 +22,8 @@ use super::hyper::Hyper;
 use super::linear::{Linear, Source};
 use super::lora::{self, Adapter};
 use super::moe::{Mixture, MixtureScratch};
-use batch::Want;
 pub(super) use batch::Span;
+use batch::Want;
 pub(super) use build::vocabulary;
 pub(super) use layer::grain;
 

@@ -82,8 +82,14 @@ impl<'a> Weights<'a> {
             // What the hyper-parameters have read counts as taken.
             let taken = Cell::new(UNNEEDED.contains(&tensor.name));
             let shape = tensor.dims().iter().rev().copied().collect();
-            let entry =
-                Entry { name: tensor.name.to_owned(), stored, shape, bytes: tensor.bytes, plus_one: false, taken };
+            let entry = Entry {
+                name: tensor.name.to_owned(),
+                stored,
+                shape,
+                bytes: tensor.bytes,
+                plus_one: false,
+                taken,
+            };
             (tensor.name.to_owned(), entry)
         };
         Weights { tensors: file.tensors().iter().map(entry).collect() }

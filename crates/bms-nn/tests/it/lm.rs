@@ -3,6 +3,7 @@
 mod embedder;
 mod gguf;
 mod hf;
+mod refusals;
 mod smollm2;
 
 use bms_kernels::{Isa, KvKind};

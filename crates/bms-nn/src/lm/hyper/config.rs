@@ -390,8 +390,9 @@ impl<'a> Ropes<'a> {
     fn scaling(&self, own: Config<'a>) -> Result<Scaling> {
         let kind = own.text("rope_type")?.or(own.text("type")?).unwrap_or("default");
         let factor = || {
-            own.real("factor")?
-                .ok_or_else(|| Error::new(Code::InvalidBundle, "the rotary scaling of config.json has no `factor`"))
+            own.real("factor")?.ok_or_else(|| {
+                Error::new(Code::InvalidBundle, "the rotary scaling of config.json has no `factor`")
+            })
         };
         let original = own
             .number("original_max_position_embeddings")?
@@ -413,11 +414,12 @@ impl<'a> Ropes<'a> {
 
     fn yarn(&self, own: Config<'a>, factor: f32, original: f32) -> Result<Scaling> {
         let scale = |m: f32| if factor <= 1.0 { 1.0 } else { 0.1 * m * factor.ln() + 1.0 };
-        let attention = match (own.real("attention_factor")?, own.real("mscale")?, own.real("mscale_all_dim")?) {
-            (Some(attention), _, _) => attention,
-            (None, Some(m), Some(all)) if m != 0.0 && all != 0.0 => scale(m) / scale(all),
-            _ => scale(1.0),
-        };
+        let attention =
+            match (own.real("attention_factor")?, own.real("mscale")?, own.real("mscale_all_dim")?) {
+                (Some(attention), _, _) => attention,
+                (None, Some(m), Some(all)) if m != 0.0 && all != 0.0 => scale(m) / scale(all),
+                _ => scale(1.0),
+            };
         Ok(Scaling::Yarn {
             factor,
             original,

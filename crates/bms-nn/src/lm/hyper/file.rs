@@ -293,7 +293,8 @@ fn dense_layers(keys: &Keys<'_>, layers: usize) -> Result<Vec<usize>> {
     Ok(match keys.number("expert_count")? {
         None | Some(0) => Vec::new(),
         Some(_) => {
-            let routed = |layer: &usize| keys.file.tensor(&format!("blk.{layer}.ffn_gate_inp.weight")).is_some();
+            let routed =
+                |layer: &usize| keys.file.tensor(&format!("blk.{layer}.ffn_gate_inp.weight")).is_some();
             (0..layers).filter(|layer| !routed(layer)).collect()
         }
     })

@@ -74,7 +74,8 @@ pub enum Scaling {
 impl Rope {
     /// Checks the numbers for heads of this width.
     pub(super) fn check(&self, head_dim: usize) -> Result<()> {
-        let wrong = |what: String| Err(Error::new(Code::InvalidBundle, format!("the rotary embedding {what}")));
+        let wrong =
+            |what: String| Err(Error::new(Code::InvalidBundle, format!("the rotary embedding {what}")));
         if !self.dims.is_multiple_of(2) || !(2..=head_dim).contains(&self.dims) {
             return wrong(format!("turns {} of {head_dim} values", self.dims));
         }
@@ -99,7 +100,9 @@ impl Rope {
         };
         match fine {
             true => Ok(()),
-            false => wrong(format!("has a scaling that does not fit {} values: {:?}", self.dims, self.scaling)),
+            false => {
+                wrong(format!("has a scaling that does not fit {} values: {:?}", self.dims, self.scaling))
+            }
         }
     }
 
@@ -123,7 +126,11 @@ impl Rope {
             }
             Scaling::Factors(factors) => factors.clone(),
             Scaling::Long { short, long, original, .. } => {
-                if context <= *original { short.clone() } else { long.clone() }
+                if context <= *original {
+                    short.clone()
+                } else {
+                    long.clone()
+                }
             }
         }
     }

@@ -26,7 +26,8 @@ fn a_short_configuration_has_its_class_defaults() {
 #[test]
 fn scalings_of_both_ages_are_read() {
     let old = llama(r#", "rope_theta": 5000.0, "rope_scaling": {"type": "linear", "factor": 4.0}"#).unwrap();
-    let new = llama(r#", "rope_parameters": {"rope_theta": 5000.0, "rope_type": "linear", "factor": 4.0}"#).unwrap();
+    let new = llama(r#", "rope_parameters": {"rope_theta": 5000.0, "rope_type": "linear", "factor": 4.0}"#)
+        .unwrap();
     assert_eq!(old.rope, new.rope);
     assert_eq!(new.rope.unwrap().scaling, Scaling::Linear { factor: 4.0 });
     let none = llama(r#", "rope_scaling": null"#).unwrap();
@@ -59,20 +60,29 @@ fn what_is_impossible_is_refused() {
 #[test]
 fn windows_follow_each_family() {
     let qwen = |keys: &str| {
-        let text = LLAMA.replace("\"llama\"", "\"qwen2\"").replace("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 4");
-        Hyper::from_config(format!("{text}, \"num_key_value_heads\": 2, \"sliding_window\": 8{keys}}}").as_bytes())
-            .unwrap()
+        let text = LLAMA
+            .replace("\"llama\"", "\"qwen2\"")
+            .replace("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 4");
+        Hyper::from_config(
+            format!("{text}, \"num_key_value_heads\": 2, \"sliding_window\": 8{keys}}}").as_bytes(),
+        )
+        .unwrap()
     };
     assert_eq!(qwen("").window, None);
     let layers = |hyper: Hyper| hyper.window.unwrap().layers;
-    assert_eq!(layers(qwen(r#", "use_sliding_window": true, "max_window_layers": 3"#)), [false, false, false, true]);
+    assert_eq!(
+        layers(qwen(r#", "use_sliding_window": true, "max_window_layers": 3"#)),
+        [false, false, false, true]
+    );
     let gemma = LLAMA.replace("\"llama\"", "\"gemma2\"");
     let gemma = Hyper::from_config(format!("{gemma}, \"num_key_value_heads\": 2}}").as_bytes()).unwrap();
     assert_eq!((gemma.head_dim, gemma.embedding_scale), (256, 8.0));
     assert_eq!(gemma.logit_softcap, Some(30.0));
     assert_eq!(layers(gemma), [true, false]);
     let mistral = LLAMA.replace("\"llama\"", "\"mistral\"");
-    let with = |keys: &str| Hyper::from_config(format!("{mistral}, \"num_key_value_heads\": 2{keys}}}").as_bytes()).unwrap();
+    let with = |keys: &str| {
+        Hyper::from_config(format!("{mistral}, \"num_key_value_heads\": 2{keys}}}").as_bytes()).unwrap()
+    };
     assert_eq!(with("").window.map(|window| window.tokens), Some(4096));
     assert_eq!(with(r#", "sliding_window": null"#).window, None);
 }

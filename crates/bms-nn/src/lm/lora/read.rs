@@ -61,7 +61,11 @@ fn file(arch: Arch, bytes: &[u8]) -> Result<Vec<Factors<'_>>> {
     }
     let own = file.metadata.text("general.architecture")?;
     if own != Some(arch.as_str()) {
-        return Err(invalid(format_args!("it is for `{}`, the model is a `{}`", own.unwrap_or("?"), arch.as_str())));
+        return Err(invalid(format_args!(
+            "it is for `{}`, the model is a `{}`",
+            own.unwrap_or("?"),
+            arch.as_str()
+        )));
     }
     if file.metadata.get("adapter.alora.invocation_tokens").is_some() {
         return Err(unsupported("it begins to work at certain tokens"));
@@ -69,14 +73,14 @@ fn file(arch: Arch, bytes: &[u8]) -> Result<Vec<Factors<'_>>> {
     let alpha = file.metadata.real("adapter.lora.alpha")?.unwrap_or(0.0);
     let mut halves = Halves::new();
     for tensor in file.tensors() {
-        let Some(format) = Format::from_ggml(tensor.kind.number()).filter(|format| !format.is_quantised()) else {
+        let Some(format) = Format::from_ggml(tensor.kind.number()).filter(|format| !format.is_quantised())
+        else {
             return Err(unsupported(format_args!("`{}` holds {}", tensor.name, tensor.kind.name())));
         };
         if tensor.dims().len() != 2 {
             return Err(invalid(format_args!("`{}` is no matrix", tensor.name)));
         }
-        let view =
-            MatrixView { format, rows: tensor.rows(), cols: tensor.cols(), bytes: tensor.bytes };
+        let view = MatrixView { format, rows: tensor.rows(), cols: tensor.cols(), bytes: tensor.bytes };
         if let Some(target) = tensor.name.strip_suffix(".lora_a") {
             halves.entry(target.to_owned()).or_default().0 = Some(view);
         } else if let Some(target) = tensor.name.strip_suffix(".lora_b") {

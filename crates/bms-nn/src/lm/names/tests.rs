@@ -10,14 +10,24 @@ fn names_of_blocks() {
     check(Arch::Llama, "model.layers.3.self_attn.q_proj.weight", "blk.3.attn_q.weight", Change::PermuteQuery);
     check(Arch::Llama, "model.layers.3.self_attn.k_proj.bias", "blk.3.attn_k.bias", Change::PermuteKey);
     check(Arch::Qwen2, "model.layers.0.self_attn.q_proj.bias", "blk.0.attn_q.bias", Change::None);
-    check(Arch::Llama, "model.layers.11.post_attention_layernorm.weight", "blk.11.ffn_norm.weight", Change::None);
+    check(
+        Arch::Llama,
+        "model.layers.11.post_attention_layernorm.weight",
+        "blk.11.ffn_norm.weight",
+        Change::None,
+    );
     check(
         Arch::Gemma2,
         "model.layers.1.post_attention_layernorm.weight",
         "blk.1.post_attention_norm.weight",
         Change::PlusOne,
     );
-    check(Arch::Gemma3, "model.layers.1.self_attn.q_norm.weight", "blk.1.attn_q_norm.weight", Change::PlusOne);
+    check(
+        Arch::Gemma3,
+        "model.layers.1.self_attn.q_norm.weight",
+        "blk.1.attn_q_norm.weight",
+        Change::PlusOne,
+    );
     check(Arch::Qwen3, "model.layers.1.self_attn.q_norm.weight", "blk.1.attn_q_norm.weight", Change::None);
     check(Arch::Gemma3, "language_model.model.norm.weight", "output_norm.weight", Change::PlusOne);
     check(Arch::Gemma3, "model.language_model.embed_tokens.weight", "token_embd.weight", Change::None);

@@ -68,11 +68,7 @@ pub(super) fn spans(batch: &[Segment<'_>], rows: impl Fn(&Segment<'_>) -> usize)
 }
 
 /// Checks what a caller has to get right.
-pub(super) fn check(
-    batch: &[Segment<'_>],
-    info: &DecoderInfo,
-    adapters: &[Option<Adapter>],
-) -> Result<()> {
+pub(super) fn check(batch: &[Segment<'_>], info: &DecoderInfo, adapters: &[Option<Adapter>]) -> Result<()> {
     let wrong = |what: String| Err(Error::new(Code::Internal, format!("the batch is wrong: {what}")));
     for segment in batch {
         let end = segment.start.saturating_add(segment.tokens.len());

@@ -59,11 +59,12 @@ fn layer(loader: &Loader<'_>, hyper: &Hyper, index: usize) -> Result<Layer> {
         ],
     };
     if matches!(hyper.arch, Arch::Qwen2 | Arch::Qwen2Moe) && q.bias.is_none() {
-        return Err(Error::new(Code::InvalidBundle, format!("the tensor `{}` is missing", stem("attn_q.bias"))));
+        return Err(Error::new(
+            Code::InvalidBundle,
+            format!("the tensor `{}` is missing", stem("attn_q.bias")),
+        ));
     }
-    let vector = |name: &str, len: usize, has: bool| {
-        has.then(|| loader.vector(&stem(name), len)).transpose()
-    };
+    let vector = |name: &str, len: usize, has: bool| has.then(|| loader.vector(&stem(name), len)).transpose();
     let sandwich = matches!(hyper.arch, Arch::Gemma2 | Arch::Gemma3);
     let heads = matches!(hyper.arch, Arch::Qwen3 | Arch::Qwen3Moe | Arch::Gemma3);
     let norms = Norms {

@@ -1,14 +1,15 @@
 //! One pass through all layers.
 
 use bms_kernels::{
-    AttendParams, AttendSeq, KvStore, Pool, Rope, add_row, attend, for_rows, gate_row, matmul,
-    rms_norm_row, rms_norm_row_in_place, scale_row,
+    AttendParams, AttendSeq, KvStore, Pool, Rope, add_row, attend, for_rows, gate_row, matmul, rms_norm_row,
+    rms_norm_row_in_place, scale_row,
 };
 
 use super::batch::{self, Span, Want};
 use super::{Dense, FeedForward, Layer, Model, Scratch, Transformer, room};
 use crate::lm::decoder::Segment;
-use crate::lm::lora::{self, Adapter, Slot};
+use crate::lm::lora::{Adapter, Adapting, Slot};
+use crate::lm::moe::Work;
 
 /// Numbers a thread must have to do between products so that starting it pays.
 const GRAIN: usize = 8192;
@@ -97,6 +98,7 @@ impl<'a> Pass<'a> {
     fn keys_and_values(&mut self, index: usize, layer: &Layer, sequences: &[AttendSeq<'_>]) {
         let (hyper, rows, pool) = (&self.model.hyper, self.rows, self.pool);
         let (q_width, kv_width) = (hyper.heads * hyper.head_dim, hyper.kv_heads * hyper.head_dim);
+        let adapting = Adapting { pool, adapters: self.adapters, spans: &self.spans, layer: Some(index) };
         let Scratch { h, q, k, v, activations, rotations, adapter, .. } = &mut *self.s;
         let h = &h[..rows * hyper.d_model];
         let q = room(q, rows * q_width);
@@ -109,7 +111,7 @@ impl<'a> Pass<'a> {
             &mut [(&layer.q.matrix, q), (&layer.k.matrix, k), (&layer.v.matrix, v)],
         );
         for (slot, out) in [(Slot::Q, &mut *q), (Slot::K, &mut *k), (Slot::V, &mut *v)] {
-            lora::apply(pool, self.adapters, &self.spans, Some(index), slot, h, out, adapter);
+            adapting.add(slot, h, out, adapter);
         }
         let rotations = &rotations[layer.rope];
         let (isa, eps) = (pool.isa(), hyper.norm_eps);
@@ -157,6 +159,7 @@ impl<'a> Pass<'a> {
     fn attention(&mut self, index: usize, layer: &Layer, sequences: &[AttendSeq<'_>]) {
         let (hyper, rows, pool) = (&self.model.hyper, self.rows, self.pool);
         let (d, q_width) = (hyper.d_model, hyper.heads * hyper.head_dim);
+        let adapting = Adapting { pool, adapters: self.adapters, spans: &self.spans, layer: Some(index) };
         let Scratch { q, a, y, activations, adapter, .. } = &mut *self.s;
         let (q, a, y) = (&q[..rows * q_width], room(a, rows * q_width), room(y, rows * d));
         let params = AttendParams {
@@ -168,7 +171,7 @@ impl<'a> Pass<'a> {
         };
         attend(pool, self.kv, index, sequences, q, a, &params);
         matmul(pool, activations, a, rows, &mut [(&layer.o.matrix, y)]);
-        lora::apply(pool, self.adapters, &self.spans, Some(index), Slot::O, a, y, adapter);
+        adapting.add(Slot::O, a, y, adapter);
         let after = layer.norms.after_attention.as_deref();
         self.add_and_norm(layer.o.bias.as_deref(), after, &layer.norms.feed_forward);
     }
@@ -206,7 +209,8 @@ impl<'a> Pass<'a> {
                 let d = self.model.hyper.d_model;
                 let Scratch { h, y, activations, mixture: scratch, .. } = &mut *self.s;
                 let (h, y) = (&h[..rows * d], room(y, rows * d));
-                mixture.forward(self.pool, activations, scratch, self.model.hyper.activation, h, rows, y);
+                let activation = self.model.hyper.activation;
+                mixture.forward(&mut Work { pool: self.pool, activations, activation }, scratch, h, rows, y);
                 None
             }
         };
@@ -216,12 +220,13 @@ impl<'a> Pass<'a> {
     fn dense(&mut self, index: usize, dense: &Dense) {
         let (hyper, rows, pool) = (&self.model.hyper, self.rows, self.pool);
         let (d, ffn) = (hyper.d_model, dense.up.matrix.rows());
+        let adapting = Adapting { pool, adapters: self.adapters, spans: &self.spans, layer: Some(index) };
         let Scratch { h, y, gate, up, activations, adapter, .. } = &mut *self.s;
         let (h, y) = (&h[..rows * d], room(y, rows * d));
         let (gate, up) = (room(gate, rows * ffn), room(up, rows * ffn));
         matmul(pool, activations, h, rows, &mut [(&dense.gate.matrix, gate), (&dense.up.matrix, up)]);
         for (slot, out) in [(Slot::Gate, &mut *gate), (Slot::Up, &mut *up)] {
-            lora::apply(pool, self.adapters, &self.spans, Some(index), slot, h, out, adapter);
+            adapting.add(slot, h, out, adapter);
         }
         let (isa, activation) = (pool.isa(), hyper.activation);
         for_rows(pool, rows, grain(ffn), [gate, up], &|_, [gate, up]| {
@@ -235,19 +240,20 @@ impl<'a> Pass<'a> {
         });
         let gate = &gate[..rows * ffn];
         matmul(pool, activations, gate, rows, &mut [(&dense.down.matrix, y)]);
-        lora::apply(pool, self.adapters, &self.spans, Some(index), Slot::Down, gate, y, adapter);
+        adapting.add(Slot::Down, gate, y, adapter);
     }
 
     /// The logits of the rows that are left.
     fn logits(&mut self, out: &mut Vec<f32>) {
         let (model, rows, pool) = (self.model, self.rows, self.pool);
+        let adapting = Adapting { pool, adapters: self.adapters, spans: &self.spans, layer: None };
         let Scratch { h, activations, adapter, .. } = &mut *self.s;
         let h = &h[..rows * model.hyper.d_model];
         let first = out.len();
         out.resize(first + rows * model.vocab, 0.0);
         let out = &mut out[first..];
         matmul(pool, activations, h, rows, &mut [(model.output_matrix(), out)]);
-        lora::apply(pool, self.adapters, &self.spans, None, Slot::Output, h, out, adapter);
+        adapting.add(Slot::Output, h, out, adapter);
         let bias = model.output.as_ref().and_then(|output| output.bias.as_deref());
         let (isa, cap) = (pool.isa(), model.hyper.logit_softcap);
         if bias.is_none() && cap.is_none() {

@@ -13,15 +13,18 @@ use super::{Sequence, decoder, options};
 
 /// A tokenizer for a vocabulary of 64: a file cannot do without.
 fn tokenizer(kind: &str) -> Vec<u8> {
-    let special = |id: u32, text: &str| json!({"id": id, "content": text, "single_word": false, "lstrip": false,
-        "rstrip": false, "normalized": false, "special": true});
+    let special = |id: u32, text: &str| {
+        json!({"id": id, "content": text, "single_word": false, "lstrip": false,
+        "rstrip": false, "normalized": false, "special": true})
+    };
     let names = match kind {
         "bert" => ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
         _ => ["<unk>", "<s>", "</s>", "▁", "."],
     };
-    let texts = names.iter().map(|name| (*name).to_owned()).chain((5..64).map(|id| {
-        char::from_u32('A' as u32 + id - 5).map(String::from).unwrap_or_default()
-    }));
+    let texts = names
+        .iter()
+        .map(|name| (*name).to_owned())
+        .chain((5..64).map(|id| char::from_u32('A' as u32 + id - 5).map(String::from).unwrap_or_default()));
     let vocab: Map<String, Value> = texts.enumerate().map(|(id, text)| (text, json!(id))).collect();
     let value = match kind {
         "bert" => json!({
@@ -82,7 +85,8 @@ fn gguf_files_compute_the_same() {
             assert!(converted(name).is_err());
             continue;
         }
-        let (bytes, expected) = (converted(name).unwrap_or_else(|error| panic!("{name}: {error}")), Expected::of(name));
+        let (bytes, expected) =
+            (converted(name).unwrap_or_else(|error| panic!("{name}: {error}")), Expected::of(name));
         let options = LoadOptions { context: context(name), ..options(2, Isa::best()) };
         let mut model = decoder(&ModelFiles::Gguf(&bytes), &options);
         let tokens = expected.tokens("tokens");
@@ -96,9 +100,11 @@ fn an_encoder_as_gguf_computes_the_same() {
     let (bytes, expected) = (converted("bert").unwrap(), Expected::of("bert"));
     let loaded = load(&ModelFiles::Gguf(&bytes), &options(2, Isa::best())).unwrap();
     let Network::Embedder(mut embedder) = loaded else { panic!("a decoder") };
-    for (index, vector) in (0..3).map(|i| expected.tokens(&format!("tokens_{i}"))).enumerate().map(|(i, tokens)| {
-        (i, embedder.embed(&[tokens]).unwrap().remove(0))
-    }) {
+    for (index, vector) in (0..3)
+        .map(|i| expected.tokens(&format!("tokens_{i}")))
+        .enumerate()
+        .map(|(i, tokens)| (i, embedder.embed(&[tokens]).unwrap().remove(0)))
+    {
         check("an encoder as GGUF", &vector, &expected.values(&format!("mean_{index}")), 1e-5);
     }
 }
@@ -111,7 +117,9 @@ fn adapter_as_gguf(weights: &[u8]) -> Vec<u8> {
     for (name, tensor) in tensors.tensors() {
         let path = name.strip_prefix("base_model.model.").unwrap();
         let (module, half) = path.split_once(".lora_").unwrap();
-        let Mapped::Place(place) = names::place(Arch::Llama, &format!("{module}.weight")) else { panic!("{name}") };
+        let Mapped::Place(place) = names::place(Arch::Llama, &format!("{module}.weight")) else {
+            panic!("{name}")
+        };
         let (rows, cols) = (tensor.shape()[0], tensor.shape()[1]);
         let b = half.starts_with('B');
         let row = |row: usize| &tensor.data()[row * cols * 2..(row + 1) * cols * 2];
@@ -150,7 +158,8 @@ fn adapters_of_both_formats_fit_both_formats() {
         ] {
             let adapter = Some(model.add_adapter(&files).unwrap_or_else(|error| panic!("{kind}: {error}")));
             let mut logits = Vec::new();
-            let segment = Segment { tokens: &tokens, start: 0, pages: &[0, 1], logits: LogitRows::All, adapter };
+            let segment =
+                Segment { tokens: &tokens, start: 0, pages: &[0, 1], logits: LogitRows::All, adapter };
             model.forward(&[segment], &mut logits).unwrap();
             check(&format!("{kind} on {base}"), &logits, &expected.values("adapter_logits"), 1e-4);
         }

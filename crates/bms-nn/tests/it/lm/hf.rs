@@ -167,7 +167,8 @@ fn an_adapter_changes_its_rows_alone() {
     let adapter = model.add_adapter(&AdapterFiles { weights: &weights, config: Some(&config) }).unwrap();
     let tokens = expected.tokens("tokens");
     let (plain, adapted) = (expected.values("logits"), expected.values("adapter_logits"));
-    let segment = |pages, adapter| Segment { tokens: &tokens, start: 0, pages, logits: LogitRows::All, adapter };
+    let segment =
+        |pages, adapter| Segment { tokens: &tokens, start: 0, pages, logits: LogitRows::All, adapter };
     let mut logits = Vec::new();
     let batch = [
         segment(&[0, 1], None),
@@ -182,6 +183,9 @@ fn an_adapter_changes_its_rows_alone() {
     model.remove_adapter(adapter);
     let wrong = model.forward(&batch, &mut logits).unwrap_err();
     assert!(wrong.message().contains("adapter"), "{wrong}");
-    assert_eq!(model.add_adapter(&AdapterFiles { weights: &weights, config: Some(&config) }).unwrap(), adapter);
+    assert_eq!(
+        model.add_adapter(&AdapterFiles { weights: &weights, config: Some(&config) }).unwrap(),
+        adapter
+    );
     assert!(model.add_adapter(&AdapterFiles { weights: &weights, config: None }).is_err());
 }
