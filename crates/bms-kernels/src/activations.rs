@@ -8,7 +8,7 @@ pub(crate) const COLS: usize = 32;
 /// Rows of a full tile.
 pub(crate) const TILE_ROWS: usize = 16;
 /// Numbers a block of a tile holds for each row beside its codes.
-pub(crate) const FIELDS: usize = 4;
+pub(crate) const FIELDS: usize = 7;
 /// From this many numbers on quantisation is worth several threads.
 const PARALLEL_FROM: usize = 16 << 10;
 
@@ -46,8 +46,9 @@ pub(crate) struct TileView<'a> {
     pub(crate) tile: Tile,
     /// For each block, for each row: 32 codes.
     pub(crate) codes: &'a [i8],
-    /// For each block: for each row the scale; for each row `scale · sum of codes`; for each row the negative sum of codes; for
-    /// each row the negative sum of the second 16 codes. The latter two are integers, held in the bits of a float.
+    /// For each block, one field after the other, for each row: the scale; `scale · sum of codes`; and, as integers in the
+    /// bits of a float, where sums of products begin when weights are stored as `code − zero`: `−zero · sum of codes` for a
+    /// zero of 8, 16 and 128, and for a zero of 32 that of the first and that of the second 16 columns.
     pub(crate) numbers: &'a [f32],
     /// For each column: for each row its number, unquantised.
     pub(crate) floats: &'a [f32],
@@ -225,7 +226,16 @@ fn quantise_block(x: &[f32; COLS]) -> (Codes, [f32; FIELDS]) {
             *sum += code;
         }
     }
-    let negative = |sum: i32| f32::from_bits((-sum) as u32);
-    let total = (sums[0] + sums[1]) as f32;
-    (Codes(codes), [scale, scale * total, negative(sums[0] + sums[1]), negative(sums[1])])
+    let start = |zero: i32, sum: i32| f32::from_bits((-zero * sum) as u32);
+    let sum = sums[0] + sums[1];
+    let fields = [
+        scale,
+        scale * sum as f32,
+        start(8, sum),
+        start(16, sum),
+        start(128, sum),
+        start(32, sums[0]),
+        start(32, sums[1]),
+    ];
+    (Codes(codes), fields)
 }

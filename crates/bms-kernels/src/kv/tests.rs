@@ -19,7 +19,9 @@ fn read(store: &KvStore, layer: usize, page: PageId, head: usize, slot: usize) -
     let code = |codes: &[u8], at: usize| match layout.kind {
         KvKind::F16 => f16::from_ne_bytes([codes[2 * at], codes[2 * at + 1]]).to_f32(),
         KvKind::Q8 => f32::from(codes[at] as i8),
-        KvKind::F32 => f32::from_ne_bytes([codes[4 * at], codes[4 * at + 1], codes[4 * at + 2], codes[4 * at + 3]]),
+        KvKind::F32 => {
+            f32::from_ne_bytes([codes[4 * at], codes[4 * at + 1], codes[4 * at + 2], codes[4 * at + 3]])
+        }
     };
     let scale = |scales: &[f32]| scales.get(slot).copied().unwrap_or(1.0);
     let keys = (0..layout.head_dim).map(|d| code(head.keys, d * PAGE_TOKENS + slot) * scale(head.key_scales));

@@ -18,8 +18,8 @@ use crate::matrix::LANES;
 /// How the numbers of 16 rows in 32 columns are scaled.
 #[derive(Clone, Copy)]
 enum Scale {
-    /// `scale · (code − 2^shift)`.
-    Centred(__m512, u32),
+    /// `scale · (code − zero)`, and the field in which the activations say where such sums begin.
+    Centred(__m512, usize),
     /// `scale · code + min`.
     Min(__m512, __m512),
     /// `scale · (code − 32)`, with one scale for the first and one for the second 16 columns.
@@ -32,6 +32,8 @@ trait Weights {
     const SUBS: usize;
     /// Bytes of a stored block of a group.
     const BYTES: usize;
+    /// Whether each 16 columns have a scale of their own, so that their products are summed apart.
+    const HALVES: bool;
 
     /// The codes of block `SUB` of 32 columns: vector `j` holds columns `4 j .. 4 j + 4` of each row.
     ///
@@ -72,31 +74,48 @@ pub(super) unsafe fn compute(task: &Task<'_>) {
 unsafe fn sized<W: Weights>(task: &Task<'_>) {
     // SAFETY: the caller's promise.
     unsafe {
-        match (task.tile.tile.rows, task.groups) {
-            (1, CHUNK) => groups::<W, 1, CHUNK>(task),
-            (2..=4, CHUNK) => groups::<W, 4, CHUNK>(task),
-            _ => groups::<W, TILE_ROWS, 1>(task),
+        match task.tile.tile.rows {
+            1 => groups::<W, 1, CHUNK, 1>(task),
+            2..=4 => groups::<W, 4, CHUNK, 2>(task),
+            _ => groups::<W, TILE_ROWS, 2, 2>(task),
         }
     }
 }
 
-/// The groups of a task, `G` at a time, with a tile of up to `N` rows.
+/// The groups of a task, `G` at a time, with a tile of up to `N` rows. So many groups are as many streams of memory; of
+/// `P` of them the codes stay in registers at once, and each code of the activations is fetched for all `P`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-unsafe fn groups<W: Weights, const N: usize, const G: usize>(task: &Task<'_>) {
-    for first in (task.group..task.group + task.groups).step_by(G) {
-        let groups: [*const u8; G] = std::array::from_fn(|g| task.matrix.group(first + g).as_ptr());
-        // SAFETY: the groups and the tile hold as many blocks as there are columns for.
-        let sums = unsafe { product::<W, N, G>(groups, task) };
-        for (g, sums) in sums.iter().enumerate() {
-            put(task, first + g, 0, sums);
+unsafe fn groups<W: Weights, const N: usize, const G: usize, const P: usize>(task: &Task<'_>) {
+    let (mut first, end) = (task.group, task.group + task.groups);
+    // SAFETY: the groups and the tile hold as many blocks as there are columns for.
+    unsafe {
+        while first + G <= end {
+            some::<W, N, G, P>(task, first);
+            first += G;
         }
+        while first < end {
+            some::<W, N, 1, 1>(task, first);
+            first += 1;
+        }
+    }
+}
+
+/// `G` groups from `first` on.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+unsafe fn some<W: Weights, const N: usize, const G: usize, const P: usize>(task: &Task<'_>, first: usize) {
+    let groups: [*const u8; G] = std::array::from_fn(|g| task.matrix.group(first + g).as_ptr());
+    // SAFETY: the caller's promise.
+    let sums = unsafe { product::<W, N, G, P>(groups, task) };
+    for (g, sums) in sums.iter().enumerate() {
+        put(task, first + g, 0, sums);
     }
 }
 
 /// The sums of products of `G` groups with the rows of the tile.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-unsafe fn product<W: Weights, const N: usize, const G: usize>(
+unsafe fn product<W: Weights, const N: usize, const G: usize, const P: usize>(
     mut groups: [*const u8; G],
     task: &Task<'_>,
 ) -> [[__m512; N]; G] {
@@ -109,9 +128,11 @@ unsafe fn product<W: Weights, const N: usize, const G: usize>(
             macro_rules! sub {
                 ($($sub:literal)+) => { $(
                     if $sub < W::SUBS {
-                        for (group, sums) in groups.iter().zip(&mut sums) {
-                            let at = (codes.add($sub * rows * COLS), numbers.add($sub * rows * FIELDS));
-                            add_block::<W, $sub, N>(*group, rows, at, sums);
+                        let at = (codes.add($sub * rows * COLS), numbers.add($sub * rows * FIELDS));
+                        let (groups, _) = groups.as_chunks::<P>();
+                        let (sums, _) = sums.as_chunks_mut::<P>();
+                        for (groups, sums) in groups.iter().zip(sums) {
+                            add_block::<W, $sub, N, P>(groups, rows, at, sums);
                         }
                     }
                 )+ };
@@ -127,44 +148,44 @@ unsafe fn product<W: Weights, const N: usize, const G: usize>(
     sums
 }
 
-/// Adds the products of 32 columns.
+/// Adds the products of 32 columns of `P` groups.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-unsafe fn add_block<W: Weights, const SUB: usize, const N: usize>(
-    stored: *const u8,
+unsafe fn add_block<W: Weights, const SUB: usize, const N: usize, const P: usize>(
+    stored: &[*const u8; P],
     rows: usize,
     (codes, numbers): (*const i8, *const f32),
-    sums: &mut [__m512; N],
+    sums: &mut [[__m512; N]; P],
 ) {
     // SAFETY: the caller's pointers hold a block for each row.
     unsafe {
-        let weights = held(W::codes::<SUB>(stored));
-        let scale = W::scale::<SUB>(stored);
-        for (row, sum) in sums.iter_mut().enumerate().take(rows) {
-            let codes = codes.add(row * COLS);
+        let weights: [_; P] = std::array::from_fn(|p| held(W::codes::<SUB>(stored[p])));
+        let scales: [_; P] = std::array::from_fn(|p| W::scale::<SUB>(stored[p]));
+        for row in 0..rows.min(N) {
             let number = |field: usize| numbers.add(field * rows + row);
-            let row_scale = _mm512_set1_ps(*number(0));
+            let float = |field: usize| _mm512_set1_ps(*number(field));
             let integer = |field: usize| _mm512_set1_epi32(number(field).cast::<i32>().read());
-            match scale {
-                Scale::Centred(scale, shift) => {
-                    let start = _mm512_sll_epi32(integer(2), _mm_cvtsi32_si128(shift as i32));
-                    let dot = _mm512_cvtepi32_ps(dot::<4>(dot::<0>(start, &weights, codes), &weights, codes));
-                    *sum = _mm512_fmadd_ps(dot, _mm512_mul_ps(scale, row_scale), *sum);
-                }
-                Scale::Min(scale, min) => {
-                    let start = _mm512_setzero_si512();
-                    let dot = _mm512_cvtepi32_ps(dot::<4>(dot::<0>(start, &weights, codes), &weights, codes));
-                    *sum = _mm512_fmadd_ps(min, _mm512_set1_ps(*number(1)), *sum);
-                    *sum = _mm512_fmadd_ps(dot, _mm512_mul_ps(scale, row_scale), *sum);
-                }
-                Scale::Halves(first, second) => {
-                    let tail = integer(3);
-                    let head = _mm512_sub_epi32(integer(2), tail);
-                    let head = dot::<0>(_mm512_slli_epi32::<5>(head), &weights, codes);
-                    let tail = dot::<4>(_mm512_slli_epi32::<5>(tail), &weights, codes);
-                    let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(head), first);
-                    let scaled = _mm512_fmadd_ps(_mm512_cvtepi32_ps(tail), second, scaled);
-                    *sum = _mm512_fmadd_ps(scaled, row_scale, *sum);
+            let starts: [_; P] = std::array::from_fn(|p| match scales[p] {
+                Scale::Centred(_, field) => [integer(field), _mm512_setzero_si512()],
+                Scale::Min(..) => [_mm512_setzero_si512(); 2],
+                Scale::Halves(..) => [integer(5), integer(6)],
+            });
+            let dots = dot::<W, P>(starts, &weights, codes.add(row * COLS));
+            for ((sums, [head, tail]), scale) in sums.iter_mut().zip(dots).zip(scales) {
+                let (sum, head) = (&mut sums[row], _mm512_cvtepi32_ps(head));
+                match scale {
+                    Scale::Centred(scale, _) => {
+                        *sum = _mm512_fmadd_ps(head, _mm512_mul_ps(scale, float(0)), *sum);
+                    }
+                    Scale::Min(scale, min) => {
+                        *sum = _mm512_fmadd_ps(min, float(1), *sum);
+                        *sum = _mm512_fmadd_ps(head, _mm512_mul_ps(scale, float(0)), *sum);
+                    }
+                    Scale::Halves(first, second) => {
+                        let scaled = _mm512_mul_ps(head, first);
+                        let scaled = _mm512_fmadd_ps(_mm512_cvtepi32_ps(tail), second, scaled);
+                        *sum = _mm512_fmadd_ps(scaled, float(0), *sum);
+                    }
                 }
             }
         }
@@ -189,17 +210,28 @@ fn held(mut vectors: [__m512i; 8]) -> [__m512i; 8] {
     vectors
 }
 
-/// Adds the products of four words from `FROM` on. Written out, since the compiler does not always unroll a loop of
-/// products before it has decided what stays in registers.
+/// Adds the products of the eight words of one row with `P` groups: all to the first sum of a group, or those of the second
+/// half to its second. Written out, since the compiler does not always unroll a loop of products before it has decided
+/// what stays in registers.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-unsafe fn dot<const FROM: usize>(sum: __m512i, weights: &[__m512i; 8], codes: *const i8) -> __m512i {
-    // SAFETY: 32 codes follow the pointer.
-    let word = |j: usize| unsafe { _mm512_set1_epi32(codes.cast::<i32>().add(j).read_unaligned()) };
-    let sum = _mm512_dpbusd_epi32(sum, weights[FROM], word(FROM));
-    let sum = _mm512_dpbusd_epi32(sum, weights[FROM + 1], word(FROM + 1));
-    let sum = _mm512_dpbusd_epi32(sum, weights[FROM + 2], word(FROM + 2));
-    _mm512_dpbusd_epi32(sum, weights[FROM + 3], word(FROM + 3))
+unsafe fn dot<W: Weights, const P: usize>(
+    mut sums: [[__m512i; 2]; P],
+    weights: &[[__m512i; 8]; P],
+    codes: *const i8,
+) -> [[__m512i; 2]; P] {
+    macro_rules! words {
+        ($($j:literal)+) => { $(
+            // SAFETY: 32 codes follow the pointer.
+            let word = unsafe { _mm512_set1_epi32(codes.cast::<i32>().add($j).read_unaligned()) };
+            let half = if W::HALVES { $j / 4 } else { 0 };
+            for (sums, weights) in sums.iter_mut().zip(weights) {
+                sums[half] = _mm512_dpbusd_epi32(sums[half], weights[$j], word);
+            }
+        )+ };
+    }
+    words!(0 1 2 3 4 5 6 7);
+    sums
 }
 
 /// Writes the sums of one group with the rows of the tile from `row` on.

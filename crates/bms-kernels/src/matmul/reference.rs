@@ -28,8 +28,8 @@ fn quantised(task: &Task<'_>, group: usize, row: usize) -> [f32; LANES] {
         let codes = &task.tile.codes[(index * size + row) * COLS..][..COLS];
         let number = |field: usize| task.tile.numbers[(index * FIELDS + field) * size + row];
         let scale = number(0);
-        let integer = |field: usize| number(field).to_bits() as i32;
-        let sums = [integer(3) - integer(2), -integer(3)];
+        let sum = |field: usize| -(number(field).to_bits() as i32) / 32;
+        let sums = [sum(5), sum(6)];
         for (lane, value) in values.iter_mut().enumerate() {
             for half in 0..2 {
                 let columns = half * 16..half * 16 + 16;

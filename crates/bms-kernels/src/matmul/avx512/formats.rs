@@ -100,6 +100,7 @@ macro_rules! weights {
         impl Weights for $name {
             const SUBS: usize = $subs;
             const BYTES: usize = $bytes * LANES;
+            const HALVES: bool = $bytes == 210;
 
             #[inline]
             #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
@@ -118,7 +119,7 @@ macro_rules! weights {
     };
 }
 
-weights!(Q4_0, 1, 18, |stored, SUB| nibbles(stored.add(HALVES)), Scale::Centred(halves(stored), 3));
+weights!(Q4_0, 1, 18, |stored, SUB| nibbles(stored.add(HALVES)), Scale::Centred(halves(stored), 2));
 weights!(
     Q4_1,
     1,
@@ -131,7 +132,7 @@ weights!(
     1,
     22,
     |stored, SUB| with_fifth(nibbles(stored.add(HALVES + VECTOR)), vector(stored.add(HALVES), 0)),
-    Scale::Centred(halves(stored), 4)
+    Scale::Centred(halves(stored), 3)
 );
 weights!(
     Q5_1,
@@ -145,7 +146,7 @@ weights!(
     1,
     34,
     |stored, SUB| each(|j| vector(stored.add(HALVES), j)),
-    Scale::Centred(halves(stored), 7)
+    Scale::Centred(halves(stored), 4)
 );
 weights!(
     Q4_K,
