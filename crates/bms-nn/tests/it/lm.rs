@@ -1,5 +1,6 @@
 //! Language models against what others compute with the same weights.
 
+mod converted;
 mod embedder;
 mod gguf;
 mod hf;

@@ -4,4 +4,5 @@ mod conformance;
 #[cfg(target_os = "linux")]
 mod library;
 mod lm;
+mod tokens;
 mod vocabularies;

@@ -120,7 +120,7 @@ impl Pairs {
             ("eos", original.eos()),
             ("unknown", named("unk_token")),
             ("padding", named("pad_token")),
-            ("seperator", named("sep_token")),
+            ("seperator", named("sep_token").or(original.end().first().copied().filter(|_| bert))),
             ("cls", named("cls_token").filter(|_| bert)),
             ("mask", named("mask_token")),
         ];
