@@ -10,6 +10,12 @@ const DEPENDENCY_TABLES: &[&str] = &["dependencies", "dev-dependencies", "build-
 /// Fields every crate takes from the workspace.
 const INHERITED: &[&str] = &["version", "edition", "rust-version", "license", "publish"];
 
+/// The crate with unsafe code. It cannot take the workspace's lints, which forbid that, so it spells them out, and must
+/// deny what makes unsafe code hard to review.
+const UNSAFE_HOME: &str = "crates/bms-kernels/Cargo.toml";
+const DENIED_THERE: &[(&str, &str)] =
+    &[("rust", "unsafe_op_in_unsafe_fn"), ("clippy", "undocumented_unsafe_blocks")];
+
 pub(crate) fn check(sources: &Sources) -> Vec<Problem> {
     let manifests = sources.files.iter().filter(|source| is_member(&source.path));
     manifests.flat_map(|source| manifest(&source.path, &source.text)).collect()
@@ -27,7 +33,14 @@ fn manifest(path: &str, text: &str) -> Vec<Problem> {
     };
     let mut problems = Vec::new();
     let mut report = |message: String| problems.push(Problem::new(path, 0, message));
-    if !table.get("lints").is_some_and(inherits) {
+    if path == UNSAFE_HOME {
+        for (tool, lint) in DENIED_THERE {
+            let level = table.get("lints").and_then(|lints| lints.get(tool)?.get(lint)?.as_str());
+            if level != Some("deny") {
+                report(format!("must deny `{tool}`'s `{lint}`"));
+            }
+        }
+    } else if !table.get("lints").is_some_and(inherits) {
         report("takes no lints from the workspace; add `[lints]` with `workspace = true`".to_owned());
     }
     let package = table.get("package").and_then(Value::as_table);

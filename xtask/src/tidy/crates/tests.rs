@@ -49,3 +49,13 @@ fn every_rule_can_fail() {
         assert!(found.len() == 1 && found[0].starts_with(want), "{want}: {found:?}");
     }
 }
+
+#[test]
+fn the_home_of_unsafe_code_denies_what_hides_it() {
+    let package = "[package]\nname = \"bms-kernels\"\ndescription = \"x\"\nversion.workspace = true\nedition.workspace = true\n\
+                   rust-version.workspace = true\nlicense.workspace = true\npublish.workspace = true\n";
+    let denied = "[lints.rust]\nunsafe_op_in_unsafe_fn = \"deny\"\n[lints.clippy]\nundocumented_unsafe_blocks = \"deny\"\n";
+    assert!(manifest(UNSAFE_HOME, &format!("{package}{denied}")).is_empty());
+    assert_eq!(manifest(UNSAFE_HOME, package).len(), 2);
+    assert_eq!(manifest("crates/other/Cargo.toml", &format!("{package}{denied}")).len(), 1);
+}
