@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::codes::{Bytes, Codes, Floats, Halves, View};
+use super::codes::{Bytes, Codes, Floats, Halves, Strips, View};
 use super::kernels::{BLOCK_PAGES, BlockRow, mix, padded, scores};
 use crate::Isa;
 use crate::kv::PAGE_TOKENS;
@@ -44,6 +44,8 @@ kernel! {
     pub(super) fn advance_bytes(block: &Block<'_, Bytes>, rows: Rows<'_>) = advance::<_, Bytes>;
     /// Brings a block of numbers into the rows' results.
     pub(super) fn advance_floats(block: &Block<'_, Floats>, rows: Rows<'_>) = advance::<_, Floats>;
+    /// Brings a block of converted numbers into the rows' results.
+    pub(super) fn advance_strips(block: &Block<'_, Strips>, rows: Rows<'_>) = advance::<_, Strips>;
 }
 
 /// The most rows of a chunk, on any instruction set.

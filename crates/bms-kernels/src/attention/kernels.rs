@@ -187,8 +187,12 @@ impl<C: Codes, const R: usize> Mix<'_, C, R> {
             }
         }
         for k in 0..K {
-            let at = t * self.dim + column + k * LANES;
-            // SAFETY: `mix` checked that a page has 16 rows of `dim`, `columns` that the columns lie in `dim`, and `t < 16`.
+            let at = match C::STRIPS {
+                true => (column + k * LANES) * PAGE_TOKENS + t * LANES,
+                false => t * self.dim + column + k * LANES,
+            };
+            // SAFETY: `mix` checked that a page has 16 rows of `dim`, `columns` that the columns lie in `dim`, and `t < 16`;
+            // a strip is 16 columns of these rows.
             let codes = unsafe { &*page.values.as_ptr().add(at).cast::<[C::Code; LANES]>() };
             let values = C::load(s, codes);
             for r in 0..R {

@@ -9,7 +9,7 @@ use crate::KvLayout;
 use crate::kv::PAGE_TOKENS;
 
 /// Query rows of a tile, unless the heads of one token are more: enough that reading keys and values costs little.
-const TILE_ROWS: usize = 64;
+const TILE_ROWS: usize = 128;
 /// Tasks for each thread, so that the last one to end is not long alone.
 const TASKS_EACH: usize = 4;
 /// Pages that are worth a part of their own: merging a part costs about one page.
@@ -167,3 +167,6 @@ impl Plan {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::chunk::{Block, ROWS_MAX, Rows, rows_at_once};
-use super::codes::{Codes, Floats, View, convert};
+use super::codes::{Codes, Strips, View, convert};
 use super::kernels::{BLOCK_PAGES, BlockRow, padded};
 use super::plan::{Task, part_row_len, visible};
 use super::{Work, merge};
@@ -60,8 +60,8 @@ pub(super) fn attend<C: Codes>(isa: Isa, work: &Work<'_>, task: &Task, scratch: 
                 each_chunk(isa, &Block { pages, token, len, cap }, dim, chunks, state);
                 continue;
             }
-            let mut converted = [View::<Floats>::empty(); BLOCK_PAGES];
-            let places = keys.chunks_exact_mut(dim).zip(values.chunks_exact_mut(dim));
+            let mut converted = [View::<Strips>::empty(); BLOCK_PAGES];
+            let places = keys.chunks_exact_mut(dim).zip(values.chunks_exact_mut(padded(dim)));
             for ((view, page), (keys, values)) in converted.iter_mut().zip(pages).zip(places) {
                 *view = convert(isa, *page, keys, values);
             }
@@ -120,7 +120,7 @@ fn prepare(work: &Work<'_>, task: &Task, chunks: usize, scratch: &mut Scratch) {
     }
     if CONVERT_CHUNKS_MIN <= chunks {
         scratch.keys.resize(BLOCK_PAGES * dim, [0.0; LANES]);
-        scratch.values.resize(BLOCK_PAGES * dim, [0.0; LANES]);
+        scratch.values.resize(BLOCK_PAGES * padded(dim), [0.0; LANES]);
     }
 }
 
