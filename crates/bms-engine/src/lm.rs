@@ -16,6 +16,7 @@ mod compute;
 mod constraint;
 mod core;
 mod cost;
+mod draft;
 mod embedding;
 mod engine;
 mod event;

@@ -243,7 +243,7 @@ impl Core {
             self.tell(rank.group, Event::Tokens { index: rank.index, text, tokens });
         }
         if let Some(reason) = end {
-            self.finish(rank, reason, String::new());
+            self.finish(rank, reason);
         }
     }
 

@@ -11,6 +11,7 @@ use crate::lm::answer::Answer;
 use crate::lm::cache::Cache;
 use crate::lm::cache::Chain;
 use crate::lm::cost::Cost;
+use crate::lm::draft::DraftModel;
 use crate::lm::embedding::Embedding;
 use crate::lm::queue::{FairQueue, Waiting};
 use crate::lm::random::fresh_seed;
@@ -61,6 +62,8 @@ pub(crate) struct Core {
     pub(crate) retired: Vec<usize>,
     pub(crate) metrics: LanguageMetrics,
     pub(crate) logits: Vec<f32>,
+    /// A small model that guesses.
+    pub(crate) draft: Option<DraftModel>,
     pub(crate) clock: Clock,
     deliver: Deliver,
     groups_ever: u64,
@@ -89,6 +92,7 @@ impl Core {
             retired: Vec::new(),
             metrics: LanguageMetrics::default(),
             logits: Vec::new(),
+            draft: None,
             clock,
             deliver,
             groups_ever: 0,
@@ -184,7 +188,7 @@ impl Core {
         let ranks = self.ranks_of(id);
         let begun = self.groups.get(&id).is_none_or(|group| group.begun);
         for rank in ranks {
-            self.finish(rank, reason.clone(), String::new());
+            self.finish(rank, reason.clone());
         }
         if !begun && let Some(group) = self.groups.remove(&id) {
             // Answers that were not forked yet.
@@ -206,7 +210,7 @@ impl Core {
     }
 
     /// Ends one answer: gives its pages back and tells its listener.
-    pub(crate) fn finish(&mut self, rank: Rank, reason: FinishReason, text: String) {
+    pub(crate) fn finish(&mut self, rank: Rank, reason: FinishReason) {
         let Some(mut sequence) = self.running.remove(&rank).or_else(|| self.parked.remove(&rank)) else {
             return;
         };
@@ -215,8 +219,9 @@ impl Core {
         let now = (self.clock)();
         let Some(group) = self.groups.get_mut(&rank.group) else { return };
         self.metrics.e2e.add(now.saturating_duration_since(group.submitted));
-        let held = if reason_cuts_text(&reason) { String::new() } else { sequence.answer.finish() };
-        let text = text + &held;
+        // A stop string's answer ends before the text that was held back; every other one with it.
+        let cut = matches!(reason, FinishReason::StopString(_));
+        let text = if cut { String::new() } else { sequence.answer.finish() };
         if !text.is_empty() {
             (self.deliver)(&group.listener, Event::Tokens { index: rank.index, text, tokens: Vec::new() });
         }
@@ -360,9 +365,4 @@ impl Core {
             self.decoder.remove_adapter(adapter);
         }
     }
-}
-
-/// A stop string's answer ends before the text that was held back.
-fn reason_cuts_text(reason: &FinishReason) -> bool {
-    matches!(reason, FinishReason::StopString(_))
 }

@@ -90,15 +90,16 @@ impl Cost {
     }
 
     /// How many drafted tokens pay for one sequence in a step of `rows` rows, when each is accepted with probability
-    /// `acceptance` if those before it were: the number that makes the most tokens a second.
-    pub(crate) fn drafts(&self, rows: usize, acceptance: f64, most: usize) -> usize {
+    /// `acceptance` if those before it were, and takes `guess` seconds to make: the number that makes the most tokens a
+    /// second.
+    pub(crate) fn drafts(&self, rows: usize, acceptance: f64, most: usize, guess: f64) -> usize {
         let (offset, slope) = self.decode.fit(ROW_SHARE).unwrap_or((1.0 - ROW_SHARE, ROW_SHARE));
         let (rows, mut expected, mut power) = (rows.max(1) as f64, 0.0, 1.0);
         let mut best = (rows / (offset + slope * rows), 0);
         for k in 1..=most {
             power *= acceptance;
             expected += power;
-            let speed = (rows + expected) / (offset + slope * (rows + k as f64));
+            let speed = (rows + expected) / (offset + slope * rows + (slope + guess) * k as f64);
             // A gain that small is not worth the trouble.
             if best.0 * 1.02 < speed {
                 best = (speed, k);

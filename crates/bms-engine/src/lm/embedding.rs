@@ -111,13 +111,18 @@ impl Core {
 
     /// As many tokens as a step has time for; how many they were.
     fn embed_piece(&mut self, embedding: &mut Embedding) -> Result<usize> {
-        let mut left = self.cost.budget(self.running.len());
+        let budget = self.cost.budget(self.running.len());
+        let mut left = budget;
         let mut pieces: Vec<(usize, usize)> = Vec::new();
         for (at, input) in embedding.inputs.iter_mut().enumerate() {
             if left == 0 || input.done {
                 continue;
             }
             let rest = input.tokens.len() - input.chain.computed;
+            // An input that fits into a step of its own is not cut.
+            if left < rest && rest <= budget && !pieces.is_empty() {
+                continue;
+            }
             // All pages at once: half an input holds what others need.
             if !self.cache.reserve(&mut input.chain, input.tokens.len(), &mut *self.decoder) {
                 if input.chain.computed == 0 {

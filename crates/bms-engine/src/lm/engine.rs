@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::lm::constraint::Forms;
 use crate::lm::core::Core;
+use crate::lm::draft::DraftModel;
 use crate::lm::embedding::Embedding;
 use crate::lm::request::invalid;
 use crate::lm::sequence::{Listener, Seat, Submission};
@@ -63,6 +64,21 @@ impl LanguageEngine {
         vocabulary: Arc<dyn Vocabulary>,
         options: &LanguageOptions,
     ) -> Result<LanguageEngine> {
+        LanguageEngine::start_with_draft(decoder, None, vocabulary, options)
+    }
+
+    /// As [`LanguageEngine::start`], with a small model of the same vocabulary that guesses what the large one will say,
+    /// for it to check several tokens in one pass. Answers are the same without; they come faster where the guesses are
+    /// good and few answers run.
+    ///
+    /// # Errors
+    /// As [`LanguageEngine::start`]; [`Code::InvalidInput`] when the vocabularies differ.
+    pub fn start_with_draft(
+        decoder: Box<dyn Decoder>,
+        draft: Option<Box<dyn Decoder>>,
+        vocabulary: Arc<dyn Vocabulary>,
+        options: &LanguageOptions,
+    ) -> Result<LanguageEngine> {
         let info = decoder.info().clone();
         if info.pages == 0 || info.page_tokens == 0 || info.vocab == 0 || vocabulary.is_empty() {
             return Err(Error::new(Code::InvalidBundle, "the model has no tokens or no memory for them"));
@@ -84,7 +100,9 @@ impl LanguageEngine {
             let _ = outbox.send((listener.clone(), event));
         };
         let clock = Box::new(Instant::now);
-        let core = Core::new(decoder, vocabulary, options.bounds(), clock, Box::new(deliver));
+        let draft = draft.map(|draft| DraftModel::new(draft, decoder.info().vocab)).transpose()?;
+        let mut core = Core::new(decoder, vocabulary, options.bounds(), clock, Box::new(deliver));
+        core.draft = draft;
         let (sender, commands) = unbounded();
         let threads = vec![
             spawn("bms-lm-delivery", move || {

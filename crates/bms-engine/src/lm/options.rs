@@ -7,6 +7,9 @@ use bms_wire::limits;
 use crate::lm::Pooling;
 use crate::lm::core::Bounds;
 
+/// Prompt tokens in one step, at the very least: a page of the cache.
+const CHUNK_MIN: usize = 16;
+
 /// How a language model is loaded and scheduled.
 #[derive(Clone, Debug)]
 pub struct LanguageOptions {
@@ -25,7 +28,7 @@ pub struct LanguageOptions {
     /// How long the time between two tokens of an answer should be at most when prompts arrive: prompts are cut into
     /// pieces that fit into it.
     pub inter_token_target: Duration,
-    /// Prompt tokens in one step while answers run, at least.
+    /// Prompt tokens in one step while answers run, at least; 16 or more.
     pub chunk_min: usize,
     /// Prompt tokens in one step, at most.
     pub chunk_max: usize,
@@ -55,11 +58,12 @@ impl Default for LanguageOptions {
 
 impl LanguageOptions {
     pub(crate) fn bounds(&self) -> Bounds {
-        let chunk_max = self.chunk_max.max(1);
+        // Less than a page would never get a prompt done beside running answers.
+        let chunk_max = self.chunk_max.max(CHUNK_MIN);
         Bounds {
             sequences_max: self.sequences_max.clamp(1, limits::SEQUENCES_MAX),
             step_target: self.inter_token_target,
-            chunk_min: self.chunk_min.clamp(1, chunk_max),
+            chunk_min: self.chunk_min.clamp(CHUNK_MIN, chunk_max),
             chunk_max,
             speculate: self.speculate,
             threads: self.threads.max(1),

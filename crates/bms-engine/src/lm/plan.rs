@@ -1,11 +1,13 @@
 //! What the next step computes: a row of every running answer, and prompts as far as the time allows.
 
+use std::collections::HashMap;
 use std::time::Instant;
 
 use bms_nn::lm::LogitRows;
 
 use crate::lm::cache::Follow;
 use crate::lm::core::Core;
+use crate::lm::draft::Wanted;
 use crate::lm::prefixes::NodeId;
 use crate::lm::sequence::Rank;
 use crate::lm::speculate::DRAFT_MAX;
@@ -59,13 +61,18 @@ impl Core {
         let mut left = self.cost.budget(plan.decoded);
         self.plan_prompts(&mut plan, &mut left);
         // Prompts begin only when there is time for them now: who is next is decided as late as possible.
-        while 0 < left
+        while self.is_worth_a_piece(&plan, left)
             && let Some(rank) = self.admit(&mut plan, now)
         {
             self.place(rank);
             self.plan_prompt(&mut plan, rank, &mut left);
         }
         plan
+    }
+
+    /// Whether so few tokens are worth the beginning of a prompt.
+    fn is_worth_a_piece(&self, plan: &Plan, tokens: usize) -> bool {
+        self.decoder.info().page_tokens <= tokens || (plan.is_empty() && tokens != 0)
     }
 
     /// Lets sequences that waited for others' pages take over what became ready.
@@ -114,8 +121,10 @@ impl Core {
             .collect();
         let prompts = self.running.len() != ranks.len() || !self.queue.is_empty();
         let mut rows = ranks.len();
+        let mut guesses = self.guesses_of_draft_model(&ranks, prompts);
         for rank in ranks {
-            let mut drafts = self.drafts(rank, rows, prompts);
+            let guessed = guesses.as_mut().and_then(|guesses| guesses.remove(&rank));
+            let mut drafts = guessed.unwrap_or_else(|| self.drafts(rank, rows, prompts));
             let computed = match self.running.get(&rank) {
                 Some(sequence) => sequence.chain.computed,
                 None => continue,
@@ -135,28 +144,62 @@ impl Core {
         }
     }
 
+    /// Tokens an answer may try beside its next one.
+    fn drafts_max(&self, rank: Rank) -> usize {
+        let wanted = self.groups.get(&rank.group).is_some_and(|group| group.begun && group.request.speculate);
+        match self.running.get(&rank).filter(|_| wanted && self.bounds.speculate) {
+            Some(sequence) => sequence.answer.left().saturating_sub(1).min(DRAFT_MAX),
+            None => 0,
+        }
+    }
+
     /// Tokens to try after an answer's last one.
     fn drafts(&mut self, rank: Rank, rows: usize, prompts: bool) -> Vec<u32> {
-        let Some(sequence) = self.running.get_mut(&rank) else { return Vec::new() };
-        let wanted = self.groups.get(&rank.group).is_some_and(|group| group.begun && group.request.speculate);
-        if !self.bounds.speculate || !wanted {
-            return Vec::new();
-        }
-        let most = sequence.answer.left().saturating_sub(1).min(DRAFT_MAX);
+        let most = self.drafts_max(rank);
+        let Some(sequence) = self.running.get_mut(&rank).filter(|_| most != 0) else { return Vec::new() };
         let mut forced = if sequence.answer.has_form() { sequence.answer.forced() } else { Vec::new() };
         if !forced.is_empty() {
-            forced.truncate(most.min(self.cost.drafts(rows, 0.98, DRAFT_MAX)));
+            forced.truncate(most.min(self.cost.drafts(rows, 0.98, DRAFT_MAX, 0.0)));
             return forced;
         }
         // While prompts wait, the time of a row is better spent on them.
         if prompts {
             return Vec::new();
         }
-        let most = most.min(self.cost.drafts(rows, sequence.guess.acceptance(), DRAFT_MAX));
-        if most == 0 {
-            return Vec::new();
+        match most.min(self.cost.drafts(rows, sequence.guess.acceptance(), DRAFT_MAX, 0.0)) {
+            0 => Vec::new(),
+            most => sequence.guess.propose(&sequence.tokens, most),
         }
-        sequence.guess.propose(&sequence.tokens, most)
+    }
+
+    /// What the draft model guesses for all answers at once; `None` when there is none, or no time for it. A draft model
+    /// that fails is not asked again.
+    fn guesses_of_draft_model(&mut self, ranks: &[Rank], prompts: bool) -> Option<HashMap<Rank, Vec<u32>>> {
+        let mut draft = self.draft.take()?;
+        draft.keep(|rank| self.running.contains_key(rank));
+        if prompts {
+            self.draft = Some(draft);
+            return None;
+        }
+        let wanted: Vec<Wanted<'_>> = ranks
+            .iter()
+            .filter_map(|rank| {
+                // The small model knows neither forms nor adapters.
+                let sequence =
+                    self.running.get(rank).filter(|s| !s.answer.has_form() && s.adapter.is_none())?;
+                let acceptance = sequence.guess.acceptance();
+                let pays = self.cost.drafts(ranks.len(), acceptance, DRAFT_MAX, draft.round());
+                let most = self.drafts_max(*rank).min(pays);
+                (most != 0).then_some(Wanted { rank: *rank, tokens: &sequence.tokens, most })
+            })
+            .collect();
+        if wanted.is_empty() {
+            self.draft = Some(draft);
+            return None;
+        }
+        let guesses = draft.propose(&wanted, &*self.clock).ok()?;
+        self.draft = Some(draft);
+        Some(guesses)
     }
 
     /// Pieces of the prompts that have begun, the most urgent first.

@@ -221,7 +221,7 @@ fn draw_of_all(logits: &[f32], max: f32, scale: f32, u: f64, weights: &mut Vec<f
 }
 
 /// The most probable token; of equals the first.
-fn argmax(logits: &[f32]) -> Result<u32> {
+pub(crate) fn argmax(logits: &[f32]) -> Result<u32> {
     const BLOCK: usize = 64;
     let (mut best, mut at) = (f32::NEG_INFINITY, None);
     for (number, block) in logits.chunks(BLOCK).enumerate() {

@@ -2,5 +2,6 @@
 
 mod answers;
 mod hostile;
+mod language;
 mod models;
 mod queue;

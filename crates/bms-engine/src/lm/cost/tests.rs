@@ -29,14 +29,16 @@ fn the_budget_keeps_a_step_within_the_target() {
 #[test]
 fn drafts_pay_for_few_rows_and_good_guesses() {
     let cost = learned();
-    assert_eq!(cost.drafts(1, 0.01, 8), 0);
-    assert_eq!(cost.drafts(1, 0.95, 8), 8);
-    assert!((1..8).contains(&cost.drafts(1, 0.5, 8)));
-    assert!(cost.drafts(64, 0.5, 8) < cost.drafts(1, 0.5, 8));
+    assert_eq!(cost.drafts(1, 0.01, 8, 0.0), 0);
+    assert_eq!(cost.drafts(1, 0.95, 8, 0.0), 8);
+    assert!((1..8).contains(&cost.drafts(1, 0.5, 8, 0.0)));
+    assert!(cost.drafts(64, 0.5, 8, 0.0) < cost.drafts(1, 0.5, 8, 0.0));
+    // A guess that takes as long as a step is worth nothing.
+    assert_eq!(cost.drafts(1, 0.9, 8, 0.021), 0);
     // Where every row costs the same there is nothing to win.
     let mut linear = Cost::new(Duration::from_millis(80), 16, 512);
     for rows in 1..50 {
         linear.learn(rows % 9 + 1, 0, Duration::from_millis(10 * (rows as u64 % 9 + 1)));
     }
-    assert_eq!(linear.drafts(1, 0.9, 8), 0);
+    assert_eq!(linear.drafts(1, 0.9, 8, 0.0), 0);
 }

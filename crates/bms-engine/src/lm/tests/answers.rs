@@ -224,3 +224,60 @@ fn adapters_have_prefixes_of_their_own() {
     rig.finish();
     assert_eq!(ask.usage(0).cached_tokens, 0, "an adapter's number may be given again");
 }
+
+#[test]
+fn a_draft_model_changes_no_answer() {
+    use super::fake::{FakeClock, FakeDecoder};
+    use crate::lm::draft::DraftModel;
+    let run = |draft: Option<usize>| {
+        let bounds = crate::lm::core::Bounds { speculate: true, ..super::harness::bounds() };
+        let mut rig = Rig::with(512, bounds, usize::MAX);
+        // The draft model is right as long as its memory of the history is; its pages are few.
+        rig.core.draft = draft.map(|memory| {
+            let mut decoder = FakeDecoder::new(40, 4096, FakeClock::new());
+            decoder.memory = memory;
+            DraftModel::new(Box::new(decoder), super::fake::VOCAB).unwrap()
+        });
+        let mut ids = Vec::new();
+        for seed in 0..4 {
+            let sampling = Sampling { temperature: 0.1 * seed as f32, seed: Some(3), ..Sampling::default() };
+            let asks: Vec<_> = (0..2)
+                .map(|i| {
+                    let question = Request {
+                        sampling: sampling.clone(),
+                        ignore_eos: true,
+                        ..request(prompt(seed * 2 + i, 150), 60)
+                    };
+                    rig.ask(question)
+                })
+                .collect();
+            rig.finish();
+            ids.extend(asks.iter().map(|ask| ask.ids(0)));
+        }
+        let steps = rig.strings.batches.lock().unwrap().len();
+        (ids, rig.core.metrics.accepted_tokens, steps)
+    };
+    let (plain, _, many) = run(None);
+    let (right, accepted, few) = run(Some(usize::MAX));
+    assert_eq!(plain, right);
+    assert!(100 < accepted && few < many * 3 / 4, "{accepted} accepted, {few} steps instead of {many}");
+    let (wrong, _, _) = run(Some(3));
+    assert_eq!(plain, wrong);
+}
+
+#[test]
+fn a_draft_model_that_fails_is_given_up() {
+    use super::fake::{FakeClock, FakeDecoder, Fault};
+    use crate::lm::draft::DraftModel;
+    let bounds = crate::lm::core::Bounds { speculate: true, ..super::harness::bounds() };
+    let mut rig = Rig::with(64, bounds, usize::MAX);
+    let decoder = FakeDecoder::new(40, 4096, FakeClock::new());
+    *decoder.strings.fault.lock().unwrap() = Some((2, Fault::Panic));
+    rig.core.draft = Some(DraftModel::new(Box::new(decoder), super::fake::VOCAB).unwrap());
+    let ask = rig.ask(request(prompt(1, 30), 40));
+    rig.finish();
+    assert_eq!(ask.ids(0), expected(&ask.request.prompt, 40, None, ALL));
+    assert!(rig.core.draft.is_none());
+    let other = FakeDecoder::new(40, 4096, FakeClock::new());
+    assert!(DraftModel::new(Box::new(other), 50_000).is_err());
+}
