@@ -9,9 +9,9 @@ use safetensors::Dtype;
 
 use super::recipe::Shape;
 use super::{ConvertOptions, metadata, vocabulary};
-use crate::lm::gguf::{Entry, GgufFile, Pair, TensorKind};
-use crate::lm::hf::HfFolder;
-use crate::lm::names::{self, Change, Mapped};
+use crate::lm::gguf::{Entry, GgufFile, Pair, RANK_MAX, TensorKind};
+use crate::lm::hf::{HfFolder, HfTensor};
+use crate::lm::names::{self, Change, Mapped, Place};
 use crate::lm::{Arch, Hyper, ModelFiles, Tokenizer};
 
 /// A file to be written.
@@ -195,7 +195,6 @@ type Gathered<'a> = BTreeMap<Order, (Vec<usize>, Vec<Part<'a>>)>;
 fn gather<'a>(folder: &HfFolder<'a>, hyper: &Hyper) -> Result<Gathered<'a>> {
     let mut experts: BTreeMap<Order, BTreeMap<usize, Part<'a>>> = BTreeMap::new();
     let mut gathered = Gathered::new();
-    let broken = |message: String| Error::new(Code::InvalidBundle, message);
     for tensor in folder.tensors()? {
         let place = match names::place(hyper.arch, &tensor.name) {
             Mapped::Place(place) => place,
@@ -205,71 +204,65 @@ fn gather<'a>(folder: &HfFolder<'a>, hyper: &Hyper) -> Result<Gathered<'a>> {
                 return Err(Error::new(Code::UnsupportedModel, message));
             }
         };
-        let format = match tensor.dtype {
-            Dtype::F32 => Format::F32,
-            Dtype::F16 => Format::F16,
-            Dtype::BF16 => Format::BF16,
-            other => {
-                let message =
-                    format!("the tensor `{}` holds {other:?}, not floating point numbers", tensor.name);
-                return Err(Error::new(Code::UnsupportedModel, message));
-            }
-        };
-        let dims: Vec<usize> = tensor.shape.iter().rev().copied().collect();
-        if dims.is_empty() || 4 < dims.len() || dims.contains(&0) {
-            return Err(broken(format!("the tensor `{}` has the shape {:?}", tensor.name, tensor.shape)));
-        }
-        let (cols, rows) = (dims[0], dims[1..].iter().product());
-        let permuted_by = matches!(place.change, Change::PermuteQuery | Change::PermuteKey)
-            .then_some(hyper.head_dim)
-            .filter(|_| 1 < dims.len() || place.name.ends_with(".bias"));
-        let mut part = Part {
-            bytes: tensor.bytes.into(),
-            format,
-            rows,
-            cols,
-            permuted_by,
-            plus_one: place.change == Change::PlusOne,
-        };
-        if let Some(head) = permuted_by {
-            // A bias is permuted value by value: each is a row of one.
-            if dims.len() == 1 {
-                (part.rows, part.cols) = (cols, 1);
-            }
-            if !part.rows.is_multiple_of(head) {
-                return Err(broken(format!(
-                    "the tensor `{}` is not made of heads of {head} rows",
-                    tensor.name
-                )));
-            }
-        }
-        match expert(&place.name) {
+        let (dims, part) = part(&tensor, &place, hyper)?;
+        let is_new = match expert(&place.name) {
             Some((stack, number)) => {
-                if experts.entry(Order::of(&stack)).or_default().insert(number, part).is_some() {
-                    return Err(broken(format!("the tensor `{}` is given twice", tensor.name)));
-                }
+                experts.entry(Order::of(&stack)).or_default().insert(number, part).is_none()
             }
-            None => {
-                if gathered.insert(Order::of(&place.name), (dims, vec![part])).is_some() {
-                    return Err(broken(format!("the tensor `{}` is given twice", tensor.name)));
-                }
-            }
+            None => gathered.insert(Order::of(&place.name), (dims, vec![part])).is_none(),
+        };
+        if !is_new {
+            return Err(broken(format!("the tensor `{}` is given twice", tensor.name)));
         }
     }
+    let count = hyper.experts.as_ref().map_or(0, |experts| experts.count);
     for (order, parts) in experts {
-        let count = hyper.experts.as_ref().map_or(0, |experts| experts.count);
+        let numbers_fit = parts.keys().copied().eq(0..count);
         let parts: Vec<Part<'_>> = parts.into_values().collect();
         let (rows, cols) = parts.first().map_or((0, 0), |part| (part.rows, part.cols));
-        if parts.len() != count || parts.iter().any(|part| (part.rows, part.cols) != (rows, cols)) {
-            return Err(broken(format!(
-                "`{}` needs {count} experts of one shape, there are {}",
-                order.name,
-                parts.len()
-            )));
+        if !numbers_fit || parts.iter().any(|part| (part.rows, part.cols) != (rows, cols)) {
+            let message =
+                format!("`{}` needs {count} experts of one shape, there are {}", order.name, parts.len());
+            return Err(broken(message));
         }
         gathered.insert(order, (vec![cols, rows, count], parts));
     }
     Ok(gathered)
+}
+
+fn broken(message: String) -> Error {
+    Error::new(Code::InvalidBundle, message)
+}
+
+/// A tensor of a folder as a matrix, and its dimensions in the file.
+fn part<'a>(tensor: &HfTensor<'a>, place: &Place, hyper: &Hyper) -> Result<(Vec<usize>, Part<'a>)> {
+    let format = match tensor.dtype {
+        Dtype::F32 => Format::F32,
+        Dtype::F16 => Format::F16,
+        Dtype::BF16 => Format::BF16,
+        other => {
+            let message = format!("the tensor `{}` holds {other:?}, not floating point numbers", tensor.name);
+            return Err(Error::new(Code::UnsupportedModel, message));
+        }
+    };
+    let dims: Vec<usize> = tensor.shape.iter().rev().copied().collect();
+    if dims.is_empty() || RANK_MAX < dims.len() || dims.contains(&0) {
+        return Err(broken(format!("the tensor `{}` has the shape {:?}", tensor.name, tensor.shape)));
+    }
+    let (mut cols, mut rows) = (dims[0], dims[1..].iter().product());
+    let permuted_by =
+        matches!(place.change, Change::PermuteQuery | Change::PermuteKey).then_some(hyper.head_dim);
+    if let Some(head) = permuted_by {
+        // A bias is permuted value by value: each is a row of one.
+        if dims.len() == 1 {
+            (rows, cols) = (cols, 1);
+        }
+        if !rows.is_multiple_of(head) {
+            return Err(broken(format!("the tensor `{}` is not made of heads of {head} rows", tensor.name)));
+        }
+    }
+    let plus_one = place.change == Change::PlusOne;
+    Ok((dims, Part { bytes: tensor.bytes.into(), format, rows, cols, permuted_by, plus_one }))
 }
 
 /// `blk.0.ffn_gate.3.weight` is number 3 of `blk.0.ffn_gate_exps.weight`.
