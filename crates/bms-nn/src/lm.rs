@@ -26,5 +26,5 @@ pub use tokenizer::{TokenKind, Tokenizer, TokenizerFiles};
 // Models.
 pub use embedder::{Embedder, normalise, pooled};
 pub use hyper::{Activation, Arch, Experts, Hyper, Pooling, Rope, RopeStyle, Scaling, Window};
-pub use load::{LoadOptions, ModelFiles, Network, Text, load, text};
+pub use load::{LoadOptions, ModelFiles, Network, load};
 pub use transformer::Transformer;

@@ -12,7 +12,6 @@ use super::hyper::{Arch, Hyper, Pooling, unsupported};
 use super::linear::Source;
 use super::transformer::{Setup, Transformer};
 use super::weights::{FolderTensor, Stored, Weights};
-use super::{ChatTemplate, Tokenizer};
 
 /// The files of a model.
 #[derive(Clone, Copy, Debug)]
@@ -32,9 +31,10 @@ pub struct LoadOptions<'a> {
     pub isa: Isa,
     /// How keys and values are stored.
     pub kv: KvKind,
-    /// Positions a sequence may have; `None` for those the model was trained for.
+    /// Positions a sequence may have, for which room is made in any case; `None` for those the model was trained for, or
+    /// as many as fit into the KV cache.
     pub context: Option<usize>,
-    /// Bytes of the KV cache; room for one sequence of full length is made in any case.
+    /// Bytes of the KV cache.
     pub kv_bytes: u64,
     /// The format to turn matrices of floating point numbers into. Where its blocks do not divide a row, Q8_0 stands
     /// in, and where that does not fit either, F16.
@@ -126,36 +126,6 @@ fn tensors<'a>(folder: &HfFolder<'a>) -> Result<Vec<FolderTensor<'a>>> {
             bytes,
         })
         .collect())
-}
-
-/// The words of a model: its vocabulary, and how it writes a conversation.
-#[derive(Debug)]
-pub struct Text {
-    /// Turns text into tokens and back.
-    pub tokenizer: Tokenizer,
-    /// Writes conversations; `None` for a model that has no template and fits no common one.
-    pub template: Option<ChatTemplate>,
-}
-
-/// Reads the tokenizer and the chat template of a model.
-///
-/// # Errors
-/// Those of [`Tokenizer`] and [`ChatTemplate`].
-pub fn text(files: &ModelFiles<'_>) -> Result<Text> {
-    match files {
-        ModelFiles::Gguf(bytes) => {
-            let file = GgufFile::parse(bytes)?;
-            let tokenizer = Tokenizer::from_gguf(&file.metadata)?;
-            let template = ChatTemplate::from_gguf(&file.metadata, &tokenizer)?;
-            Ok(Text { tokenizer, template })
-        }
-        ModelFiles::Folder(files) => {
-            let folder = HfFolder::open(files)?;
-            let tokenizer = folder.tokenizer()?;
-            let template = folder.template(&tokenizer)?;
-            Ok(Text { tokenizer, template })
-        }
-    }
 }
 
 /// Reads how a folder of Sentence Transformers pools, and whether its vectors have length one.

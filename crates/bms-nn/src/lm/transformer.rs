@@ -123,7 +123,7 @@ pub struct Transformer {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Setup {
     pub(super) kind: KvKind,
-    /// Positions a sequence may have; `None` for those it was trained for.
+    /// Positions a sequence may have; `None` for those it was trained for, or as many as the cache has room for.
     pub(super) context: Option<usize>,
     /// Bytes of the cache.
     pub(super) kv_bytes: u64,
@@ -136,14 +136,17 @@ impl Transformer {
         let model = build::model(&loader, hyper)?;
         let (parameters, weight_bytes) = (loader.parameters.get(), loader.bytes.get());
         let hyper = &model.hyper;
-        let context = setup.context.unwrap_or(hyper.context);
+        let layout = KvLayout { kv_heads: hyper.kv_heads, head_dim: hyper.head_dim, kind: setup.kind };
+        let fit = pages(hyper, layout, setup.kv_bytes);
+        let context = setup.context.unwrap_or(hyper.context.min(fit.saturating_mul(PAGE_TOKENS)));
         if !(1..=hyper.context).contains(&context) {
             return Err(Error::new(
                 Code::InvalidInput,
                 format!("a context of {context} tokens is asked for, the model has 1 to {}", hyper.context),
             ));
         }
-        let kv = cache(hyper, &setup, context)?;
+        let pages = fit.max(context.div_ceil(PAGE_TOKENS)).min(PageId::MAX as usize);
+        let kv = KvStore::new(hyper.layers, pages, layout).map_err(no_cache)?;
         let local = hyper.window.as_ref().and_then(|window| window.rope.as_ref());
         let ropes = hyper.rope.iter().chain(local).map(|rope| rope.computed(context)).collect();
         let info = DecoderInfo {
@@ -174,19 +177,18 @@ impl Transformer {
     }
 }
 
-/// The KV cache: as many pages as fit into the bytes, at least those of one sequence of full length.
-fn cache(hyper: &Hyper, setup: &Setup, context: usize) -> Result<KvStore> {
-    let layout = KvLayout { kv_heads: hyper.kv_heads, head_dim: hyper.head_dim, kind: setup.kind };
+/// Pages that fit into so many bytes, at least one.
+fn pages(hyper: &Hyper, layout: KvLayout, bytes: u64) -> usize {
     let page = layout.page_bytes().and_then(|bytes| bytes.checked_mul(hyper.layers)).unwrap_or(usize::MAX);
-    let fit = usize::try_from(setup.kv_bytes).unwrap_or(usize::MAX) / page.max(1);
-    let pages = fit.max(context.div_ceil(PAGE_TOKENS)).min(PageId::MAX as usize);
-    KvStore::new(hyper.layers, pages, layout).map_err(|error| {
-        let code = match error {
-            KvError::Shape(_) => Code::UnsupportedModel,
-            _ => Code::Internal,
-        };
-        Error::new(code, error.to_string()).because(error)
-    })
+    (usize::try_from(bytes).unwrap_or(usize::MAX) / page.max(1)).max(1)
+}
+
+fn no_cache(error: KvError) -> Error {
+    let code = match error {
+        KvError::Shape(_) => Code::UnsupportedModel,
+        _ => Code::Internal,
+    };
+    Error::new(code, error.to_string()).because(error)
 }
 
 impl Decoder for Transformer {

@@ -17,7 +17,7 @@ fn options(threads: usize, isa: Isa) -> LoadOptions<'static> {
         isa,
         kv: KvKind::F32,
         context: None,
-        kv_bytes: 1 << 20,
+        kv_bytes: 64 << 20,
         quantise: None,
         release: &|_| {},
     }

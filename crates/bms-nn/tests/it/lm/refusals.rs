@@ -96,6 +96,24 @@ fn a_context_beyond_the_model_is_refused() {
 }
 
 #[test]
+fn the_context_is_what_fits_unless_it_is_asked_for() {
+    let files = Files::of("llama");
+    let info = |context, kv_bytes| {
+        let options = LoadOptions { context, kv_bytes, ..options(1, Isa::best()) };
+        decoder(&ModelFiles::Folder(&files.list()), &options).info().clone()
+    };
+    let bytes = info(None, 1 << 20).kv_bytes_per_token as u64;
+    let sizes = |context, tokens| {
+        let info = info(context, tokens * bytes);
+        (info.context, info.pages)
+    };
+    assert_eq!(sizes(None, 640), (64, 40));
+    assert_eq!(sizes(None, 47), (32, 2));
+    assert_eq!(sizes(None, 0), (16, 1));
+    assert_eq!(sizes(Some(33), 0), (33, 3));
+}
+
+#[test]
 fn a_wrong_batch_is_refused() {
     let files = Files::of("llama");
     let mut model = decoder(&ModelFiles::Folder(&files.list()), &options(1, Isa::best()));
