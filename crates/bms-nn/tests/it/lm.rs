@@ -1,8 +1,8 @@
 //! Language models against what others compute with the same weights.
 
+mod adapters;
 mod converted;
 mod embedder;
-mod gguf;
 mod hf;
 mod refusals;
 mod smollm2;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bms_kernels::Isa;
-use bms_nn::lm::{AdapterFiles, Decoder, LogitRows, ModelFiles, Segment, Transformer};
+use bms_nn::lm::{Decoder, LogitRows, ModelFiles, Segment, Transformer};
 use safetensors::SafeTensors;
 
 use super::{Sequence, decoder, options};
@@ -157,35 +157,4 @@ fn long_contexts_have_their_own_factors() {
     let mut model = decoder(&ModelFiles::Folder(&files.list()), &options(2, Isa::best()));
     let found = pieces(&mut model, &tokens, &[16]);
     check("a long text", &found[found.len() - wanted.len()..], &wanted, TOLERANCE);
-}
-
-#[test]
-fn an_adapter_changes_its_rows_alone() {
-    let (files, expected) = (Files::of("llama"), Expected::of("llama"));
-    let (weights, config) = (adapter_file("adapter_model.safetensors"), adapter_file("adapter_config.json"));
-    let mut model = decoder(&ModelFiles::Folder(&files.list()), &options(2, Isa::best()));
-    let adapter = model.add_adapter(&AdapterFiles { weights: &weights, config: Some(&config) }).unwrap();
-    let tokens = expected.tokens("tokens");
-    let (plain, adapted) = (expected.values("logits"), expected.values("adapter_logits"));
-    let segment =
-        |pages, adapter| Segment { tokens: &tokens, start: 0, pages, logits: LogitRows::All, adapter };
-    let mut logits = Vec::new();
-    let batch = [
-        segment(&[0, 1], None),
-        segment(&[2, 3], Some(adapter)),
-        segment(&[4, 5], Some(adapter)),
-        segment(&[6, 7], None),
-    ];
-    model.forward(&batch, &mut logits).unwrap();
-    for (found, wanted) in logits.chunks(plain.len()).zip([&plain, &adapted, &adapted, &plain]) {
-        check("with an adapter", found, wanted, TOLERANCE);
-    }
-    model.remove_adapter(adapter);
-    let wrong = model.forward(&batch, &mut logits).unwrap_err();
-    assert!(wrong.message().contains("adapter"), "{wrong}");
-    assert_eq!(
-        model.add_adapter(&AdapterFiles { weights: &weights, config: Some(&config) }).unwrap(),
-        adapter
-    );
-    assert!(model.add_adapter(&AdapterFiles { weights: &weights, config: None }).is_err());
 }
