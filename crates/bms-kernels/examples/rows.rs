@@ -22,9 +22,9 @@ fn main() {
         let x: Vec<f32> = (0..LEN).map(|i| ((i * 37 % 1001) as f32 - 500.0) / 250.0).collect();
         let weight = &x[..COLS];
         let mut out = x.clone();
-        let mut report = |name: &str, numbers: usize, f: &mut dyn FnMut()| {
+        let report = |name: &str, numbers: usize, f: &mut dyn FnMut()| {
             if names.is_empty() || names.iter().any(|wanted| name.contains(wanted.as_str())) {
-                println!("{name:20} {:>8} {:8.2}", isa.as_str(), numbers as f64 / seconds(f) / 1e9);
+                println!("{name:20} {:>8} {:8.3}", isa.as_str(), numbers as f64 / seconds(f) / 1e9);
             }
         };
         report("rms_norm", LEN, &mut || rms_norm(&pool, &x, weight, 1e-5, &mut out));
@@ -44,8 +44,9 @@ fn main() {
             report(&format!("rope {style:?}"), LEN, &mut || rotations.apply(&pool, &mut out, 64));
         }
         let mut product = vec![0.0; 32 * 512];
+        let weights = [weight; 512].concat();
         report("gemm 32x2048x512", 32 * 2048 * 512, &mut || {
-            gemm_f32(&pool, &x, 32, &[weight; 512].concat(), COLS, &mut product);
+            gemm_f32(&pool, &x, 32, &weights, COLS, &mut product);
         });
         for &format in Format::ALL {
             let mut bytes = vec![0; format.row_bytes(LEN).unwrap_or(0)];

@@ -4,8 +4,7 @@
 //! every instruction set. Nothing here fuses a multiplication with an addition, so that all of them give the same
 //! bits.
 
-use half::f16;
-
+use crate::simd::{LANES, Simd, kernel};
 use crate::{Format, Isa};
 
 /// Values of one block of the formats with super-blocks.
@@ -21,11 +20,26 @@ pub fn dequantise_row(format: Format, bytes: &[u8], out: &mut [f32]) {
     dequantise_row_with(Isa::best(), format, bytes, out);
 }
 
-/// [`dequantise_row`] with a given instruction set, or the plain one where the machine lacks it.
-///
-/// # Panics
-/// When `bytes` is not the row's length, `format.row_bytes(out.len())`.
-pub fn dequantise_row_with(isa: Isa, format: Format, bytes: &[u8], out: &mut [f32]) {
+kernel! {
+    /// [`dequantise_row`] with a given instruction set, or the plain one where the machine lacks it.
+    ///
+    /// # Panics
+    /// When `bytes` is not the row's length, `format.row_bytes(out.len())`.
+    pub fn dequantise_row_with(format: Format, bytes: &[u8], out: &mut [f32]) = row;
+}
+
+/// Calls a block function for each block. A macro, because what is passed as a function is not compiled for the
+/// instruction set.
+macro_rules! each_block {
+    ($s:expr, $block:ident, $bytes:expr, $out:expr) => {
+        for (bytes, out) in $bytes.as_chunks().0.iter().zip($out.as_chunks_mut().0) {
+            $block($s, bytes, out);
+        }
+    };
+}
+
+#[inline(always)]
+fn row<S: Simd>(s: S, format: Format, bytes: &[u8], out: &mut [f32]) {
     assert_eq!(
         Some(bytes.len()),
         format.row_bytes(out.len()),
@@ -33,114 +47,62 @@ pub fn dequantise_row_with(isa: Isa, format: Format, bytes: &[u8], out: &mut [f3
         out.len(),
         bytes.len()
     );
-    #[cfg(target_arch = "x86_64")]
-    {
-        match isa {
-            // SAFETY: the machine has it.
-            Isa::Avx512 if isa.is_available() => return unsafe { row_avx512(format, bytes, out) },
-            // SAFETY: the machine has it.
-            Isa::Avx2 if isa.is_available() => return unsafe { row_avx2(format, bytes, out) },
-            _ => {}
-        }
-    }
-    let _ = isa;
-    row(format, bytes, out);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl,avx512dq")]
-fn row_avx512(format: Format, bytes: &[u8], out: &mut [f32]) {
-    match format {
-        Format::F16 => halves_f16c(bytes, out),
-        _ => row(format, bytes, out),
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,f16c")]
-fn row_avx2(format: Format, bytes: &[u8], out: &mut [f32]) {
-    match format {
-        Format::F16 => halves_f16c(bytes, out),
-        _ => row(format, bytes, out),
-    }
-}
-
-/// Half-precision values, eight by eight.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx,f16c")]
-fn halves_f16c(bytes: &[u8], out: &mut [f32]) {
-    use std::arch::x86_64::{_mm_loadu_si128, _mm256_cvtph_ps, _mm256_storeu_ps};
-    let (bytes8, bytes_rest) = bytes.as_chunks::<16>();
-    let (out8, out_rest) = out.as_chunks_mut::<8>();
-    for (bytes, out) in bytes8.iter().zip(out8) {
-        // SAFETY: both arrays have the length of the access, which need not be aligned.
-        unsafe {
-            _mm256_storeu_ps(out.as_mut_ptr(), _mm256_cvtph_ps(_mm_loadu_si128(bytes.as_ptr().cast())))
-        };
-    }
-    halves(bytes_rest, out_rest);
-}
-
-#[inline(always)]
-fn halves(bytes: &[u8], out: &mut [f32]) {
-    for (bytes, out) in bytes.as_chunks::<2>().0.iter().zip(out) {
-        *out = f16::from_le_bytes(*bytes).to_f32();
-    }
-}
-
-#[inline(always)]
-fn row(format: Format, bytes: &[u8], out: &mut [f32]) {
     match format {
         Format::F32 => {
             for (bytes, out) in bytes.as_chunks::<4>().0.iter().zip(out) {
                 *out = f32::from_le_bytes(*bytes);
             }
         }
-        Format::F16 => halves(bytes, out),
+        Format::F16 => halves(s, bytes, out),
         Format::BF16 => {
             for (bytes, out) in bytes.as_chunks::<2>().0.iter().zip(out) {
                 *out = f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
             }
         }
-        Format::Q8_0 => blocks(bytes, out, q8_0),
-        Format::Q4_0 => blocks(bytes, out, q4_0),
-        Format::Q4_1 => blocks(bytes, out, q4_1),
-        Format::Q5_0 => blocks(bytes, out, q5_0),
-        Format::Q5_1 => blocks(bytes, out, q5_1),
-        Format::Q4_K => blocks(bytes, out, q4_k),
-        Format::Q5_K => blocks(bytes, out, q5_k),
-        Format::Q6_K => blocks(bytes, out, q6_k),
+        Format::Q8_0 => each_block!(s, q8_0, bytes, out),
+        Format::Q4_0 => each_block!(s, q4_0, bytes, out),
+        Format::Q4_1 => each_block!(s, q4_1, bytes, out),
+        Format::Q5_0 => each_block!(s, q5_0, bytes, out),
+        Format::Q5_1 => each_block!(s, q5_1, bytes, out),
+        Format::Q4_K => each_block!(s, q4_k, bytes, out),
+        Format::Q5_K => each_block!(s, q5_k, bytes, out),
+        Format::Q6_K => each_block!(s, q6_k, bytes, out),
     }
 }
 
 #[inline(always)]
-fn blocks<const BYTES: usize, const LEN: usize>(
-    bytes: &[u8],
-    out: &mut [f32],
-    block: impl Fn(&[u8; BYTES], &mut [f32; LEN]),
-) {
-    for (bytes, out) in bytes.as_chunks::<BYTES>().0.iter().zip(out.as_chunks_mut::<LEN>().0) {
-        block(bytes, out);
+fn halves<S: Simd>(s: S, bytes: &[u8], out: &mut [f32]) {
+    let (vectors, rest) = bytes.as_chunks::<2>().0.as_chunks::<LANES>();
+    let (out, out_rest) = out.as_chunks_mut::<LANES>();
+    for (bytes, out) in vectors.iter().zip(out) {
+        let mut bits = [0; LANES];
+        for i in 0..LANES {
+            bits[i] = u16::from_le_bytes(bytes[i]);
+        }
+        s.store(out, s.load_f16(&bits));
+    }
+    for (bytes, out) in rest.iter().zip(out_rest) {
+        *out = s.f16_to_f32(u16::from_le_bytes(*bytes));
     }
 }
 
 /// The half-precision number at `at`.
 #[inline(always)]
-pub(crate) fn half_at(bytes: &[u8], at: usize) -> f32 {
-    f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
+pub(crate) fn half_at<S: Simd>(s: S, bytes: &[u8], at: usize) -> f32 {
+    s.f16_to_f32(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
 }
 
 #[inline(always)]
-fn q8_0(block: &[u8; 34], out: &mut [f32; SMALL]) {
-    let d = half_at(block, 0);
+fn q8_0<S: Simd>(s: S, block: &[u8; 34], out: &mut [f32; SMALL]) {
+    let d = half_at(s, block, 0);
     for i in 0..SMALL {
         out[i] = f32::from(block[2 + i] as i8) * d;
     }
 }
 
 #[inline(always)]
-fn q4_0(block: &[u8; 18], out: &mut [f32; SMALL]) {
-    let d = half_at(block, 0);
+fn q4_0<S: Simd>(s: S, block: &[u8; 18], out: &mut [f32; SMALL]) {
+    let d = half_at(s, block, 0);
     for i in 0..16 {
         out[i] = d * f32::from((block[2 + i] & 15) as i8 - 8);
     }
@@ -150,8 +112,8 @@ fn q4_0(block: &[u8; 18], out: &mut [f32; SMALL]) {
 }
 
 #[inline(always)]
-fn q4_1(block: &[u8; 20], out: &mut [f32; SMALL]) {
-    let (d, m) = (half_at(block, 0), half_at(block, 2));
+fn q4_1<S: Simd>(s: S, block: &[u8; 20], out: &mut [f32; SMALL]) {
+    let (d, m) = (half_at(s, block, 0), half_at(s, block, 2));
     for i in 0..16 {
         out[i] = d * f32::from(block[4 + i] & 15) + m;
     }
@@ -172,8 +134,8 @@ fn fifth_bits(bytes: [u8; 4]) -> [u8; SMALL] {
 }
 
 #[inline(always)]
-fn q5_0(block: &[u8; 22], out: &mut [f32; SMALL]) {
-    let d = half_at(block, 0);
+fn q5_0<S: Simd>(s: S, block: &[u8; 22], out: &mut [f32; SMALL]) {
+    let d = half_at(s, block, 0);
     let high = fifth_bits([block[2], block[3], block[4], block[5]]);
     for i in 0..16 {
         out[i] = d * f32::from((block[6 + i] & 15 | high[i]) as i8 - 16);
@@ -184,8 +146,8 @@ fn q5_0(block: &[u8; 22], out: &mut [f32; SMALL]) {
 }
 
 #[inline(always)]
-fn q5_1(block: &[u8; 24], out: &mut [f32; SMALL]) {
-    let (d, m) = (half_at(block, 0), half_at(block, 2));
+fn q5_1<S: Simd>(s: S, block: &[u8; 24], out: &mut [f32; SMALL]) {
+    let (d, m) = (half_at(s, block, 0), half_at(s, block, 2));
     let high = fifth_bits([block[4], block[5], block[6], block[7]]);
     for i in 0..16 {
         out[i] = d * f32::from(block[8 + i] & 15 | high[i]) + m;
@@ -210,8 +172,8 @@ pub(crate) fn scales_and_minima(packed: &[u8; 12]) -> ([u8; 8], [u8; 8]) {
 
 /// The scale and the minimum of each group of a `Q4_K` or `Q5_K` block.
 #[inline(always)]
-fn groups(block: &[u8]) -> ([f32; 8], [f32; 8]) {
-    let (d, dmin) = (half_at(block, 0), half_at(block, 2));
+fn groups<S: Simd>(s: S, block: &[u8]) -> ([f32; 8], [f32; 8]) {
+    let (d, dmin) = (half_at(s, block, 0), half_at(s, block, 2));
     let mut packed = [0; 12];
     packed.copy_from_slice(&block[4..16]);
     let (scales, minima) = scales_and_minima(&packed);
@@ -219,8 +181,8 @@ fn groups(block: &[u8]) -> ([f32; 8], [f32; 8]) {
 }
 
 #[inline(always)]
-fn q4_k(block: &[u8; 144], out: &mut [f32; SUPER]) {
-    let (d, m) = groups(block);
+fn q4_k<S: Simd>(s: S, block: &[u8; 144], out: &mut [f32; SUPER]) {
+    let (d, m) = groups(s, block);
     for (pair, (codes, out)) in
         block[16..].as_chunks::<32>().0.iter().zip(out.as_chunks_mut::<64>().0).enumerate()
     {
@@ -234,8 +196,8 @@ fn q4_k(block: &[u8; 144], out: &mut [f32; SUPER]) {
 }
 
 #[inline(always)]
-fn q5_k(block: &[u8; 176], out: &mut [f32; SUPER]) {
-    let (d, m) = groups(block);
+fn q5_k<S: Simd>(s: S, block: &[u8; 176], out: &mut [f32; SUPER]) {
+    let (d, m) = groups(s, block);
     let mut high = [0; 32];
     high.copy_from_slice(&block[16..48]);
     for (pair, (codes, out)) in
@@ -253,8 +215,8 @@ fn q5_k(block: &[u8; 176], out: &mut [f32; SUPER]) {
 }
 
 #[inline(always)]
-fn q6_k(block: &[u8; 210], out: &mut [f32; SUPER]) {
-    let d = half_at(block, 208);
+fn q6_k<S: Simd>(s: S, block: &[u8; 210], out: &mut [f32; SUPER]) {
+    let d = half_at(s, block, 208);
     let low = block[..128].as_chunks::<64>().0;
     let high = block[128..192].as_chunks::<32>().0;
     let scales = block[192..208].as_chunks::<8>().0;

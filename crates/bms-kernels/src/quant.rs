@@ -4,9 +4,10 @@
 //! `Q6_K` search for the scales (and minima) of least weighted square error; their sums run over lanes, so that a
 //! result may differ from ggml's in the last bit of a scale, not in quality.
 
-use half::{bf16, f16};
+use half::bf16;
 
 use crate::dequant::SMALL;
+use crate::simd::{LANES, Simd, kernel};
 use crate::{Format, Isa};
 
 mod search;
@@ -21,11 +22,26 @@ pub fn quantise_row(format: Format, values: &[f32], out: &mut [u8]) {
     quantise_row_with(Isa::best(), format, values, out);
 }
 
-/// [`quantise_row`] with a given instruction set, or the plain one where the machine lacks it.
-///
-/// # Panics
-/// When `out` is not the row's length, `format.row_bytes(values.len())`.
-pub fn quantise_row_with(isa: Isa, format: Format, values: &[f32], out: &mut [u8]) {
+kernel! {
+    /// [`quantise_row`] with a given instruction set, or the plain one where the machine lacks it.
+    ///
+    /// # Panics
+    /// When `out` is not the row's length, `format.row_bytes(values.len())`.
+    pub fn quantise_row_with(format: Format, values: &[f32], out: &mut [u8]) = row;
+}
+
+/// Calls a block function for each block. A macro, because what is passed as a function is not compiled for the
+/// instruction set.
+macro_rules! each_block {
+    ($s:expr, $block:path, $values:expr, $out:expr) => {
+        for (values, out) in $values.as_chunks().0.iter().zip($out.as_chunks_mut().0) {
+            $block($s, values, out);
+        }
+    };
+}
+
+#[inline(always)]
+fn row<S: Simd>(s: S, format: Format, values: &[f32], out: &mut [u8]) {
     assert_eq!(
         Some(out.len()),
         format.row_bytes(values.len()),
@@ -33,96 +49,42 @@ pub fn quantise_row_with(isa: Isa, format: Format, values: &[f32], out: &mut [u8
         values.len(),
         out.len()
     );
-    #[cfg(target_arch = "x86_64")]
-    {
-        match isa {
-            // SAFETY: the machine has it.
-            Isa::Avx512 if isa.is_available() => return unsafe { row_avx512(format, values, out) },
-            // SAFETY: the machine has it.
-            Isa::Avx2 if isa.is_available() => return unsafe { row_avx2(format, values, out) },
-            _ => {}
-        }
-    }
-    let _ = isa;
-    row(format, values, out);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,f16c,avx512f,avx512bw,avx512vl,avx512dq")]
-fn row_avx512(format: Format, values: &[f32], out: &mut [u8]) {
-    match format {
-        Format::F16 => halves_f16c(values, out),
-        _ => row(format, values, out),
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,f16c")]
-fn row_avx2(format: Format, values: &[f32], out: &mut [u8]) {
-    match format {
-        Format::F16 => halves_f16c(values, out),
-        _ => row(format, values, out),
-    }
-}
-
-/// Half-precision values, eight by eight.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx,f16c")]
-fn halves_f16c(values: &[f32], out: &mut [u8]) {
-    use std::arch::x86_64::{_MM_FROUND_TO_NEAREST_INT, _mm_storeu_si128, _mm256_cvtps_ph, _mm256_loadu_ps};
-    const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT;
-    let (values8, values_rest) = values.as_chunks::<8>();
-    let (out8, out_rest) = out.as_chunks_mut::<16>();
-    for (values, out) in values8.iter().zip(out8) {
-        // SAFETY: both arrays have the length of the access, which need not be aligned.
-        unsafe {
-            let halves = _mm256_cvtps_ph::<NEAREST>(_mm256_loadu_ps(values.as_ptr()));
-            _mm_storeu_si128(out.as_mut_ptr().cast(), halves);
-        }
-    }
-    halves(values_rest, out_rest);
-}
-
-#[inline(always)]
-fn halves(values: &[f32], out: &mut [u8]) {
-    for (value, out) in values.iter().zip(out.as_chunks_mut::<2>().0) {
-        *out = f16::from_f32(*value).to_le_bytes();
-    }
-}
-
-#[inline(always)]
-fn row(format: Format, values: &[f32], out: &mut [u8]) {
     match format {
         Format::F32 => {
             for (value, out) in values.iter().zip(out.as_chunks_mut::<4>().0) {
                 *out = value.to_le_bytes();
             }
         }
-        Format::F16 => halves(values, out),
+        Format::F16 => halves(s, values, out),
         Format::BF16 => {
             for (value, out) in values.iter().zip(out.as_chunks_mut::<2>().0) {
                 *out = bf16::from_f32(*value).to_le_bytes();
             }
         }
-        Format::Q8_0 => blocks(values, out, q8_0),
-        Format::Q4_0 => blocks(values, out, q4_0),
-        Format::Q4_1 => blocks(values, out, q4_1),
-        Format::Q5_0 => blocks(values, out, q5_0),
-        Format::Q5_1 => blocks(values, out, q5_1),
-        Format::Q4_K => blocks(values, out, super_blocks::q4_k),
-        Format::Q5_K => blocks(values, out, super_blocks::q5_k),
-        Format::Q6_K => blocks(values, out, super_blocks::q6_k),
+        Format::Q8_0 => each_block!(s, q8_0, values, out),
+        Format::Q4_0 => each_block!(s, q4_0, values, out),
+        Format::Q4_1 => each_block!(s, q4_1, values, out),
+        Format::Q5_0 => each_block!(s, q5_0, values, out),
+        Format::Q5_1 => each_block!(s, q5_1, values, out),
+        Format::Q4_K => each_block!(s, super_blocks::q4_k, values, out),
+        Format::Q5_K => each_block!(s, super_blocks::q5_k, values, out),
+        Format::Q6_K => each_block!(s, super_blocks::q6_k, values, out),
     }
 }
 
 #[inline(always)]
-fn blocks<const BYTES: usize, const LEN: usize>(
-    values: &[f32],
-    out: &mut [u8],
-    block: impl Fn(&[f32; LEN], &mut [u8; BYTES]),
-) {
-    for (values, out) in values.as_chunks::<LEN>().0.iter().zip(out.as_chunks_mut::<BYTES>().0) {
-        block(values, out);
+fn halves<S: Simd>(s: S, values: &[f32], out: &mut [u8]) {
+    let (vectors, rest) = values.as_chunks::<LANES>();
+    let (out, out_rest) = out.as_chunks_mut::<2>().0.as_chunks_mut::<LANES>();
+    for (values, out) in vectors.iter().zip(out) {
+        let mut bits = [0; LANES];
+        s.store_f16(&mut bits, s.load(values));
+        for i in 0..LANES {
+            out[i] = bits[i].to_le_bytes();
+        }
+    }
+    for (value, out) in rest.iter().zip(out_rest) {
+        *out = s.f32_to_f16(*value).to_le_bytes();
     }
 }
 
@@ -136,8 +98,8 @@ fn reciprocal(d: f32) -> f32 {
 }
 
 #[inline(always)]
-pub(crate) fn put_half(out: &mut [u8], at: usize, value: f32) {
-    out[at..at + 2].copy_from_slice(&f16::from_f32(value).to_le_bytes());
+pub(crate) fn put_half<S: Simd>(s: S, out: &mut [u8], at: usize, value: f32) {
+    out[at..at + 2].copy_from_slice(&s.f32_to_f16(value).to_le_bytes());
 }
 
 /// The first value of the largest magnitude.
@@ -164,14 +126,14 @@ fn bounds(values: &[f32; SMALL]) -> (f32, f32) {
 }
 
 #[inline(always)]
-fn q8_0(values: &[f32; SMALL], out: &mut [u8; 34]) {
+fn q8_0<S: Simd>(s: S, values: &[f32; SMALL], out: &mut [u8; 34]) {
     let mut magnitude = 0.0_f32;
     for &value in values {
         magnitude = if magnitude < value.abs() { value.abs() } else { magnitude };
     }
     let d = magnitude / 127.0;
     let inverse = reciprocal(d);
-    put_half(out, 0, d);
+    put_half(s, out, 0, d);
     for i in 0..SMALL {
         // Halves away from zero, as ggml's `roundf`.
         out[2 + i] = (values[i] * inverse).round() as i8 as u8;
@@ -222,33 +184,33 @@ fn put_fifth_bits(codes: &[u8; SMALL], out: &mut [u8]) {
 }
 
 #[inline(always)]
-fn q4_0(values: &[f32; SMALL], out: &mut [u8; 18]) {
+fn q4_0<S: Simd>(s: S, values: &[f32; SMALL], out: &mut [u8; 18]) {
     let (d, codes) = symmetric::<4>(values);
-    put_half(out, 0, d);
+    put_half(s, out, 0, d);
     put_nibbles(&codes, &mut out[2..]);
 }
 
 #[inline(always)]
-fn q4_1(values: &[f32; SMALL], out: &mut [u8; 20]) {
+fn q4_1<S: Simd>(s: S, values: &[f32; SMALL], out: &mut [u8; 20]) {
     let (d, min, codes) = ranged::<4>(values);
-    put_half(out, 0, d);
-    put_half(out, 2, min);
+    put_half(s, out, 0, d);
+    put_half(s, out, 2, min);
     put_nibbles(&codes, &mut out[4..]);
 }
 
 #[inline(always)]
-fn q5_0(values: &[f32; SMALL], out: &mut [u8; 22]) {
+fn q5_0<S: Simd>(s: S, values: &[f32; SMALL], out: &mut [u8; 22]) {
     let (d, codes) = symmetric::<5>(values);
-    put_half(out, 0, d);
+    put_half(s, out, 0, d);
     put_fifth_bits(&codes, &mut out[2..6]);
     put_nibbles(&codes, &mut out[6..]);
 }
 
 #[inline(always)]
-fn q5_1(values: &[f32; SMALL], out: &mut [u8; 24]) {
+fn q5_1<S: Simd>(s: S, values: &[f32; SMALL], out: &mut [u8; 24]) {
     let (d, min, codes) = ranged::<5>(values);
-    put_half(out, 0, d);
-    put_half(out, 2, min);
+    put_half(s, out, 0, d);
+    put_half(s, out, 2, min);
     put_fifth_bits(&codes, &mut out[4..8]);
     put_nibbles(&codes, &mut out[8..]);
 }

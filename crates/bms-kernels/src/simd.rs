@@ -43,6 +43,10 @@ pub(crate) trait Simd: Copy {
     fn load_low_f16(self, from: &[u16; HALF]) -> Self::V;
     /// Rounded to nearest, halves to even; too large numbers become infinite.
     fn store_f16(self, to: &mut [u16; LANES], v: Self::V);
+    /// One number of half precision.
+    fn f16_to_f32(self, bits: u16) -> f32;
+    /// Rounded to nearest, halves to even.
+    fn f32_to_f16(self, x: f32) -> u16;
     fn load_i8(self, from: &[i8; LANES]) -> Self::V;
     fn load_low_i8(self, from: &[i8; HALF]) -> Self::V;
 

@@ -1,3 +1,5 @@
+use half::f16;
+
 use super::*;
 
 /// A linear congruential generator that a few lines of any language repeat: the upper half of the state.

@@ -69,6 +69,16 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
+    fn f16_to_f32(self, bits: u16) -> f32 {
+        f16::from_bits(bits).to_f32()
+    }
+
+    #[inline(always)]
+    fn f32_to_f16(self, x: f32) -> u16 {
+        f16::from_f32(x).to_bits()
+    }
+
+    #[inline(always)]
     fn load_i8(self, from: &[i8; LANES]) -> V {
         from.map(f32::from)
     }
