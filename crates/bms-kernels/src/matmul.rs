@@ -13,8 +13,9 @@ use crate::activations::TileView;
 use crate::matrix::LANES;
 use crate::{Activations, Isa, Matrix, Pool};
 
-/// Groups one thread takes at a time: it reads as many streams, which memory serves faster than one.
-const CHUNK: usize = 4;
+/// Groups one thread takes at a time. Read together they are as many streams, which memory serves faster than one.
+const CHUNK: usize = 8;
+const _: () = assert!(CHUNK.is_multiple_of(4), "kernels that take fewer groups at once take 2 or 4");
 
 /// Multiplies `rows` rows of activations with several matrices of as many columns: `out[row · matrix.rows() + i]` becomes the
 /// product of activation `row` with row `i` of the matrix.

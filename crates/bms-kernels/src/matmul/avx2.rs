@@ -91,8 +91,8 @@ unsafe fn sized<W: Weights>(task: &Task<'_>) {
     // SAFETY: the caller's promise.
     unsafe {
         match (task.tile.tile.rows, task.groups) {
-            (1, CHUNK) => groups::<W, 1, CHUNK>(task),
-            (2..=4, CHUNK) => groups::<W, 4, CHUNK>(task),
+            (1, CHUNK) => groups::<W, 1, 4>(task),
+            (2..=4, CHUNK) => groups::<W, 4, 4>(task),
             _ => groups::<W, TILE_ROWS, 1>(task),
         }
     }

@@ -15,6 +15,10 @@ use crate::Format;
 use crate::activations::{COLS, FIELDS, TILE_ROWS};
 use crate::matrix::LANES;
 
+/// How far ahead a product with a tile of many rows asks for memory: it stays with each block for so long that the
+/// processor does not look ahead by itself. With few rows it does, and asking only costs.
+const AHEAD: usize = 1024;
+
 /// How the numbers of 16 rows in 32 columns are scaled.
 #[derive(Clone, Copy)]
 enum Scale {
@@ -24,6 +28,19 @@ enum Scale {
     Min(__m512, __m512),
     /// `scale · (code − 32)`, with one scale for the first and one for the second 16 columns.
     Halves(__m512, __m512),
+}
+
+impl Scale {
+    /// With scales and minima multiplied.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+    fn times(self, (scales, minima): (__m512, __m512)) -> Scale {
+        match self {
+            Scale::Centred(scale, field) => Scale::Centred(_mm512_mul_ps(scale, scales), field),
+            Scale::Min(scale, min) => Scale::Min(_mm512_mul_ps(scale, scales), _mm512_mul_ps(min, minima)),
+            Scale::Halves(a, b) => Scale::Halves(_mm512_mul_ps(a, scales), _mm512_mul_ps(b, scales)),
+        }
+    }
 }
 
 /// A quantised format, as these kernels read it.
@@ -41,11 +58,22 @@ trait Weights {
     /// `stored` points at a stored block, and the machine has the instructions.
     unsafe fn codes<const SUB: usize>(stored: *const u8) -> [__m512i; 8];
 
-    /// The scales of that block.
+    /// The scales of that block, without what [`Weights::outer`] gives.
     ///
     /// # Safety
     /// As for `codes`.
     unsafe fn scale<const SUB: usize>(stored: *const u8) -> Scale;
+
+    /// What all scales and what all minima of a stored block of several blocks are multiplied with.
+    ///
+    /// # Safety
+    /// As for `codes`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+    unsafe fn outer(stored: *const u8) -> (__m512, __m512) {
+        let _ = stored;
+        (_mm512_set1_ps(1.0), _mm512_set1_ps(1.0))
+    }
 }
 
 /// Computes a task.
@@ -75,8 +103,10 @@ unsafe fn sized<W: Weights>(task: &Task<'_>) {
     // SAFETY: the caller's promise.
     unsafe {
         match task.tile.tile.rows {
+            // Larger blocks are longer pieces of memory, of which fewer streams are better.
+            1 if 1 < W::SUBS => groups::<W, 1, 4, 1>(task),
             1 => groups::<W, 1, CHUNK, 1>(task),
-            2..=4 => groups::<W, 4, CHUNK, 2>(task),
+            2..=4 => groups::<W, 4, 4, 2>(task),
             _ => groups::<W, TILE_ROWS, 2, 2>(task),
         }
     }
@@ -125,19 +155,28 @@ unsafe fn product<W: Weights, const N: usize, const G: usize, const P: usize>(
     for _ in 0..task.matrix.cols() / COLS / W::SUBS {
         // SAFETY: inside the groups and the tile, as the caller promises; after the last block at most one past them.
         unsafe {
-            macro_rules! sub {
-                ($($sub:literal)+) => { $(
-                    if $sub < W::SUBS {
-                        let at = (codes.add($sub * rows * COLS), numbers.add($sub * rows * FIELDS));
-                        let (groups, _) = groups.as_chunks::<P>();
-                        let (sums, _) = sums.as_chunks_mut::<P>();
-                        for (groups, sums) in groups.iter().zip(sums) {
-                            add_block::<W, $sub, N, P>(groups, rows, at, sums);
+            if N == 1 && 1 < W::SUBS {
+                add_stored::<W, N, G>(&groups, (codes, numbers), &mut sums);
+            } else {
+                macro_rules! sub {
+                    ($($sub:literal)+) => { $(
+                        if $sub < W::SUBS {
+                            let at = (codes.add($sub * rows * COLS), numbers.add($sub * rows * FIELDS));
+                            if N == TILE_ROWS {
+                                for group in &groups {
+                                    fetch::<W>(*group, $sub);
+                                }
+                            }
+                            let (groups, _) = groups.as_chunks::<P>();
+                            let (sums, _) = sums.as_chunks_mut::<P>();
+                            for (groups, sums) in groups.iter().zip(sums) {
+                                add_block::<W, $sub, N, P>(groups, rows, at, sums);
+                            }
                         }
-                    }
-                )+ };
+                    )+ };
+                }
+                sub!(0 1 2 3 4 5 6 7);
             }
-            sub!(0 1 2 3 4 5 6 7);
             codes = codes.add(W::SUBS * rows * COLS);
             numbers = numbers.add(W::SUBS * rows * FIELDS);
             for group in &mut groups {
@@ -146,6 +185,81 @@ unsafe fn product<W: Weights, const N: usize, const G: usize, const P: usize>(
         }
     }
     sums
+}
+
+/// Adds the products of a stored block of each group with one row. The scales of the stored block come in once, at the end:
+/// with one row they would cost as much as the products.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+unsafe fn add_stored<W: Weights, const N: usize, const G: usize>(
+    groups: &[*const u8; G],
+    (codes, numbers): (*const i8, *const f32),
+    sums: &mut [[__m512; N]; G],
+) {
+    let mut inner = [[_mm512_setzero_ps(); 2]; G];
+    // SAFETY: the caller's pointers hold a stored block, and as many blocks of one row.
+    unsafe {
+        macro_rules! sub {
+            ($($sub:literal)+) => { $(
+                if $sub < W::SUBS {
+                    let at = (codes.add($sub * COLS), numbers.add($sub * FIELDS));
+                    for (group, inner) in groups.iter().zip(&mut inner) {
+                        *inner = add_inner::<W, $sub>(*group, at, *inner);
+                    }
+                }
+            )+ };
+        }
+        sub!(0 1 2 3 4 5 6 7);
+        for ((group, [products, minima]), sums) in groups.iter().zip(inner).zip(sums) {
+            let (scales, outer) = W::outer(*group);
+            sums[0] = _mm512_fmadd_ps(minima, outer, _mm512_fmadd_ps(products, scales, sums[0]));
+        }
+    }
+}
+
+/// Adds the products of 32 columns with one row, and the minima, both without the scales of the stored block.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+unsafe fn add_inner<W: Weights, const SUB: usize>(
+    stored: *const u8,
+    (codes, numbers): (*const i8, *const f32),
+    [products, minima]: [__m512; 2],
+) -> [__m512; 2] {
+    // SAFETY: the caller's pointers hold a stored block, and a block of one row.
+    unsafe {
+        let weights = [W::codes::<SUB>(stored)];
+        let row_scale = floats(numbers, 0);
+        match W::scale::<SUB>(stored) {
+            Scale::Halves(first, second) => {
+                let starts = [[integers(numbers, 5), integers(numbers, 6)]];
+                let [[head, tail]] = dot::<W, 1>(starts, &weights, codes);
+                let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(head), first);
+                let scaled = _mm512_fmadd_ps(_mm512_cvtepi32_ps(tail), second, scaled);
+                [_mm512_fmadd_ps(scaled, row_scale, products), minima]
+            }
+            Scale::Min(scale, min) => {
+                let [[dot, _]] = dot::<W, 1>([[_mm512_setzero_si512(); 2]], &weights, codes);
+                let scale = _mm512_mul_ps(scale, row_scale);
+                let products = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), scale, products);
+                [products, _mm512_fmadd_ps(min, floats(numbers, 1), minima)]
+            }
+            Scale::Centred(..) => unreachable!("stored blocks of several blocks have minima or halves"),
+        }
+    }
+}
+
+/// Asks for the memory of the block of 32 columns that comes `AHEAD` bytes later.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+fn fetch<W: Weights>(stored: *const u8, sub: usize) {
+    let step = W::BYTES / W::SUBS;
+    let mut line = 0;
+    while line < step.div_ceil(64) {
+        let at = AHEAD + sub * step + line * 64;
+        // Only a hint; the address need not be one of ours.
+        _mm_prefetch::<_MM_HINT_T0>(stored.wrapping_add(at).cast());
+        line += 1;
+    }
 }
 
 /// Adds the products of 32 columns of `P` groups.
@@ -159,32 +273,42 @@ unsafe fn add_block<W: Weights, const SUB: usize, const N: usize, const P: usize
 ) {
     // SAFETY: the caller's pointers hold a block for each row.
     unsafe {
-        let weights: [_; P] = std::array::from_fn(|p| held(W::codes::<SUB>(stored[p])));
-        let scales: [_; P] = std::array::from_fn(|p| W::scale::<SUB>(stored[p]));
+        // Loops and no closures: those would be called, not inlined, by functions compiled for any machine.
+        let mut weights = [[_mm512_setzero_si512(); 8]; P];
+        let mut scales = [Scale::Min(_mm512_setzero_ps(), _mm512_setzero_ps()); P];
+        for p in 0..P {
+            weights[p] = held(W::codes::<SUB>(stored[p]));
+            scales[p] = W::scale::<SUB>(stored[p]);
+            if 1 < W::SUBS {
+                scales[p] = scales[p].times(W::outer(stored[p]));
+            }
+        }
         for row in 0..rows.min(N) {
-            let number = |field: usize| numbers.add(field * rows + row);
-            let float = |field: usize| _mm512_set1_ps(*number(field));
-            let integer = |field: usize| _mm512_set1_epi32(number(field).cast::<i32>().read());
-            let starts: [_; P] = std::array::from_fn(|p| match scales[p] {
-                Scale::Centred(_, field) => [integer(field), _mm512_setzero_si512()],
-                Scale::Min(..) => [_mm512_setzero_si512(); 2],
-                Scale::Halves(..) => [integer(5), integer(6)],
-            });
+            let numbers = numbers.add(row);
+            let mut starts = [[_mm512_setzero_si512(); 2]; P];
+            for (starts, scale) in starts.iter_mut().zip(&scales) {
+                match *scale {
+                    Scale::Centred(_, field) => starts[0] = integers(numbers, field * rows),
+                    Scale::Min(..) => {}
+                    Scale::Halves(..) => *starts = [integers(numbers, 5 * rows), integers(numbers, 6 * rows)],
+                }
+            }
+            let (row_scale, row_sum) = (floats(numbers, 0), floats(numbers, rows));
             let dots = dot::<W, P>(starts, &weights, codes.add(row * COLS));
             for ((sums, [head, tail]), scale) in sums.iter_mut().zip(dots).zip(scales) {
                 let (sum, head) = (&mut sums[row], _mm512_cvtepi32_ps(head));
                 match scale {
                     Scale::Centred(scale, _) => {
-                        *sum = _mm512_fmadd_ps(head, _mm512_mul_ps(scale, float(0)), *sum);
+                        *sum = _mm512_fmadd_ps(head, _mm512_mul_ps(scale, row_scale), *sum);
                     }
                     Scale::Min(scale, min) => {
-                        *sum = _mm512_fmadd_ps(min, float(1), *sum);
-                        *sum = _mm512_fmadd_ps(head, _mm512_mul_ps(scale, float(0)), *sum);
+                        *sum = _mm512_fmadd_ps(min, row_sum, *sum);
+                        *sum = _mm512_fmadd_ps(head, _mm512_mul_ps(scale, row_scale), *sum);
                     }
                     Scale::Halves(first, second) => {
                         let scaled = _mm512_mul_ps(head, first);
                         let scaled = _mm512_fmadd_ps(_mm512_cvtepi32_ps(tail), second, scaled);
-                        *sum = _mm512_fmadd_ps(scaled, float(0), *sum);
+                        *sum = _mm512_fmadd_ps(scaled, row_scale, *sum);
                     }
                 }
             }
@@ -208,6 +332,22 @@ fn held(mut vectors: [__m512i; 8]) -> [__m512i; 8] {
         }
     }
     vectors
+}
+
+/// One number in every lane.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+unsafe fn floats(numbers: *const f32, at: usize) -> __m512 {
+    // SAFETY: a number of the tile, as the caller promises.
+    _mm512_set1_ps(unsafe { *numbers.add(at) })
+}
+
+/// One integer, held in the bits of a number, in every lane.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+unsafe fn integers(numbers: *const f32, at: usize) -> __m512i {
+    // SAFETY: a number of the tile, as the caller promises.
+    _mm512_set1_epi32(unsafe { *numbers.add(at).cast::<i32>() })
 }
 
 /// Adds the products of the eight words of one row with `P` groups: all to the first sum of a group, or those of the second

@@ -1,43 +1,84 @@
-//! Zeroed memory at the start of a cache line.
+//! Zeroed memory for weights, in huge pages where the system gives them.
+//!
+//! A product walks through all weights of a model. With small pages the walk waits for address translation, so matrices
+//! lie one after the other in large regions that begin at the boundary of a huge page.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use memmap2::{Advice, MmapMut};
 
-/// One cache line.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
+/// A huge page.
+const HUGE: usize = 2 << 20;
+/// Bytes of a region, unless one matrix needs more.
+const REGION: usize = 64 << 20;
+/// Matrices begin at a cache line.
+const LINE: usize = 64;
 
-/// From this size on memory comes in huge pages where the system gives them: a product walks through all of it, and
-/// with small pages the walk waits for address translation.
-const HUGE_FROM: usize = 4 << 20;
-
-/// Bytes aligned to 64, zero at first.
-pub(crate) struct AlignedBytes {
-    storage: Storage,
+/// Anonymous memory that several matrices share.
+struct Region {
+    /// Never borrowed again; parts are reached by address.
+    _map: MmapMut,
+    /// The first byte at the boundary of a huge page.
+    start: *mut u8,
     len: usize,
 }
 
-enum Storage {
-    Lines(Vec<Line>),
-    Pages(MmapMut),
+// SAFETY: the address is only handed out in disjoint parts, each to one owner.
+unsafe impl Send for Region {}
+// SAFETY: as above.
+unsafe impl Sync for Region {}
+
+impl Region {
+    fn new(len: usize) -> Option<Region> {
+        let mut map = MmapMut::map_anon(len.checked_add(HUGE)?).ok()?;
+        // Advice only; a system without huge pages is slower, not wrong.
+        let _ = map.advise(Advice::HugePage);
+        let start = map.as_mut_ptr();
+        // SAFETY: there is a huge page more than asked for.
+        let start = unsafe { start.add(start.align_offset(HUGE)) };
+        Some(Region { _map: map, start, len })
+    }
 }
+
+/// The region that has room, while something in it lives, and the bytes taken from it.
+static CURRENT: Mutex<(Weak<Region>, usize)> = Mutex::new((Weak::new(), 0));
+
+/// Bytes aligned to a cache line, zero at first.
+pub(crate) struct AlignedBytes {
+    start: *mut u8,
+    len: usize,
+    /// Keeps the memory.
+    _region: Option<Arc<Region>>,
+}
+
+// SAFETY: the bytes are this value's alone, as a `Vec`'s are: regions are handed out in disjoint parts.
+unsafe impl Send for AlignedBytes {}
+// SAFETY: shared access only reads.
+unsafe impl Sync for AlignedBytes {}
 
 impl AlignedBytes {
     /// `len` zero bytes, unless there is not enough memory.
     pub(crate) fn zeroed(len: usize) -> Option<AlignedBytes> {
-        let storage = if len < HUGE_FROM {
-            let count = len.div_ceil(64);
-            let mut lines = Vec::new();
-            lines.try_reserve_exact(count).ok()?;
-            lines.resize(count, Line([0; 64]));
-            Storage::Lines(lines)
-        } else {
-            let pages = MmapMut::map_anon(len).ok()?;
-            // Advice only; a system without huge pages is slower, not wrong.
-            let _ = pages.advise(Advice::HugePage);
-            Storage::Pages(pages)
+        if len == 0 {
+            let start = std::ptr::NonNull::dangling().as_ptr();
+            return Some(AlignedBytes { start, len, _region: None });
+        }
+        let taken = len.checked_next_multiple_of(LINE)?;
+        let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
+        let fitting = current.0.upgrade().filter(|region| taken <= region.len - current.1);
+        let (region, offset) = match fitting {
+            Some(region) => (region, current.1),
+            None => {
+                let region = Arc::new(Region::new(taken.max(REGION).checked_next_multiple_of(HUGE)?)?);
+                current.0 = Arc::downgrade(&region);
+                (region, 0)
+            }
         };
-        Some(AlignedBytes { storage, len })
+        current.1 = offset + taken;
+        // SAFETY: `offset + taken` is at most `len` bytes past `start`, which the mapping was made to hold. Zero, since
+        // anonymous memory is and no part is handed out twice.
+        let start = unsafe { region.start.add(offset) };
+        Some(AlignedBytes { start, len, _region: Some(region) })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -47,23 +88,15 @@ impl AlignedBytes {
 
 impl AsRef<[u8]> for AlignedBytes {
     fn as_ref(&self) -> &[u8] {
-        match &self.storage {
-            // SAFETY: a `Line` is 64 initialised bytes, and `len` is at most 64 times their number.
-            Storage::Lines(lines) => unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), self.len) },
-            Storage::Pages(pages) => &pages[..self.len],
-        }
+        // SAFETY: `len` initialised bytes that live as long as the region this value holds.
+        unsafe { std::slice::from_raw_parts(self.start, self.len) }
     }
 }
 
 impl AsMut<[u8]> for AlignedBytes {
     fn as_mut(&mut self) -> &mut [u8] {
-        match &mut self.storage {
-            // SAFETY: as above, and the borrow is exclusive.
-            Storage::Lines(lines) => unsafe {
-                std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), self.len)
-            },
-            Storage::Pages(pages) => &mut pages[..self.len],
-        }
+        // SAFETY: as above, and the borrow is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.start, self.len) }
     }
 }
 
@@ -72,3 +105,6 @@ impl std::fmt::Debug for AlignedBytes {
         write!(f, "{} bytes", self.len)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,8 +79,8 @@ unsafe fn sized<N: Numbers>(task: &Task<'_>) {
         row += unsafe {
             match (task.tile.tile.rows - row, task.groups) {
                 (4.., _) => rows::<N, 4, 1>(task, row),
-                (2.., CHUNK) => rows::<N, 2, CHUNK>(task, row),
-                (1.., CHUNK) => rows::<N, 1, CHUNK>(task, row),
+                (2.., CHUNK) => rows::<N, 2, 2>(task, row),
+                (1.., CHUNK) => rows::<N, 1, 4>(task, row),
                 (2.., _) => rows::<N, 2, 1>(task, row),
                 _ => rows::<N, 1, 1>(task, row),
             }

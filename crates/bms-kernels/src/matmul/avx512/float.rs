@@ -81,7 +81,7 @@ unsafe fn sized<N: Numbers>(task: &Task<'_>) {
                 (16.., _) => rows::<N, 16, 1>(task, row),
                 (8.., _) => rows::<N, 8, 1>(task, row),
                 (4.., _) => rows::<N, 4, 1>(task, row),
-                (2.., CHUNK) => rows::<N, 2, CHUNK>(task, row),
+                (2.., CHUNK) => rows::<N, 2, 4>(task, row),
                 (1.., CHUNK) => rows::<N, 1, CHUNK>(task, row),
                 (2.., _) => rows::<N, 2, 1>(task, row),
                 _ => rows::<N, 1, 1>(task, row),

@@ -71,7 +71,7 @@ simd! {
         _mm_loadu_si128(at.add(position * LANES).cast())
     }
 
-    /// Scales and minima of block `SUB` of Q4_K and Q5_K.
+    /// Scales and minima of block `SUB` of Q4_K and Q5_K, without those of the stored block.
     unsafe fn k_scale<const SUB: usize>(stored: *const u8) -> Scale {
         let packed = stored.add(2 * HALVES);
         let (scale, min) = if SUB < 4 {
@@ -86,14 +86,21 @@ simd! {
                 _mm_or_si128(_mm_and_si128(_mm_srli_epi16::<4>(mixed), four), top(SUB)),
             )
         };
-        let number = |bytes: __m128i| _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
-        let min_scale = _mm512_sub_ps(_mm512_setzero_ps(), halves(stored.add(HALVES)));
-        Scale::Min(_mm512_mul_ps(halves(stored), number(scale)), _mm512_mul_ps(min_scale, number(min)))
+        Scale::Min(number(_mm512_cvtepu8_epi32(scale)), number(_mm512_cvtepu8_epi32(min)))
+    }
+
+    /// What the scales and the minima of a stored block of Q4_K or Q5_K are multiplied with.
+    unsafe fn k_outer(stored: *const u8) -> (__m512, __m512) {
+        (halves(stored), _mm512_sub_ps(_mm512_setzero_ps(), halves(stored.add(HALVES))))
+    }
+
+    unsafe fn number(integers: __m512i) -> __m512 {
+        _mm512_cvtepi32_ps(integers)
     }
 }
 
 macro_rules! weights {
-    ($name:ident, $subs:literal, $bytes:literal, |$stored:ident, $sub:ident| $codes:expr, $scale:expr) => {
+    ($name:ident, $subs:literal, $bytes:literal, |$stored:ident, $sub:ident| $codes:expr, $scale:expr $(, $outer:expr)?) => {
         #[allow(non_camel_case_types)]
         pub(super) struct $name;
 
@@ -115,6 +122,15 @@ macro_rules! weights {
                 // SAFETY: the caller's promise.
                 unsafe { $scale }
             }
+
+            $(
+                #[inline]
+                #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+                unsafe fn outer($stored: *const u8) -> (__m512, __m512) {
+                    // SAFETY: the caller's promise.
+                    unsafe { $outer }
+                }
+            )?
         }
     };
 }
@@ -152,8 +168,16 @@ weights!(
     Q4_K,
     8,
     144,
-    |stored, SUB| half_bytes(stored.add(256 + SUB / 2 * 8 * VECTOR), SUB % 2 == 1),
-    k_scale::<SUB>(stored)
+    |stored, SUB| {
+        // The codes of odd blocks stay where they are, as sixteenfold ones.
+        let mask = _mm512_set1_epi8(if SUB % 2 == 1 { 0xF0_u8 as i8 } else { 0xF });
+        each(|j| _mm512_and_si512(vector(stored.add(256 + SUB / 2 * 8 * VECTOR), j), mask))
+    },
+    match (k_scale::<SUB>(stored), SUB % 2) {
+        (Scale::Min(scale, min), 1) => Scale::Min(_mm512_mul_ps(scale, _mm512_set1_ps(1.0 / 16.0)), min),
+        (scale, _) => scale,
+    },
+    k_outer(stored)
 );
 weights!(
     Q5_K,
@@ -167,7 +191,8 @@ weights!(
             _mm512_mask_add_epi8(codes[j], set, codes[j], sixteen)
         })
     },
-    k_scale::<SUB>(stored)
+    k_scale::<SUB>(stored),
+    k_outer(stored)
 );
 weights!(
     Q6_K,
@@ -190,10 +215,8 @@ weights!(
         })
     },
     {
-        let number = |position: usize| {
-            let scale = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(octets(stored.add(HALVES), position)));
-            _mm512_mul_ps(halves(stored), scale)
-        };
-        Scale::Halves(number(2 * SUB), number(2 * SUB + 1))
-    }
+        let at = |position: usize| number(_mm512_cvtepi8_epi32(octets(stored.add(HALVES), position)));
+        Scale::Halves(at(2 * SUB), at(2 * SUB + 1))
+    },
+    (halves(stored), _mm512_setzero_ps())
 );
