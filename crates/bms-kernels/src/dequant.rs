@@ -92,69 +92,89 @@ pub(crate) fn half_at<S: Simd>(s: S, bytes: &[u8], at: usize) -> f32 {
     s.f16_to_f32(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
 }
 
+/// `d * code` for sixteen codes.
+#[inline(always)]
+fn put<S: Simd>(s: S, out: &mut [f32], codes: &[i8; LANES], d: f32) {
+    if let Some(out) = out.first_chunk_mut() {
+        s.store(out, s.mul(s.splat(d), s.load_i8(codes)));
+    }
+}
+
+/// `d * code + m` for sixteen codes.
+#[inline(always)]
+fn put_with_minimum<S: Simd>(s: S, out: &mut [f32], codes: &[i8; LANES], d: f32, m: f32) {
+    if let Some(out) = out.first_chunk_mut() {
+        s.store(out, s.add(s.mul(s.splat(d), s.load_i8(codes)), s.splat(m)));
+    }
+}
+
+/// The lower four bits of sixteen bytes with `high` bits above, less `middle`.
+#[inline(always)]
+fn lower(bytes: &[u8], high: &[u8], middle: i8) -> [i8; LANES] {
+    let mut codes = [0; LANES];
+    for ((code, byte), high) in codes.iter_mut().zip(bytes).zip(high) {
+        *code = (byte & 15 | high) as i8 - middle;
+    }
+    codes
+}
+
+/// The upper four bits of sixteen bytes with `high` bits above, less `middle`.
+#[inline(always)]
+fn upper(bytes: &[u8], high: &[u8], middle: i8) -> [i8; LANES] {
+    let mut codes = [0; LANES];
+    for ((code, byte), high) in codes.iter_mut().zip(bytes).zip(high) {
+        *code = (byte >> 4 | high) as i8 - middle;
+    }
+    codes
+}
+
+/// For formats without higher bits.
+const NOTHING: [u8; LANES] = [0; LANES];
+
 #[inline(always)]
 fn q8_0<S: Simd>(s: S, block: &[u8; 34], out: &mut [f32; SMALL]) {
     let d = half_at(s, block, 0);
-    for i in 0..SMALL {
-        out[i] = f32::from(block[2 + i] as i8) * d;
+    for (bytes, out) in block[2..].as_chunks::<LANES>().0.iter().zip(out.as_chunks_mut::<LANES>().0) {
+        put(s, out, &bytes.map(|byte| byte as i8), d);
     }
 }
 
 #[inline(always)]
 fn q4_0<S: Simd>(s: S, block: &[u8; 18], out: &mut [f32; SMALL]) {
     let d = half_at(s, block, 0);
-    for i in 0..16 {
-        out[i] = d * f32::from((block[2 + i] & 15) as i8 - 8);
-    }
-    for i in 0..16 {
-        out[16 + i] = d * f32::from((block[2 + i] >> 4) as i8 - 8);
-    }
+    put(s, out, &lower(&block[2..], &NOTHING, 8), d);
+    put(s, &mut out[LANES..], &upper(&block[2..], &NOTHING, 8), d);
 }
 
 #[inline(always)]
 fn q4_1<S: Simd>(s: S, block: &[u8; 20], out: &mut [f32; SMALL]) {
     let (d, m) = (half_at(s, block, 0), half_at(s, block, 2));
-    for i in 0..16 {
-        out[i] = d * f32::from(block[4 + i] & 15) + m;
-    }
-    for i in 0..16 {
-        out[16 + i] = d * f32::from(block[4 + i] >> 4) + m;
-    }
+    put_with_minimum(s, out, &lower(&block[4..], &NOTHING, 0), d, m);
+    put_with_minimum(s, &mut out[LANES..], &upper(&block[4..], &NOTHING, 0), d, m);
 }
 
 /// The fifth bits of 32 values, each in its place (16), the others zero.
 #[inline(always)]
-fn fifth_bits(bytes: [u8; 4]) -> [u8; SMALL] {
-    let bits = u32::from_le_bytes(bytes);
+fn fifth_bits(bytes: &[u8]) -> [u8; SMALL] {
     let mut out = [0; SMALL];
     for (i, out) in out.iter_mut().enumerate() {
-        *out = (((bits >> i) & 1) << 4) as u8;
+        *out = (bytes[i / 8] >> (i % 8) & 1) << 4;
     }
     out
 }
 
 #[inline(always)]
 fn q5_0<S: Simd>(s: S, block: &[u8; 22], out: &mut [f32; SMALL]) {
-    let d = half_at(s, block, 0);
-    let high = fifth_bits([block[2], block[3], block[4], block[5]]);
-    for i in 0..16 {
-        out[i] = d * f32::from((block[6 + i] & 15 | high[i]) as i8 - 16);
-    }
-    for i in 0..16 {
-        out[16 + i] = d * f32::from((block[6 + i] >> 4 | high[16 + i]) as i8 - 16);
-    }
+    let (d, high) = (half_at(s, block, 0), fifth_bits(&block[2..6]));
+    put(s, out, &lower(&block[6..], &high[..LANES], 16), d);
+    put(s, &mut out[LANES..], &upper(&block[6..], &high[LANES..], 16), d);
 }
 
 #[inline(always)]
 fn q5_1<S: Simd>(s: S, block: &[u8; 24], out: &mut [f32; SMALL]) {
-    let (d, m) = (half_at(s, block, 0), half_at(s, block, 2));
-    let high = fifth_bits([block[4], block[5], block[6], block[7]]);
-    for i in 0..16 {
-        out[i] = d * f32::from(block[8 + i] & 15 | high[i]) + m;
-    }
-    for i in 0..16 {
-        out[16 + i] = d * f32::from(block[8 + i] >> 4 | high[16 + i]) + m;
-    }
+    let (d, m, high) = (half_at(s, block, 0), half_at(s, block, 2), fifth_bits(&block[4..8]));
+    put_with_minimum(s, out, &lower(&block[8..], &high[..LANES], 0), d, m);
+    put_with_minimum(s, &mut out[LANES..], &upper(&block[8..], &high[LANES..], 0), d, m);
 }
 
 /// The 6-bit scales and minima of a `Q4_K` or `Q5_K` block's eight groups.
@@ -186,11 +206,10 @@ fn q4_k<S: Simd>(s: S, block: &[u8; 144], out: &mut [f32; SUPER]) {
     for (pair, (codes, out)) in
         block[16..].as_chunks::<32>().0.iter().zip(out.as_chunks_mut::<64>().0).enumerate()
     {
-        for i in 0..32 {
-            out[i] = d[2 * pair] * f32::from(codes[i] & 15) - m[2 * pair];
-        }
-        for i in 0..32 {
-            out[32 + i] = d[2 * pair + 1] * f32::from(codes[i] >> 4) - m[2 * pair + 1];
+        for at in [0, LANES] {
+            let (low, high) = (lower(&codes[at..], &NOTHING, 0), upper(&codes[at..], &NOTHING, 0));
+            put_with_minimum(s, &mut out[at..], &low, d[2 * pair], -m[2 * pair]);
+            put_with_minimum(s, &mut out[32 + at..], &high, d[2 * pair + 1], -m[2 * pair + 1]);
         }
     }
 }

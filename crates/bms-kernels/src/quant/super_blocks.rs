@@ -48,7 +48,7 @@ fn grouped<S: Simd>(s: S, values: &[f32; SUPER], trials: Trials, out: &mut [u8])
         for i in 0..SMALL {
             weights[i] = level + values[i].abs();
         }
-        (scales[group], minima[group]) = search::ranged(values, &weights, trials);
+        (scales[group], minima[group]) = search::ranged(s, values, &weights, trials);
     }
     let largest = |of: &[f32; 8]| of.iter().fold(0.0_f32, |a, &b| if a < b { b } else { a });
     let (scale_max, minimum_max) = (largest(&scales), largest(&minima));
@@ -85,7 +85,7 @@ pub(super) fn q6_k<S: Simd>(s: S, values: &[f32; SUPER], out: &mut [u8; 210]) {
     let mut scales = [0.0_f32; 16];
     let mut extreme = 0.0_f32;
     for (group, values) in values.as_chunks::<16>().0.iter().enumerate() {
-        scales[group] = search::symmetric(values, 32);
+        scales[group] = search::symmetric(s, values, 32);
         if extreme.abs() < scales[group].abs() {
             extreme = scales[group];
         }
