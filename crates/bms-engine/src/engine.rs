@@ -114,6 +114,11 @@ impl Engine {
     /// [`Code::Tampered`] when the files were written to meanwhile.
     pub fn load(bundle: Verified, options: &EngineOptions) -> Result<Engine> {
         let manifest = bundle.manifest();
+        if manifest.is_language_model() {
+            let what = format!("`{}` is a language model and takes text, not tensors", manifest.name);
+            return Err(Error::new(Code::UnsupportedModel, what)
+                .hint("Serve it with `bms serve` or `bms up`, or talk to it with `bms chat`."));
+        }
         let load = LoadOptions { runtime: options.runtime, threads: options.threads };
         let mut session = onnx::load(bundle.model_bytes().to_shared(), &load)
             .map_err(|e| e.while_doing(format!("load `{}` of `{}`", manifest.model, manifest.name)))?;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, post};
 use bms_bundle::{Bundle, Policy, Verified};
 use bms_engine::{Engine, EngineOptions};
 use bms_nn::onnx::RuntimeChoice;
@@ -24,7 +24,7 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use crate::failure;
+use crate::failure::{self, Failure};
 use crate::listen::{self, Terms};
 use crate::slots::{Greeting, LanguageLaunch, Place, Ready};
 use language::Language;
@@ -163,8 +163,17 @@ fn language_routes(language: Language) -> Router {
     language::routes(Arc::new(language))
         .route("/v2/health/live", get(async || axum::Json(json!({ "live": true }))))
         .route("/v2/health/ready", get(async || axum::Json(json!({ "ready": true }))))
+        .route("/v2/models/{model}/versions/{version}", get(takes_text))
+        .route("/v2/models/{model}/versions/{version}/infer", post(takes_text))
         .fallback(failure::no_such_route)
         .method_not_allowed_fallback(failure::no_such_method)
+}
+
+/// What a language model says to those who bring tensors.
+async fn takes_text() -> Failure {
+    Error::new(Code::InvalidRequest, "this is a language model, it takes text and has no tensors")
+        .hint("Ask it at /v1/chat/completions or /v1/embeddings.")
+        .into()
 }
 
 fn bind(socket: &Path) -> Result<UnixListener> {

@@ -46,10 +46,12 @@ fn parse(source: &str) -> Result<Vec<Limit>> {
     }
 }
 
-/// `16_384`, `32 << 20` or `60 * 1000`.
+/// `16_384`, `32 << 20`, `60 * 1000` or `5.0`.
 fn evaluate(expression: &str) -> Result<u64> {
     let number = |text: &str| -> Result<u64> {
-        text.trim()
+        let text = text.trim();
+        text.strip_suffix(".0")
+            .unwrap_or(text)
             .replace('_', "")
             .parse()
             .with_context(|| format!("`{text}` is no number (in `{expression}`)"))

@@ -10,5 +10,6 @@ mod language;
 mod lost;
 mod pages;
 mod real;
+mod real_language;
 mod stand_in;
 mod stand_in_language;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::extract::Path;
 use axum::routing::{get, post};
+use bms_server::{LanguageLaunch, Place};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -45,13 +46,21 @@ fn option(name: &str) -> Option<PathBuf> {
 }
 
 fn real() {
+    let number = |name: &str| option(name).map(|n| n.to_str().unwrap().parse().unwrap());
+    let place = match (option("--bundle"), option("--bare")) {
+        (Some(folder), _) => Place::Bundle(folder),
+        (None, path) => {
+            let name = option("--name").unwrap().to_str().unwrap().to_owned();
+            Place::Bare { path: path.unwrap(), name }
+        }
+    };
     let options = bms_server::slot::Options {
-        place: bms_server::Place::Bundle(option("--bundle").unwrap()),
+        place,
         socket: option("--socket").unwrap(),
         policy: option("--policy").unwrap(),
         runtime: bms_nn::onnx::RuntimeChoice::parse(option("--runtime").unwrap().to_str().unwrap()).unwrap(),
-        threads: option("--threads").map(|n| n.to_str().unwrap().parse().unwrap()),
-        language: bms_server::LanguageLaunch::default(),
+        threads: number("--threads"),
+        language: LanguageLaunch { context: number("--context"), ..LanguageLaunch::default() },
     };
     let code = bms_server::slot::run(options).map_or_else(|e| e.code().exit(), |()| 0);
     std::process::exit(code.into());

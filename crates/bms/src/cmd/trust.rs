@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use bms_bundle::{Bundle, Finding, Policy, PublicKey, TrustedKey, scan, sign_dir};
+use bms_bundle::{Finding, Policy, PublicKey, TrustedKey, scan, sign_dir};
 use bms_wire::{Code, Error, Result};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::home::{Home, PolicyOption};
+use crate::model;
 use crate::output::{self, Output};
 
 /// Options of `bms sign`.
@@ -33,7 +34,7 @@ impl Sign {
 /// Options of `bms verify`.
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
-    /// The bundle's folder.
+    /// The bundle's folder, or a language model that is no bundle: a GGUF file or a Hugging Face folder.
     bundle: PathBuf,
     #[command(flatten)]
     policy: PolicyOption,
@@ -42,7 +43,7 @@ pub(crate) struct Verify {
 impl Verify {
     pub(crate) fn run(self, home: &Home, output: &Output) -> Result<()> {
         let policy = self.policy.load(home)?;
-        let verified = policy.verify(Bundle::open(&self.bundle)?).map_err(|rejected| {
+        let verified = policy.verify(model::open(&self.bundle, None)?).map_err(|rejected| {
             for finding in &rejected.findings {
                 output.event("finding", describe(finding), json!({"finding": finding}));
             }
@@ -54,7 +55,7 @@ impl Verify {
             self.bundle.display(),
             verified.manifest().name,
             &verified.digest()[..12],
-            signer.as_deref().unwrap_or("nobody (development policy)"),
+            signer.as_deref().unwrap_or("nobody"),
         );
         output.result(text, &json!({"verified": true, "digest": verified.digest(), "signer": signer}));
         Ok(())

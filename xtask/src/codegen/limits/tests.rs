@@ -26,6 +26,7 @@ fn what_cannot_be_read_is_an_error() {
         "/// Of something else.\nfn f() {}\npub const A: usize = 1;",
         "/// A.\npub const A: usize = B + 1;",
         "/// A.\npub const A: u64 = 99_999_999_999 * 99_999_999_999;",
+        "/// A.\npub const A: f32 = 0.5;",
         "/// A.\npub const A;",
     ] {
         assert!(parse(source).is_err(), "{source}");
