@@ -218,3 +218,6 @@ fn pattern(config: &Map<String, Value>, key: &str, module: &str) -> Result<Optio
     }
     Ok(None)
 }
+
+#[cfg(test)]
+mod tests;
