@@ -6,6 +6,7 @@
 
 mod language;
 mod load;
+mod local;
 mod protocol;
 
 use std::io::{Read, Write};
@@ -28,6 +29,7 @@ use crate::failure::{self, Failure};
 use crate::listen::{self, Terms};
 use crate::slots::{Greeting, LanguageLaunch, Place, Ready};
 use language::Language;
+pub use local::LocalModel;
 
 /// Connections taken at a time: more than the gateway makes.
 const CONNECTIONS_MAX: usize = 1024;

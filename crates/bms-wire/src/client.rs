@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::openai::ErrorEnvelope;
 use crate::{Code, Error, ErrorBody, Result, api, limits, oip};
 
 /// How long a connection may take to be made.
@@ -209,6 +210,20 @@ impl Client {
         self.get(&format!("/v2/models/{}", segment(model)))
     }
 
+    /// Sends a JSON body and opens the answer for reading while it is written, e.g. a stream of events. A peer that
+    /// says nothing for half a minute is given up.
+    ///
+    /// # Errors
+    /// The peer's refusal, or [`Code::Unavailable`] when it cannot be reached.
+    pub fn stream<B: Serialize>(&self, path: &str, body: &B) -> Result<impl Read + 'static> {
+        let body = serde_json::to_vec(body)
+            .map_err(|e| Error::new(Code::Internal, "the request cannot be written as JSON").because(e))?;
+        let request = self.agent.post(self.url(path)).header("content-type", "application/json");
+        let response = request.send(&body[..]).map_err(|e| self.unreachable(e))?;
+        let response = self.check(response)?;
+        Ok(response.into_body().into_with_config().limit(limits::REPLY_BYTES_MAX as u64).reader())
+    }
+
     /// `GET` of any JSON resource.
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         let request = self.agent.get(self.url(path)).config().timeout_global(Some(CONTROL_TIMEOUT)).build();
@@ -270,12 +285,13 @@ impl Client {
     fn failure(&self, mut response: Response) -> Error {
         let status = response.status().as_u16();
         let text = response.body_mut().with_config().limit(1 << 16).read_to_string().unwrap_or_default();
-        match serde_json::from_str::<ErrorBody>(&text) {
-            Ok(body) => body.into(),
-            Err(_) => {
-                let code = Code::ALL.iter().copied().find(|c| c.http() == status).unwrap_or(Code::Internal);
-                Error::new(code, format!("{} answered with HTTP status {status}", self.base))
-            }
+        let by_status = Code::ALL.iter().copied().find(|c| c.http() == status).unwrap_or(Code::Internal);
+        if let Ok(body) = serde_json::from_str::<ErrorBody>(&text) {
+            return body.into();
+        }
+        match serde_json::from_str::<ErrorEnvelope>(&text) {
+            Ok(envelope) => envelope.into_error(by_status),
+            Err(_) => Error::new(by_status, format!("{} answered with HTTP status {status}", self.base)),
         }
     }
 

@@ -74,6 +74,8 @@ enum Command {
     /// Run a slot process; started by the server.
     #[command(hide = true)]
     Slot(cmd::serve::Slot),
+    /// Talk to a language model: a file, a bundle, or a server's.
+    Chat(cmd::chat::Chat),
     /// Answer from the command line: pictures, rows or tensors in, labelled answers out.
     Predict(cmd::predict::Predict),
     /// Run an edge node: answers locally and offline, sends hard samples to the centre.
@@ -110,6 +112,7 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<()> {
         Command::Up(args) => args.run(&home, output),
         Command::Serve(args) => args.run(&home, output),
         Command::Slot(args) => args.run(),
+        Command::Chat(args) => args.run(&home, output),
         Command::Predict(args) => args.run(&home, output),
         Command::Edge(args) => args.run(&home, output),
         Command::Label(args) => args.run(output),

@@ -19,6 +19,7 @@ mod prompt;
 mod reader;
 mod readings;
 mod script;
+mod shield;
 mod step;
 mod stream;
 mod tokens;
@@ -41,6 +42,7 @@ use crate::failure::Dialect;
 pub(super) use embeddings::GROUP_TOKENS;
 use reader::Form;
 pub(crate) use script::Script;
+use shield::Shield;
 
 /// The path at which a slot gives its readings to the server.
 pub(crate) const READINGS: &str = "/v2/readings";
@@ -56,6 +58,7 @@ pub(crate) struct Language {
     form: Form,
     template_knows_tools: bool,
     thinks: bool,
+    shield: Shield,
     /// Control tokens that stand for marks in what it writes.
     marks: Vec<(u32, &'static str)>,
     /// Folders from which adapters may be loaded.
@@ -73,9 +76,9 @@ impl Language {
         script: Box<dyn Script>,
         adapter_folders: Vec<PathBuf>,
     ) -> Self {
-        let source = script.template_source().unwrap_or_default();
-        let form = prompt::form_of(source);
-        let (template_knows_tools, thinks) = (source.contains("tools"), source.contains(reader::THINK));
+        let form = prompt::form_of(&*script);
+        let template_knows_tools = script.template_mentions("tools");
+        let thinks = script.template_mentions(reader::THINK);
         let marks = reader::MARKS.iter().filter_map(|mark| Some((script.control_token(mark)?, *mark)));
         let marks = marks.collect();
         Language {
@@ -84,6 +87,7 @@ impl Language {
             form,
             template_knows_tools,
             thinks,
+            shield: Shield::of(&*script),
             marks,
             script,
             adapter_folders,

@@ -72,6 +72,7 @@ fn engine_options(options: &Options) -> LanguageOptions {
         kv_bytes: asked.kv_memory.map(|mib| mib.saturating_mul(1 << 20)).or(defaults.kv_bytes),
         kv_q8: asked.kv_cache.map_or(defaults.kv_q8, |kind| kind == KvCache::Q8),
         sequences_max: asked.sequences.unwrap_or(defaults.sequences_max),
+        queue_max: asked.queue.unwrap_or(defaults.queue_max),
         ..defaults
     }
 }
@@ -148,6 +149,12 @@ impl Script for ModelScript {
 
     fn is_control(&self, token: u32) -> bool {
         self.tokenizer.is_control(token)
+    }
+
+    fn control_names(&self) -> Vec<String> {
+        let tokens = (0..self.tokenizer.len()).filter_map(|token| u32::try_from(token).ok());
+        let names = tokens.filter(|token| self.tokenizer.is_control(*token));
+        names.map(|token| String::from_utf8_lossy(self.tokenizer.token_bytes(token)).into_owned()).collect()
     }
 
     fn tokens(&self) -> usize {

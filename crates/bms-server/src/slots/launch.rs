@@ -41,6 +41,8 @@ pub struct LanguageLaunch {
     pub kv_cache: Option<KvCache>,
     /// Answers computed at once; passed on as `--sequences`.
     pub sequences: Option<usize>,
+    /// Requests that wait before others are refused; passed on as `--queue`.
+    pub queue: Option<usize>,
     /// Mebibytes of the cache of keys and values; passed on as `--kv-memory`.
     pub kv_memory: Option<u64>,
     /// A folder adapters may be loaded from, besides the bundle's; passed on as `--adapters`.
@@ -84,6 +86,7 @@ impl LanguageLaunch {
         option("--context", self.context.map(|n| n.to_string().into()));
         option("--kv-cache", self.kv_cache.map(|kind| kind.as_str().into()));
         option("--sequences", self.sequences.map(|n| n.to_string().into()));
+        option("--queue", self.queue.map(|n| n.to_string().into()));
         option("--kv-memory", self.kv_memory.map(|n| n.to_string().into()));
         option("--adapters", self.adapters.as_ref().map(|folder| folder.clone().into()));
         args

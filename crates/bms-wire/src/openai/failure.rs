@@ -46,6 +46,18 @@ impl From<&Error> for ErrorEnvelope {
     }
 }
 
+impl ErrorEnvelope {
+    /// The error it tells of: with its own code where it is one of ours, otherwise with this one.
+    pub fn into_error(self, otherwise: Code) -> Error {
+        let own = self.error.code.as_deref().and_then(Code::from_wire);
+        let error = Error::new(own.unwrap_or(otherwise), self.error.message);
+        match self.error.param {
+            Some(field) => error.about(field),
+            None => error,
+        }
+    }
+}
+
 /// OpenAI's name for the kind of error a code is.
 pub fn error_type(code: Code) -> &'static str {
     match code.http() {

@@ -63,6 +63,9 @@ pub(crate) struct LanguageRunOptions {
     /// Answers computed at once.
     #[arg(long, visible_alias = "parallel", value_name = "N")]
     sequences: Option<usize>,
+    /// Requests that may wait; one more is refused with status 429.
+    #[arg(long, value_name = "N")]
+    queue: Option<usize>,
     /// A folder from which requests may have LoRA adapters loaded.
     #[arg(long, value_name = "DIR")]
     adapters: Option<PathBuf>,
@@ -75,13 +78,14 @@ impl LanguageRunOptions {
             context: self.context,
             kv_cache: self.kv_cache,
             sequences: self.sequences,
+            queue: self.queue,
             kv_memory: self.kv_memory,
             adapters: self.adapters.clone(),
         }
     }
 }
 
-fn kv_cache(name: &str) -> std::result::Result<KvCache, String> {
+pub(crate) fn kv_cache(name: &str) -> std::result::Result<KvCache, String> {
     KvCache::parse(name).ok_or_else(|| "expected f16 or q8".to_owned())
 }
 

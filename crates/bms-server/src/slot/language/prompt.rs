@@ -6,8 +6,8 @@ use bms_wire::generation;
 use bms_wire::{Code, Error, Result};
 use serde_json::{Value, json};
 
-use super::Language;
 use super::reader::{CALL, CALL_END, Form, Opening, Reading, THINK, THINK_END, TOOL_CALLS};
+use super::{Language, Script};
 
 /// Calls in one answer when calls are constrained and several may be made.
 const CALLS_MAX: usize = 16;
@@ -26,10 +26,11 @@ pub(super) struct Prompt {
 }
 
 /// How the model with this template writes calls of functions.
-pub(super) fn form_of(template: &str) -> Form {
-    if template.contains(TOOL_CALLS) {
+pub(super) fn form_of(script: &dyn Script) -> Form {
+    let mentions = |word: &str| script.template_mentions(word);
+    if mentions(TOOL_CALLS) {
         Form::Mistral
-    } else if !template.contains(CALL) && (template.contains("python_tag") || template.contains("ipython")) {
+    } else if !mentions(CALL) && (mentions("python_tag") || mentions("ipython")) {
         Form::Llama
     } else {
         Form::Hermes
@@ -51,7 +52,7 @@ impl Language {
         let mut text = self.render(conversation)?;
         let mut opening = if text.trim_end().ends_with(THINK) { Opening::Thought } else { Opening::None };
         let tools = offered(conversation);
-        let constraint = self.constraint(conversation, tools, constraint)?;
+        let constraint = self.form_of_answer(conversation, tools, constraint)?;
         if constraint.is_some() && opening == Opening::Thought {
             // What is constrained begins at once, so the model gets no room to think.
             text.push_str(&format!("\n{THINK_END}\n\n"));
@@ -70,17 +71,17 @@ impl Language {
             thinks: self.thinks && constraint.is_none(),
             opening,
         };
-        let tokens = self.script.encode(&text, false, true)?;
+        let tokens = self.shield.encode(&*self.script, &text)?;
         let functions = tools.iter().map(|tool| tool.name.clone()).collect();
         Ok(Prompt { tokens, reading, functions, constraint })
     }
 
     /// Refuses variables the template does not know: they would change nothing, silently.
     fn check_variables(&self, conversation: &Conversation) -> Result<()> {
-        let source = self.script.template_source().unwrap_or_default();
         let unknown = conversation.template_variables.iter().find(|(name, value)| {
             // Not to think is what a model does that cannot.
-            !source.contains(name.as_str()) && !(*name == "enable_thinking" && **value == Value::Bool(false))
+            !self.script.template_mentions(name)
+                && !(*name == "enable_thinking" && **value == Value::Bool(false))
         });
         match unknown {
             None => Ok(()),
@@ -93,6 +94,8 @@ impl Language {
     }
 
     fn render(&self, conversation: &Conversation) -> Result<String> {
+        let covered = self.shield.cover(conversation);
+        let conversation = covered.as_ref().unwrap_or(conversation);
         let adapted;
         let conversation = if self.template_knows_tools {
             conversation
@@ -115,7 +118,7 @@ impl Language {
     }
 
     /// What the answer must look like, calls of functions included.
-    fn constraint(
+    fn form_of_answer(
         &self,
         conversation: &Conversation,
         tools: &[Tool],
@@ -132,17 +135,11 @@ impl Language {
         }
         let Some(asked) = asked else { return Ok(None) };
         if chosen.is_empty() {
-            return Ok(Some(match asked {
-                generation::Constraint::JsonObject => Constraint::JsonObject,
-                generation::Constraint::JsonSchema(schema) => Constraint::JsonSchema(schema.clone()),
-                generation::Constraint::Regex(regex) => Constraint::Regex(regex.clone()),
-                generation::Constraint::Grammar(grammar) => Constraint::Lark(grammar.clone()),
-                generation::Constraint::Choice(choices) => Constraint::Choice(choices.clone()),
-            }));
+            return Ok(Some(constraint(asked)));
         }
         let schema = match asked {
             generation::Constraint::JsonObject => json!({ "type": "object" }),
-            generation::Constraint::JsonSchema(schema) => schema.clone(),
+            generation::Constraint::JsonSchema(schema) => compact(schema.clone()),
             _ => {
                 let what = "an answer cannot be constrained this way while tools are on offer";
                 return Err(Error::new(Code::InvalidRequest, what)
@@ -202,9 +199,31 @@ fn call_grammar(form: Form, tools: &[&Tool], several: bool, answer: Option<&Valu
 /// Arguments are an object, whatever a schema leaves open.
 fn object_schema(parameters: &Value) -> Value {
     match parameters {
-        Value::Object(schema) if !schema.is_empty() => parameters.clone(),
-        _ => json!({ "type": "object" }),
+        Value::Object(schema) if !schema.is_empty() => compact(parameters.clone()),
+        _ => compact(json!({ "type": "object" })),
     }
+}
+
+/// What the engine is to keep to.
+pub(super) fn constraint(asked: &generation::Constraint) -> Constraint {
+    match asked {
+        generation::Constraint::JsonObject => Constraint::JsonSchema(compact(json!({ "type": "object" }))),
+        generation::Constraint::JsonSchema(schema) => Constraint::JsonSchema(compact(schema.clone())),
+        generation::Constraint::Regex(regex) => Constraint::Regex(regex.clone()),
+        generation::Constraint::Grammar(grammar) => Constraint::Lark(grammar.clone()),
+        generation::Constraint::Choice(choices) => Constraint::Choice(choices.clone()),
+    }
+}
+
+/// The schema, with no more blanks than JSON needs unless it says otherwise: a small model that may write blanks can
+/// write them for ever.
+fn compact(mut schema: Value) -> Value {
+    if let Value::Object(fields) = &mut schema {
+        fields.entry("x-guidance").or_insert_with(
+            || json!({ "whitespace_flexible": false, "item_separator": ", ", "key_separator": ": " }),
+        );
+    }
+    schema
 }
 
 /// A conversation for a template that knows nothing of functions: they are described in words, and calls and their

@@ -18,11 +18,19 @@ pub(crate) trait Script: Send + Sync + std::fmt::Debug {
     /// Whether a token is no text but a sign to the model.
     fn is_control(&self, token: u32) -> bool;
 
+    /// The names of all tokens that are no text, as they would be written.
+    fn control_names(&self) -> Vec<String>;
+
     /// Tokens there are.
     fn tokens(&self) -> usize;
 
     /// The text of the model's template, when it brings one.
     fn template_source(&self) -> Option<&str>;
+
+    /// Whether that text holds this: a variable or a mark the template knows.
+    fn template_mentions(&self, word: &str) -> bool {
+        self.template_source().is_some_and(|source| source.contains(word))
+    }
 
     /// A conversation as the model's template writes it.
     ///

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use bms_engine::lm::Constraint;
-use bms_wire::generation::{self, Generation};
+use bms_wire::generation::Generation;
 use bms_wire::openai::{
     Completion, CompletionChoice, CompletionLogprobs, CompletionRequest, ErrorEnvelope, Prompt, Usage,
 };
@@ -16,6 +15,7 @@ use super::finish_reason;
 use crate::failure::Dialect;
 use crate::slot::language::assembly::{Assembly, End, collect, total};
 use crate::slot::language::job::Question;
+use crate::slot::language::prompt::constraint;
 use crate::slot::language::reader::{Opening, Piece, Reading};
 use crate::slot::language::step::{News, Scored, Step, Steps, text_of};
 use crate::slot::language::stream::{Events, Writer, respond};
@@ -61,16 +61,6 @@ async fn complete(language: Arc<Language>, request: Request) -> Result<Response>
     }
     let usage = writer.usage();
     json_answer(&writer.completion(choices, Some(usage)))
-}
-
-fn constraint(asked: &generation::Constraint) -> Constraint {
-    match asked {
-        generation::Constraint::JsonObject => Constraint::JsonObject,
-        generation::Constraint::JsonSchema(schema) => Constraint::JsonSchema(schema.clone()),
-        generation::Constraint::Regex(regex) => Constraint::Regex(regex.clone()),
-        generation::Constraint::Grammar(grammar) => Constraint::Lark(grammar.clone()),
-        generation::Constraint::Choice(choices) => Constraint::Choice(choices.clone()),
-    }
 }
 
 /// Writes completions, streamed or whole.

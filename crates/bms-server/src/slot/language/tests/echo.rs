@@ -17,7 +17,7 @@ const PAGES: usize = 1024;
 pub(super) const CONTEXT: usize = 8192;
 
 /// Says TEXT where the prompt has `say:TEXT~`, after the last `assistant:`; without end where it says `forever`.
-pub(super) struct Echo {
+pub(in crate::slot::language) struct Echo {
     info: DecoderInfo,
     pause: Duration,
     /// The tokens in each page: what keys and values are to a real model.
@@ -109,12 +109,12 @@ impl Decoder for Echo {
 
 /// Bytes as tokens, and a template of a word before each message.
 #[derive(Debug)]
-pub(super) struct Letters {
+pub(in crate::slot::language) struct Letters {
     bytes: Vec<Vec<u8>>,
 }
 
 impl Letters {
-    pub(super) fn new() -> Self {
+    pub(in crate::slot::language) fn new() -> Self {
         let bytes = (0..=255u8).map(|byte| vec![byte]).chain([b"<|end|>".to_vec()]);
         Letters { bytes: bytes.collect() }
     }
@@ -143,8 +143,16 @@ impl Vocabulary for Letters {
 }
 
 impl Script for Letters {
-    fn encode(&self, text: &str, _add_special: bool, _parse_special: bool) -> Result<Vec<u32>> {
-        Ok(text.bytes().map(u32::from).collect())
+    fn encode(&self, text: &str, _add_special: bool, parse_special: bool) -> Result<Vec<u32>> {
+        if !parse_special {
+            return Ok(text.bytes().map(u32::from).collect());
+        }
+        let mut tokens = Vec::new();
+        for (number, part) in text.split("<|end|>").enumerate() {
+            tokens.extend((0 < number).then_some(END));
+            tokens.extend(part.bytes().map(u32::from));
+        }
+        Ok(tokens)
     }
 
     fn bytes(&self, token: u32) -> Vec<u8> {
@@ -157,6 +165,10 @@ impl Script for Letters {
 
     fn is_control(&self, token: u32) -> bool {
         token == END
+    }
+
+    fn control_names(&self) -> Vec<String> {
+        vec!["<|end|>".to_owned()]
     }
 
     fn tokens(&self) -> usize {

@@ -18,7 +18,7 @@ impl Server {
         let began = Instant::now();
         loop {
             let metrics = self.language.engine.metrics();
-            if metrics.running == 0 && metrics.waiting == 0 && 0 < metrics.steps {
+            if metrics.running == 0 && metrics.waiting == 0 && 0 < metrics.requests {
                 return;
             }
             assert!(began.elapsed() < SOON, "{metrics:?}");
