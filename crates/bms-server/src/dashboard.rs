@@ -1,4 +1,4 @@
-//! The dashboard: three files that are part of the program, no build step, no network.
+//! The dashboard and the chat: a few files that are part of the program, no build step, no network.
 
 use axum::Router;
 use axum::response::{IntoResponse, Response};
@@ -8,12 +8,24 @@ use http::{HeaderValue, header};
 const PAGE: &str = include_str!("../assets/index.html");
 const SCRIPT: &str = include_str!("../assets/app.js");
 const STYLE: &str = include_str!("../assets/style.css");
+const CHAT_PAGE: &str = include_str!("../assets/chat.html");
+const CHAT_SCRIPT: &str = include_str!("../assets/chat.js");
 
-/// The routes of the dashboard.
+const HTML: &str = "text/html; charset=utf-8";
+const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// The routes of the dashboard, the chat among them.
 pub(crate) fn routes() -> Router {
+    chat_routes()
+        .route("/", get(async || file(HTML, PAGE)))
+        .route("/app.js", get(async || file(JAVASCRIPT, SCRIPT)))
+}
+
+/// The routes of the chat alone: all there is to see of a server of one model.
+pub(crate) fn chat_routes() -> Router {
     Router::new()
-        .route("/", get(async || file("text/html; charset=utf-8", PAGE)))
-        .route("/app.js", get(async || file("text/javascript; charset=utf-8", SCRIPT)))
+        .route("/chat", get(async || file(HTML, CHAT_PAGE)))
+        .route("/chat.js", get(async || file(JAVASCRIPT, CHAT_SCRIPT)))
         .route("/style.css", get(async || file("text/css; charset=utf-8", STYLE)))
 }
 

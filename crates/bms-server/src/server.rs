@@ -141,7 +141,7 @@ pub async fn serve_one(
         }
     };
     if ready.is_ok() {
-        parts.serve(Router::new(), listener, shutdown).await;
+        parts.serve(dashboard::chat_routes(), listener, shutdown).await;
     }
     parts.close().await;
     ready

@@ -12,41 +12,41 @@ type Number = (&'static str, &'static str, &'static str, fn(&Reading) -> f64);
 /// One histogram with its place in a reading.
 type Spread = (&'static str, &'static str, fn(&Reading) -> &Histogram);
 
-const NUMBERS: [Number; 12] = [
-    ("bms_num_requests_running", "gauge", "Requests being generated.", |r| r.running as f64),
-    ("bms_num_requests_waiting", "gauge", "Requests waiting to be.", |r| r.waiting as f64),
-    ("bms_kv_cache_usage_perc", "gauge", "Share of the key-value cache in use, 1 is all of it.", |r| {
+const NUMBERS: [Number; 11] = [
+    ("bms_llm_requests_running", "gauge", "Requests being generated.", |r| r.running as f64),
+    ("bms_llm_requests_waiting", "gauge", "Requests waiting to be.", |r| r.waiting as f64),
+    ("bms_llm_kv_cache_usage_ratio", "gauge", "Share of the key-value cache in use, 1 is all of it.", |r| {
         if r.kv_pages == 0 { 0.0 } else { r.kv_pages_used as f64 / r.kv_pages as f64 }
     }),
-    ("bms_kv_cache_pages", "gauge", "Pages of the key-value cache.", |r| r.kv_pages as f64),
-    ("bms_prefix_cache_queries_total", "counter", "Prompt tokens looked up in the prefix cache.", |r| {
-        r.prefix_queried_tokens as f64
-    }),
-    ("bms_prefix_cache_hits_total", "counter", "Prompt tokens found in the prefix cache.", |r| {
+    ("bms_llm_kv_cache_pages", "gauge", "Pages of the key-value cache.", |r| r.kv_pages as f64),
+    (
+        "bms_llm_prefix_cache_queried_tokens_total",
+        "counter",
+        "Prompt tokens looked up in the prefix cache.",
+        |r| r.prefix_queried_tokens as f64,
+    ),
+    ("bms_llm_prefix_cache_hit_tokens_total", "counter", "Prompt tokens found in the prefix cache.", |r| {
         r.prefix_hit_tokens as f64
     }),
-    ("bms_prompt_tokens_total", "counter", "Tokens of prompts.", |r| r.prompt_tokens as f64),
-    ("bms_generation_tokens_total", "counter", "Tokens generated.", |r| r.generation_tokens as f64),
-    ("bms_num_preemptions_total", "counter", "Times a request had to make room for others.", |r| {
+    ("bms_llm_prompt_tokens_total", "counter", "Tokens of prompts.", |r| r.prompt_tokens as f64),
+    ("bms_llm_generation_tokens_total", "counter", "Tokens generated.", |r| r.generation_tokens as f64),
+    ("bms_llm_preemptions_total", "counter", "Times a request had to make room for others.", |r| {
         r.preemptions as f64
     }),
-    ("bms_spec_decode_num_draft_tokens_total", "counter", "Tokens drafted by speculation.", |r| {
+    ("bms_llm_spec_decode_draft_tokens_total", "counter", "Tokens drafted by speculation.", |r| {
         r.drafted_tokens as f64
     }),
-    ("bms_spec_decode_num_accepted_tokens_total", "counter", "Drafted tokens that were right.", |r| {
+    ("bms_llm_spec_decode_accepted_tokens_total", "counter", "Drafted tokens that were right.", |r| {
         r.accepted_tokens as f64
-    }),
-    ("bms_language_requests_ended_total", "counter", "Requests that ended, all reasons.", |r| {
-        r.finished.iter().map(|finished| finished.requests as f64).sum()
     }),
 ];
 
 const SPREADS: [Spread; 3] = [
-    ("bms_time_to_first_token_seconds", "Time from a request to its first token.", |r| {
+    ("bms_llm_time_to_first_token_seconds", "Time from a request to its first token.", |r| {
         &r.time_to_first_token
     }),
-    ("bms_inter_token_latency_seconds", "Time from one token to the next.", |r| &r.inter_token_latency),
-    ("bms_e2e_request_latency_seconds", "Time from a request to its end.", |r| &r.request_latency),
+    ("bms_llm_inter_token_latency_seconds", "Time from one token to the next.", |r| &r.inter_token_latency),
+    ("bms_llm_e2e_request_latency_seconds", "Time from a request to its end.", |r| &r.request_latency),
 ];
 
 /// The text exposition of what the slots said, empty without language models.
@@ -67,12 +67,15 @@ fn write(out: &mut String, readings: &[(VersionName, Reading)]) -> std::fmt::Res
             writeln!(out, "{name}{{{}}} {}", labels(of), value(reading))?;
         }
     }
-    head(out, "bms_request_success_total", "counter", "Requests that ended, by reason.")?;
+    head(out, "bms_llm_requests_finished_total", "counter", "Requests that ended, by reason.")?;
     for (of, reading) in readings {
         for finished in &reading.finished {
             let (labels, reason) = (labels(of), &finished.reason);
             let requests = finished.requests;
-            writeln!(out, "bms_request_success_total{{{labels},finished_reason={reason:?}}} {requests}")?;
+            writeln!(
+                out,
+                "bms_llm_requests_finished_total{{{labels},finished_reason={reason:?}}} {requests}"
+            )?;
         }
     }
     for (name, help, histogram) in SPREADS {

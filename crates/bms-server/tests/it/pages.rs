@@ -10,6 +10,8 @@ async fn the_dashboard_is_served_with_a_strict_policy() {
         ("/", "text/html; charset=utf-8"),
         ("/app.js", "text/javascript; charset=utf-8"),
         ("/style.css", "text/css; charset=utf-8"),
+        ("/chat", "text/html; charset=utf-8"),
+        ("/chat.js", "text/javascript; charset=utf-8"),
     ] {
         let answer = connection.raw("GET", path, "", &[]).await;
         assert_eq!(answer.status(), 200, "{path}");
@@ -25,13 +27,14 @@ async fn the_dashboard_is_served_with_a_strict_policy() {
 }
 
 #[test]
-fn the_page_keeps_to_its_policy() {
-    let page = include_str!("../../assets/index.html");
-    for forbidden in ["<style", "style=", " onclick=", " onload=", "javascript:", "=\"http", "=\"//"] {
-        assert!(!page.contains(forbidden), "the policy forbids `{forbidden}` in the page");
-    }
-    for script in page.match_indices("<script").map(|(at, _)| &page[at..]) {
-        let tag = &script[..script.find('>').unwrap()];
-        assert!(tag.contains("src="), "the policy forbids inline scripts: {tag}");
+fn the_pages_keep_to_their_policy() {
+    for page in [include_str!("../../assets/index.html"), include_str!("../../assets/chat.html")] {
+        for forbidden in ["<style", "style=", " onclick=", " onload=", "javascript:", "=\"http", "=\"//"] {
+            assert!(!page.contains(forbidden), "the policy forbids `{forbidden}` in the page");
+        }
+        for script in page.match_indices("<script").map(|(at, _)| &page[at..]) {
+            let tag = &script[..script.find('>').unwrap()];
+            assert!(tag.contains("src="), "the policy forbids inline scripts: {tag}");
+        }
     }
 }

@@ -16,20 +16,20 @@ fn histograms_add_up_and_every_model_has_its_labels() {
     };
     let text = render(&[(of("a"), reading), (of("b"), Reading::default())]);
     for line in [
-        "# TYPE bms_num_requests_running gauge",
-        r#"bms_num_requests_running{model="a",version="2"} 7"#,
-        r#"bms_num_requests_running{model="b",version="2"} 0"#,
-        r#"bms_kv_cache_usage_perc{model="a",version="2"} 0.25"#,
-        r#"bms_kv_cache_usage_perc{model="b",version="2"} 0"#,
-        r#"bms_request_success_total{model="a",version="2",finished_reason="stop"} 6"#,
-        r#"bms_time_to_first_token_seconds_bucket{model="a",version="2",le="0.1"} 3"#,
-        r#"bms_time_to_first_token_seconds_bucket{model="a",version="2",le="1"} 5"#,
-        r#"bms_time_to_first_token_seconds_bucket{model="a",version="2",le="+Inf"} 6"#,
-        r#"bms_time_to_first_token_seconds_sum{model="a",version="2"} 4.5"#,
-        r#"bms_time_to_first_token_seconds_count{model="a",version="2"} 6"#,
+        "# TYPE bms_llm_requests_running gauge",
+        r#"bms_llm_requests_running{model="a",version="2"} 7"#,
+        r#"bms_llm_requests_running{model="b",version="2"} 0"#,
+        r#"bms_llm_kv_cache_usage_ratio{model="a",version="2"} 0.25"#,
+        r#"bms_llm_kv_cache_usage_ratio{model="b",version="2"} 0"#,
+        r#"bms_llm_requests_finished_total{model="a",version="2",finished_reason="stop"} 6"#,
+        r#"bms_llm_time_to_first_token_seconds_bucket{model="a",version="2",le="0.1"} 3"#,
+        r#"bms_llm_time_to_first_token_seconds_bucket{model="a",version="2",le="1"} 5"#,
+        r#"bms_llm_time_to_first_token_seconds_bucket{model="a",version="2",le="+Inf"} 6"#,
+        r#"bms_llm_time_to_first_token_seconds_sum{model="a",version="2"} 4.5"#,
+        r#"bms_llm_time_to_first_token_seconds_count{model="a",version="2"} 6"#,
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
-    assert_eq!(text.matches("# TYPE bms_num_requests_running").count(), 1);
+    assert_eq!(text.matches("# TYPE bms_llm_requests_running").count(), 1);
     assert_eq!(render(&[]), "");
 }

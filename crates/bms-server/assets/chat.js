@@ -1,0 +1,128 @@
+"use strict";
+// A conversation with a served language model, over the same protocol every client uses. What the model writes
+// enters the page as text, never as markup.
+
+const $ = (id) => document.getElementById(id);
+const history = [];
+let asking = null;
+
+function turn(role, text) {
+  const element = document.createElement("div");
+  element.className = `turn ${role}`;
+  const thought = document.createElement("p");
+  thought.className = "thought muted";
+  thought.hidden = true;
+  const said = document.createElement("p");
+  said.textContent = text;
+  element.append(thought, said);
+  $("turns").append(element);
+  element.scrollIntoView({ block: "end" });
+  return { element, thought, said };
+}
+
+async function listModels() {
+  const response = await fetch("/v1/models");
+  const listed = (await response.json()).data ?? [];
+  $("model").replaceChildren(...listed.map(({ id }) => new Option(id, id)));
+  if (listed.length === 0) $("stats").textContent = "No language model is deployed here.";
+}
+
+/** The events of a stream, one after the other. */
+async function* events(response) {
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    rest += value;
+    const lines = rest.split("\n");
+    rest = lines.pop();
+    for (const line of lines) {
+      if (!line.startsWith("data: ") || line === "data: [DONE]") continue;
+      yield JSON.parse(line.slice(6));
+    }
+  }
+}
+
+function request() {
+  const system = $("system").value.trim();
+  const messages = system ? [{ role: "system", content: system }, ...history] : [...history];
+  return {
+    model: $("model").value, messages, stream: true, stream_options: { include_usage: true },
+    temperature: Number($("temperature").value), max_tokens: Number($("tokens").value) || undefined,
+  };
+}
+
+function stats(usage, began, first) {
+  if (!usage) return "";
+  const seconds = (performance.now() - (first ?? began)) / 1000;
+  const speed = seconds > 0 ? ((usage.completion_tokens - 1) / seconds).toFixed(1) : "–";
+  const shared = usage.prompt_tokens_details?.cached_tokens ?? 0;
+  const wait = first ? `first after ${Math.round(first - began)} ms` : "nothing was said";
+  return `${usage.prompt_tokens} prompt tokens (${shared} shared), ${usage.completion_tokens} generated; ${wait}, then ${speed} tokens/s`;
+}
+
+async function ask(text) {
+  history.push({ role: "user", content: text });
+  turn("user", text);
+  const answer = turn("assistant", "");
+  asking = new AbortController();
+  const began = performance.now();
+  let first = null;
+  let usage = null;
+  try {
+    const response = await fetch("/v1/chat/completions", {
+      method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(request()), signal: asking.signal,
+    });
+    if (!response.ok) throw new Error((await response.json()).error?.message ?? response.statusText);
+    for await (const event of events(response)) {
+      if (event.error) throw new Error(event.error.message);
+      usage = event.usage ?? usage;
+      const delta = event.choices?.[0]?.delta ?? {};
+      if (delta.content || delta.reasoning_content) first ??= performance.now();
+      if (delta.reasoning_content) {
+        answer.thought.hidden = false;
+        answer.thought.append(delta.reasoning_content);
+      }
+      if (delta.content) answer.said.append(delta.content);
+      answer.element.scrollIntoView({ block: "end" });
+    }
+  } catch (error) {
+    if (error.name !== "AbortError") {
+      answer.element.classList.add("broken");
+      answer.said.append(` ${error.message}`);
+      history.pop();
+      return;
+    }
+  } finally {
+    asking = null;
+  }
+  history.push({ role: "assistant", content: answer.said.textContent });
+  $("stats").textContent = stats(usage, began, first);
+}
+
+async function send(event) {
+  event?.preventDefault();
+  const text = $("message").value.trim();
+  if (asking || !text) return;
+  $("message").value = "";
+  $("send").hidden = true;
+  $("stop").hidden = false;
+  await ask(text);
+  $("send").hidden = false;
+  $("stop").hidden = true;
+  $("message").focus();
+}
+
+$("form").addEventListener("submit", send);
+$("stop").addEventListener("click", () => asking?.abort());
+$("reset").addEventListener("click", () => {
+  asking?.abort();
+  history.length = 0;
+  $("turns").replaceChildren();
+  $("stats").textContent = "";
+});
+$("message").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) send(event);
+});
+listModels().catch((error) => { $("stats").textContent = `The models cannot be listed: ${error.message}`; });
