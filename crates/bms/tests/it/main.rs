@@ -1,6 +1,7 @@
 //! The program as its users meet it: real processes, real files, real sockets.
 
 mod agreement;
+mod clients;
 mod commands;
 mod durability;
 mod language;

@@ -89,7 +89,9 @@ async fn who_leaves_cancels() {
 
 #[tokio::test]
 async fn who_does_not_read_loses_the_answer_and_the_engine_goes_on() {
-    let server = Server::new();
+    // One token a piece.
+    let options = LanguageOptions { speculate: false, ..LanguageOptions::default() };
+    let server = Server::with(Duration::ZERO, options);
     let body =
         json!({"messages": say("forever"), "stream": true, "max_tokens": limits::ANSWER_PIECES_MAX + 2000});
     let response = server.post("/v1/chat/completions", &body).await;
