@@ -290,10 +290,10 @@ async fn what_the_engine_counts_is_in_the_metrics() {
     let server = server().await;
     let metrics = server.metrics().await;
     for line in [
-        r#"bms_num_requests_running{model="m",version="1"} 3"#,
-        r#"bms_kv_cache_usage_perc{model="m",version="1"} 0.5"#,
-        r#"bms_time_to_first_token_seconds_bucket{model="m",version="1",le="+Inf"} 3"#,
-        r#"bms_request_success_total{model="m",version="1",finished_reason="stop"} 4"#,
+        r#"bms_llm_requests_running{model="m",version="1"} 3"#,
+        r#"bms_llm_kv_cache_usage_ratio{model="m",version="1"} 0.5"#,
+        r#"bms_llm_time_to_first_token_seconds_bucket{model="m",version="1",le="+Inf"} 3"#,
+        r#"bms_llm_requests_finished_total{model="m",version="1",finished_reason="stop"} 4"#,
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line}\n{metrics}");
     }

@@ -96,7 +96,7 @@ async fn a_gguf_file_is_served_where_it_lies() {
     let metrics = served.connection.raw("GET", "/metrics", "", &[]).await.into_body();
     let metrics = String::from_utf8(metrics.to_vec()).unwrap();
     assert!(
-        metrics.contains(r#"bms_time_to_first_token_seconds_count{model="m",version="1"} 2"#),
+        metrics.contains(r#"bms_llm_time_to_first_token_seconds_count{model="m",version="1"} 2"#),
         "{metrics}"
     );
     served.end().await;
