@@ -1,9 +1,9 @@
 //! From a verified language model to the engine, tokeniser and template that its routes work with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bms_bundle::Verified;
+use bms_bundle::{Bundle, MANIFEST, Policy, Verified};
 use bms_engine::lm::{LanguageEngine, LanguageOptions, Vocabulary};
 use bms_kernels::{Isa, KvKind};
 use bms_nn::lm::gguf::GgufFile;
@@ -32,22 +32,10 @@ pub(super) fn load(verified: &Verified, options: &Options) -> Result<Language> {
     let doing = |e: Error| e.while_doing(format_args!("load `{}`", manifest.name));
     let files: Vec<(&str, &[u8])> = verified.files().collect();
     let model = verified.model_bytes();
-    let model = match model.starts_with(b"GGUF") {
-        true => ModelFiles::Gguf(&model),
-        false => ModelFiles::Folder(&files),
-    };
+    let model = model_files(&model, &files);
     let script = ModelScript::read(&model).map_err(doing)?;
     let engine_options = engine_options(options);
-    let load = bms_nn::lm::LoadOptions {
-        threads: engine_options.threads,
-        isa: Isa::best(),
-        kv: if engine_options.kv_q8 { KvKind::Q8 } else { KvKind::F16 },
-        context: engine_options.context,
-        kv_bytes: engine_options.kv_bytes.unwrap_or_else(kv_bytes),
-        quantise: None,
-        release: &|bytes| verified.release(bytes),
-    };
-    let network = bms_nn::lm::load(&model, &load).map_err(doing)?;
+    let network = network(verified, &model, &engine_options).map_err(doing)?;
     let (decoder, engine_options): (Box<dyn Decoder>, LanguageOptions) = match network {
         Network::Decoder(decoder) => (decoder, engine_options),
         // A text is read as a whole: the engine must not cut it.
@@ -58,9 +46,51 @@ pub(super) fn load(verified: &Verified, options: &Options) -> Result<Language> {
     };
     script.tokenizer.check_rows(decoder.info().vocab).map_err(doing)?;
     verified.recheck()?;
+    let draft = options.language.draft.as_deref().map(|path| draft(path, options, &engine_options));
     let vocabulary = Arc::new(Tokens(script.tokenizer.clone()));
-    let engine = LanguageEngine::start(decoder, vocabulary, &engine_options)?;
+    let engine = LanguageEngine::start_with_draft(decoder, draft.transpose()?, vocabulary, &engine_options)?;
     Ok(Language::new(manifest.name.clone(), engine, Box::new(script), adapter_folders(options)))
+}
+
+/// The model that drafts, through the same gate.
+fn draft(path: &Path, options: &Options, engine_options: &LanguageOptions) -> Result<Box<dyn Decoder>> {
+    let doing = |e: Error| e.while_doing(format_args!("load the draft model `{}`", path.display()));
+    let bundle = match path.join(MANIFEST).is_file() {
+        true => Bundle::open(path),
+        false => Bundle::of_model(path, None),
+    };
+    let policy = Policy::load(&options.policy)?;
+    let verified = policy.verify(bundle?).map_err(|rejected| doing(rejected.into()))?;
+    let files: Vec<(&str, &[u8])> = verified.files().collect();
+    let model = verified.model_bytes();
+    let network = network(&verified, &model_files(&model, &files), engine_options).map_err(doing)?;
+    verified.recheck().map_err(doing)?;
+    match network {
+        Network::Decoder(decoder) => Ok(decoder),
+        Network::Embedder(_) => {
+            Err(doing(Error::new(Code::UnsupportedModel, "a model that embeds texts cannot draft any")))
+        }
+    }
+}
+
+fn model_files<'a>(model: &'a [u8], files: &'a [(&'a str, &'a [u8])]) -> ModelFiles<'a> {
+    match model.starts_with(b"GGUF") {
+        true => ModelFiles::Gguf(model),
+        false => ModelFiles::Folder(files),
+    }
+}
+
+fn network(verified: &Verified, model: &ModelFiles<'_>, options: &LanguageOptions) -> Result<Network> {
+    let load = bms_nn::lm::LoadOptions {
+        threads: options.threads,
+        isa: Isa::best(),
+        kv: if options.kv_q8 { KvKind::Q8 } else { KvKind::F16 },
+        context: options.context,
+        kv_bytes: options.kv_bytes.unwrap_or_else(kv_bytes),
+        quantise: None,
+        release: &|bytes| verified.release(bytes),
+    };
+    bms_nn::lm::load(model, &load)
 }
 
 fn engine_options(options: &Options) -> LanguageOptions {

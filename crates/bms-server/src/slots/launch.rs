@@ -47,6 +47,8 @@ pub struct LanguageLaunch {
     pub kv_memory: Option<u64>,
     /// A folder adapters may be loaded from, besides the bundle's; passed on as `--adapters`.
     pub adapters: Option<PathBuf>,
+    /// A small model of the same vocabulary that drafts what the large one checks; passed on as `--draft`.
+    pub draft: Option<PathBuf>,
 }
 
 /// How the keys and values of a conversation are kept.
@@ -89,6 +91,7 @@ impl LanguageLaunch {
         option("--queue", self.queue.map(|n| n.to_string().into()));
         option("--kv-memory", self.kv_memory.map(|n| n.to_string().into()));
         option("--adapters", self.adapters.as_ref().map(|folder| folder.clone().into()));
+        option("--draft", self.draft.as_ref().map(|model| model.clone().into()));
         args
     }
 }

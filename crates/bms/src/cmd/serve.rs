@@ -69,6 +69,10 @@ pub(crate) struct LanguageRunOptions {
     /// A folder from which requests may have LoRA adapters loaded.
     #[arg(long, value_name = "DIR")]
     adapters: Option<PathBuf>,
+    /// A small model of the same vocabulary, as a bundle, GGUF file or folder, that drafts tokens for the large one to
+    /// check: the same answers, sooner.
+    #[arg(long, value_name = "MODEL")]
+    draft: Option<PathBuf>,
 }
 
 impl LanguageRunOptions {
@@ -81,6 +85,7 @@ impl LanguageRunOptions {
             queue: self.queue,
             kv_memory: self.kv_memory,
             adapters: self.adapters.clone(),
+            draft: self.draft.clone(),
         }
     }
 }
