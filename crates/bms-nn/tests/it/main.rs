@@ -4,5 +4,6 @@ mod conformance;
 #[cfg(target_os = "linux")]
 mod library;
 mod lm;
+mod oracle;
 mod tokens;
 mod vocabularies;
