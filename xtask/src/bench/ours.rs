@@ -5,15 +5,21 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
+use tempfile::TempDir;
 
 use super::Plan;
 use super::serve::{Serves, Shape};
 use super::work::Work;
 use crate::process;
 
+/// A trust policy that admits models nobody has signed.
+const POLICY: &str = "schema = 1\nmode = \"development\"\n";
+
 /// The program that is measured.
 pub(crate) struct Ours {
     program: PathBuf,
+    /// Its home, for the time of the benchmark.
+    home: TempDir,
 }
 
 /// What the machine can do at best, per second, all threads together.
@@ -28,9 +34,11 @@ pub(crate) struct Machine {
 impl Ours {
     /// The given program, or a fresh build.
     pub(crate) fn find(program: Option<PathBuf>) -> Result<Ours> {
+        let home = TempDir::new()?;
+        std::fs::write(home.path().join("policy.toml"), POLICY)?;
         if let Some(program) = program {
             ensure!(program.is_file(), "there is no program `{}`", program.display());
-            return Ok(Ours { program: std::path::absolute(program)? });
+            return Ok(Ours { program: std::path::absolute(program)?, home });
         }
         process::run(process::cargo().args(["build", "--release", "-p", "bms"]).stdout(Stdio::null()))?;
         let metadata =
@@ -40,7 +48,7 @@ impl Ours {
             bail!("`cargo metadata` names no target folder")
         };
         let name = format!("bms{}", std::env::consts::EXE_SUFFIX);
-        Ok(Ours { program: Path::new(target).join("release").join(name) })
+        Ok(Ours { program: Path::new(target).join("release").join(name), home })
     }
 
     /// Runs a benchmark of the program and gives back its JSON.
@@ -115,7 +123,8 @@ impl Serves for Ours {
         let mut command = Command::new(&self.program);
         command.arg("serve").arg(&plan.model).arg("--listen").arg(format!("127.0.0.1:{port}"));
         command.arg("--threads").arg(plan.threads.to_string());
-        command.arg("--context").arg((shape.slots * shape.context).to_string());
+        command.arg("--context").arg(shape.context.to_string());
+        command.arg("--sequences").arg(shape.slots.to_string()).arg("--home").arg(self.home.path());
         // Its slots end with it, and it ends with us.
         command.arg("--until-stdin-closes").stdin(Stdio::piped());
         command.stdout(Stdio::null()).stderr(Stdio::null());
