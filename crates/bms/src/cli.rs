@@ -82,6 +82,8 @@ enum Command {
     Edge(cmd::edge::Edge),
     /// Label the hard samples of the edge with a larger served model; writes a data set.
     Label(cmd::label::Label),
+    /// Measure the speed of language models and of this machine.
+    Bench(cmd::bench::Bench),
     /// Say what this machine can do.
     Doctor(cmd::doctor::Doctor),
     /// Print the reference of all commands as Markdown.
@@ -116,6 +118,7 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<()> {
         Command::Predict(args) => args.run(&home, output),
         Command::Edge(args) => args.run(&home, output),
         Command::Label(args) => args.run(output),
+        Command::Bench(args) => args.run(output),
         Command::Doctor(args) => args.run(&home, output),
         Command::Reference => {
             output.raw(&cmd::reference::markdown(Cli::command()));

@@ -1,6 +1,7 @@
 //! One module a command: its options, and the few calls that make it.
 
 pub(crate) mod augment;
+pub(crate) mod bench;
 pub(crate) mod chat;
 pub(crate) mod compress;
 pub(crate) mod convert;

@@ -192,20 +192,8 @@ impl Sampler {
                 scratch.candidates.push((*logit, token as u32));
             }
         }
-        let candidates = &mut scratch.candidates;
-        let total = (s.top_p != 1.0).then(|| f64::from(sum_exp(logits, max, scale)));
-        // Few tokens nearly always make up the share: the rest needs no sorting.
-        let mut keep = 256;
-        while total.is_some() && keep < candidates.len() {
-            candidates.select_nth_unstable_by(keep - 1, better);
-            let sum: f64 = candidates[..keep].iter().map(|(l, _)| f64::from(exp((l - max) * scale))).sum();
-            if total.is_some_and(|total| total * f64::from(s.top_p) <= sum) {
-                candidates.truncate(keep);
-            }
-            keep *= 8;
-        }
-        candidates.sort_unstable_by(better);
-        total
+        scratch.candidates.sort_unstable_by(better);
+        (s.top_p != 1.0).then(|| f64::from(sum_exp(logits, max, scale)))
     }
 }
 
@@ -329,8 +317,7 @@ fn exp(x: f32) -> f32 {
     // Cephes' expf: x = n ln 2 + r, e^r by a polynomial, the scale by the exponent's bits.
     const ROUND: f32 = 12_582_912.0;
     let clamped = if x < -87.0 { -87.0 } else { x };
-    let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
-    let n = shifted - ROUND;
+    let n = (clamped * std::f32::consts::LOG2_E + ROUND) - ROUND;
     let r = (clamped - n * 0.693_359_4) + n * 2.121_944_4e-4;
     let mut p = 1.987_569_1e-4;
     p = p * r + 1.398_199_9e-3;
@@ -339,8 +326,7 @@ fn exp(x: f32) -> f32 {
     p = p * r + 1.666_666_5e-1;
     p = p * r + 5.000_000_1e-1;
     let value = p * r * r + r + 1.0;
-    // The last bits of the shifted number are n, with no conversion.
-    let power = f32::from_bits(shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23);
+    let power = f32::from_bits(((n as i32 + 127) as u32) << 23);
     if x < -87.0 { 0.0 } else { value * power }
 }
 

@@ -1,0 +1,106 @@
+//! `bms bench`: how fast language models and this machine are.
+
+mod cost;
+mod drive;
+mod llm;
+mod machine;
+mod model;
+mod perplexity;
+
+use bms_kernels::Isa;
+use bms_wire::Result;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::output::Output;
+
+/// Options of `bms bench`.
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Measure a language model: reading of a prompt, single and batched generation, loading, memory.
+    Llm(llm::Llm),
+    /// Measure the machine: memory bandwidth and peak arithmetic, which bound every model's speed.
+    Machine(machine::Machine),
+    /// Measure a language model's perplexity on a text.
+    Perplexity(perplexity::Perplexity),
+}
+
+impl Bench {
+    pub(crate) fn run(self, output: &Output) -> Result<()> {
+        match self.what {
+            What::Llm(llm) => llm.run(output),
+            What::Machine(machine) => machine.run(output),
+            What::Perplexity(perplexity) => perplexity.run(output),
+        }
+    }
+}
+
+/// What the maths runs on.
+#[derive(Clone, Debug, Args)]
+struct ComputeOptions {
+    /// Threads [default: one a core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    /// Instruction set [default: the best this machine has].
+    #[arg(long, value_name = "NAME", value_parser = isa)]
+    isa: Option<Isa>,
+}
+
+impl ComputeOptions {
+    fn threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.map_or_else(cores, usize::from)
+    }
+
+    fn isa(&self) -> Isa {
+        self.isa.unwrap_or_else(Isa::best)
+    }
+}
+
+fn isa(name: &str) -> std::result::Result<Isa, String> {
+    let names = || Isa::available().iter().map(|isa| isa.as_str()).collect::<Vec<_>>().join(", ");
+    Isa::parse(name).filter(|isa| isa.is_available()).ok_or_else(|| format!("this machine has {}", names()))
+}
+
+/// Several measurements of one thing.
+#[derive(Clone, Debug, Default)]
+struct Samples(Vec<f64>);
+
+impl Samples {
+    /// The middle one, between the two middle ones of an even number; `None` without any.
+    fn median(&self) -> Option<f64> {
+        let mut values = self.0.clone();
+        values.sort_by(f64::total_cmp);
+        let (low, high) = (values.get(values.len().checked_sub(1)? / 2)?, values.get(values.len() / 2)?);
+        Some((low + high) / 2.0)
+    }
+
+    fn range(&self) -> Option<(f64, f64)> {
+        let lowest = self.0.iter().copied().min_by(f64::total_cmp)?;
+        Some((lowest, self.0.iter().copied().max_by(f64::total_cmp)?))
+    }
+
+    fn json(&self) -> Value {
+        match (self.median(), self.range()) {
+            (Some(median), Some((low, high))) => json!({"median": median, "min": low, "max": high}),
+            _ => Value::Null,
+        }
+    }
+
+    /// `median (lowest..highest)`.
+    fn text(&self) -> String {
+        match (self.median(), self.range()) {
+            (Some(median), Some((low, high))) => format!("{median:.1} ({low:.1}..{high:.1})"),
+            _ => String::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
