@@ -41,7 +41,7 @@ pub mod probe;
 // Threads and instruction sets.
 pub use isa::Isa;
 pub use pool::Pool;
-pub use split::for_rows;
+pub use split::{RowsFn, for_rows};
 // Weights and products.
 pub use activations::Activations;
 pub use dequant::{dequantise_row, dequantise_row_with};

@@ -17,6 +17,9 @@ struct Rows {
 // SAFETY: chunks are disjoint ranges of rows, each handed out once; `for_rows` holds the slices meanwhile.
 unsafe impl Sync for Rows {}
 
+/// What is done with a range of rows: its numbers, and those rows of every buffer.
+pub type RowsFn<'a, const N: usize> = dyn Fn(Range<usize>, [&mut [f32]; N]) + Sync + 'a;
+
 /// Calls `f` with ranges that together are `0..rows`, and for each range those rows of every buffer. Ranges have at
 /// least `grain` rows, so that work too small for several threads stays on the caller's.
 ///
@@ -27,7 +30,7 @@ pub fn for_rows<const N: usize>(
     rows: usize,
     grain: usize,
     buffers: [&mut [f32]; N],
-    f: &(dyn Fn(Range<usize>, [&mut [f32]; N]) + Sync),
+    f: &RowsFn<'_, N>,
 ) {
     if rows == 0 {
         return;

@@ -5,7 +5,6 @@ use std::path::Path;
 use bms_bundle::{Bundle, MANIFEST, Policy, Verified};
 use bms_server::Place;
 use bms_wire::{Error, Result};
-use serde_json::json;
 
 use crate::output::Output;
 
@@ -57,13 +56,9 @@ pub(crate) fn place(path: &Path, name: Option<&str>) -> Result<Place> {
 /// Says that nobody vouches for a model.
 pub(crate) fn warn_unsigned(path: &Path, output: &Output) {
     let path = path.display();
-    output.event(
-        "unsigned",
-        format_args!(
-            "warning: `{path}` is not signed; it is scanned, but nobody vouches for it (`bms package` signs)"
-        ),
-        json!({"path": path.to_string()}),
-    );
+    output.warning(format_args!(
+        "`{path}` is not signed; it is scanned, but nobody vouches for it (`bms package` signs)"
+    ));
 }
 
 fn is_bundle(path: &Path) -> bool {

@@ -48,6 +48,11 @@ impl Output {
         }
     }
 
+    /// Something a person should know, on standard error in every form: a program that reads one JSON object gets one.
+    pub(crate) fn warning(self, text: impl std::fmt::Display) {
+        eprintln!("warning: {text}");
+    }
+
     /// A failure: message and advice on standard error, or its JSON form as the last line.
     pub(crate) fn error(self, error: &Error) {
         if self.json {

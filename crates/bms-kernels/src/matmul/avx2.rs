@@ -251,9 +251,9 @@ fn held(mut vectors: [__m256i; 8]) -> [__m256i; 8] {
 fn put<const N: usize>(task: &Task<'_>, group: usize, row: usize, sums: &Sums<N>) {
     for (i, row) in (row..task.tile.tile.rows).enumerate().take(N) {
         let mut values = [0.0; LANES];
-        for half in 0..2 {
+        for (half, sums) in sums.iter().enumerate() {
             // SAFETY: eight of the sixteen numbers.
-            unsafe { _mm256_storeu_ps(values.as_mut_ptr().add(half * HALF), sums[half][i]) };
+            unsafe { _mm256_storeu_ps(values.as_mut_ptr().add(half * HALF), sums[i]) };
         }
         task.put(group, row, &values);
     }

@@ -31,7 +31,7 @@ fn quantised(task: &Task<'_>, group: usize, row: usize) -> [f32; LANES] {
         let sum = |field: usize| -(number(field).to_bits() as i32) / 32;
         let sums = [sum(5), sum(6)];
         for (lane, value) in values.iter_mut().enumerate() {
-            for half in 0..2 {
+            for (half, sum) in sums.into_iter().enumerate() {
                 let columns = half * 16..half * 16 + 16;
                 let product: i32 = block.codes[lane][columns.clone()]
                     .iter()
@@ -39,7 +39,7 @@ fn quantised(task: &Task<'_>, group: usize, row: usize) -> [f32; LANES] {
                     .map(|(w, x)| i32::from(*w) * i32::from(*x))
                     .sum();
                 let (weight, min) = (block.scale[lane][half], block.min[lane][half]);
-                *value += scale * (weight * product as f32 + min * sums[half] as f32);
+                *value += scale * (weight * product as f32 + min * sum as f32);
             }
         }
     }

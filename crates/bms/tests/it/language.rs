@@ -67,7 +67,7 @@ fn a_bare_model_is_served_only_when_the_policy_admits_it() {
     // Admitted, it is looked at, and is no model that could run.
     std::fs::write(&policy, "schema = 1\nmode = \"enforce\"\n").unwrap();
     let output = serve(&policy).output().unwrap();
-    assert!(String::from_utf8_lossy(&output.stdout).contains("\"event\":\"unsigned\""));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is not signed"));
     let admitted = [Code::InvalidBundle, Code::UnsupportedModel].map(|code| Some(i32::from(code.exit())));
     assert!(admitted.contains(&output.status.code()), "{output:?}");
 }

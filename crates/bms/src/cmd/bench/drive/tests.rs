@@ -59,11 +59,13 @@ impl Decoder for Checked {
 
 #[test]
 fn the_works_are_what_they_say() {
-    for (work, passes) in [
-        (Driver::prompt as fn(&mut Driver<'_>) -> Result<f64>, vec![(1, 512)]),
-        (Driver::generate, vec![(1, 1); 128]),
-        (Driver::batch, [vec![(1, 64); 16], vec![(16, 16); 32]].concat()),
-    ] {
+    type Work = fn(&mut Driver<'_>) -> Result<f64>;
+    let works: [(Work, Vec<(usize, usize)>); 3] = [
+        (|driver| driver.prompt(), vec![(1, 512)]),
+        (|driver| driver.generate(), vec![(1, 1); 128]),
+        (|driver| driver.batch(), [vec![(1, 64); 16], vec![(16, 16); 32]].concat()),
+    ];
+    for (work, passes) in works {
         let mut decoder = Checked::new();
         assert!(0.0 < work(&mut Driver::new(&mut decoder)).unwrap());
         assert_eq!(decoder.passes, passes);
