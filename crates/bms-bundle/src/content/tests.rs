@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use super::{Content, MAPPED_FROM};
 
 fn large() -> Vec<u8> {
-    (0..MAPPED_FROM as usize + 12_345).map(|at| (at * 31 >> 3) as u8).collect()
+    (0..MAPPED_FROM as usize + 12_345).map(|at| ((at * 31) >> 3) as u8).collect()
 }
 
 #[test]

@@ -8,7 +8,7 @@ fn mapped_and_owned_contents_have_the_same_entries() {
     // Around the edges of pieces, and enough of them that one reader could run ahead.
     let sizes = [0, 1, PIECE_BYTES, MAPPED_FROM as usize, MAPPED_FROM as usize + 1, 12 * PIECE_BYTES + 7];
     let bytes: Vec<Vec<u8>> =
-        sizes.iter().map(|size| (0..*size).map(|at| (at * 131 >> 5) as u8).collect()).collect();
+        sizes.iter().map(|size| (0..*size).map(|at| ((at * 131) >> 5) as u8).collect()).collect();
     let contents: Vec<Content> = bytes
         .iter()
         .map(|bytes| {

@@ -16,7 +16,7 @@ fn large_gguf() -> Vec<u8> {
     let architecture = gguf_text("general.architecture", "llama");
     let mixture =
         [gguf_string("general.file_type"), 4_u32.to_le_bytes().to_vec(), 15_u32.to_le_bytes().to_vec()];
-    let data: Vec<u8> = (0..4 * values).map(|at: u64| (at * 7 >> 4) as u8).collect();
+    let data: Vec<u8> = (0..4 * values).map(|at: u64| ((at * 7) >> 4) as u8).collect();
     gguf_of(&[architecture, mixture.concat()], &[gguf_tensor("a", values, 0)], &data)
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bms_nn::lm::{AdapterFiles, Decoder, DecoderInfo};
 use bms_wire::{Code, Error, Result, limits};
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::lm::constraint::Forms;
 use crate::lm::core::Core;
@@ -19,6 +19,10 @@ use crate::lm::request::invalid;
 use crate::lm::sequence::{Listener, Seat, Submission};
 use crate::lm::vocabulary::Vocabulary;
 use crate::lm::{Completion, Event, LanguageMetrics, LanguageOptions, Request, Ticket};
+
+/// Events on their way to sinks. Sinks are quick, so that there are few; when they are not, that much output waits here before
+/// the engine waits for them.
+const EVENTS_MAX: usize = 1 << 14;
 
 /// How long the engine sleeps when work is there that cannot go on, before it looks again.
 const STALLED: Duration = Duration::from_millis(5);
@@ -94,7 +98,7 @@ impl LanguageEngine {
             refused: AtomicU64::new(0),
             stops: AtomicBool::new(false),
         });
-        let (outbox, events) = unbounded::<(Listener, Event)>();
+        let (outbox, events) = bounded::<(Listener, Event)>(EVENTS_MAX);
         let deliver = move |listener: &Listener, event| {
             // The delivery thread lives as long as this sender.
             let _ = outbox.send((listener.clone(), event));
@@ -103,7 +107,7 @@ impl LanguageEngine {
         let draft = draft.map(|draft| DraftModel::new(draft, decoder.info().vocab)).transpose()?;
         let mut core = Core::new(decoder, vocabulary, options.bounds(), clock, Box::new(deliver));
         core.draft = draft;
-        let (sender, commands) = unbounded();
+        let (sender, commands) = bounded(limits::GENERATE_QUEUE_MAX);
         let threads = vec![
             spawn("bms-lm-delivery", move || {
                 events.iter().for_each(|(listener, event)| listener.hear(event))
@@ -160,7 +164,7 @@ impl LanguageEngine {
     /// # Errors
     /// As [`LanguageEngine::generate`], and what happens on the way.
     pub fn complete(&self, request: Request) -> Result<Vec<Completion>> {
-        let (sender, events) = unbounded();
+        let (sender, events) = bounded(256);
         let n = request.n;
         let _ticket = self.generate(request, move |event| sender.send(event).is_ok())?;
         let mut open: Vec<(String, Vec<_>)> = vec![Default::default(); n];

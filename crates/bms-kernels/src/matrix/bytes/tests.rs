@@ -11,7 +11,7 @@ fn parts_do_not_overlap() {
             let mut part = AlignedBytes::zeroed(size).unwrap();
             assert_eq!(part.len(), size);
             assert!(part.as_ref().iter().all(|byte| *byte == 0));
-            assert!(size == 0 || part.as_ref().as_ptr() as usize % LINE == 0);
+            assert!(size == 0 || (part.as_ref().as_ptr() as usize).is_multiple_of(LINE));
             part.as_mut().fill((round * sizes.len() + i + 1) as u8);
             parts.push(part);
         }

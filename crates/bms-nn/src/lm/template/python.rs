@@ -243,7 +243,7 @@ fn float(value: f64) -> String {
     let shortest = format!("{value:e}");
     let Some((digits, exponent)) = shortest.split_once('e') else { return shortest };
     match exponent.parse::<i32>() {
-        Ok(exponent) if exponent < -4 || 16 <= exponent => {
+        Ok(exponent) if !(-4..16).contains(&exponent) => {
             let sign = if exponent < 0 { '-' } else { '+' };
             format!("{digits}e{sign}{:02}", exponent.abs())
         }

@@ -80,8 +80,8 @@ impl Language {
     fn check_variables(&self, conversation: &Conversation) -> Result<()> {
         let unknown = conversation.template_variables.iter().find(|(name, value)| {
             // Not to think is what a model does that cannot.
-            !self.script.template_mentions(name)
-                && !(*name == "enable_thinking" && **value == Value::Bool(false))
+            let harmless = *name == "enable_thinking" && **value == Value::Bool(false);
+            !harmless && !self.script.template_mentions(name)
         });
         match unknown {
             None => Ok(()),

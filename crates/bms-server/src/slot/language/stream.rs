@@ -82,12 +82,6 @@ impl Events {
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }
-
-    /// What was written, as text.
-    #[cfg(test)]
-    pub(super) fn take(&mut self) -> String {
-        String::from_utf8(std::mem::take(&mut self.0)).unwrap_or_default()
-    }
 }
 
 /// The body of a streamed answer. It asks the job for more when the connection asks it: what the client has not read
