@@ -12,13 +12,14 @@ use crate::lm::moe::Mixture;
 pub(super) fn model(loader: &Loader<'_>, hyper: Hyper) -> Result<Model> {
     let d = hyper.d_model;
     let vocab = vocabulary(loader, &hyper)?;
+    // The largest first: each is in memory twice while it is packed, which costs least while there is little else.
     let embedding = loader.matrix("token_embd.weight", vocab, d)?;
+    let output = output(loader, &hyper, vocab)?;
     let mut layers = Vec::new();
     for index in 0..hyper.layers {
         layers.push(layer(loader, &hyper, index)?);
     }
     let norm = loader.vector("output_norm.weight", d)?;
-    let output = output(loader, &hyper, vocab)?;
     loader.weights.finish()?;
     Ok(Model { hyper, vocab, embedding, layers, norm, output })
 }
