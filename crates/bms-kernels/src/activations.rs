@@ -1,7 +1,8 @@
 //! What weights are multiplied with: rows of numbers, quantised to eight bits in blocks of 32.
 
+use crate::Pool;
 use crate::matrix::LANES;
-use crate::{Isa, Pool};
+use crate::simd::{Simd, kernel};
 
 /// Columns of one block, which has one scale.
 pub(crate) const COLS: usize = 32;
@@ -18,7 +19,7 @@ const PARALLEL_FROM: usize = 16 << 10;
 /// block, the codes of its rows and four numbers for each row.
 #[derive(Debug, Default)]
 pub struct Activations {
-    tiles: Vec<Tile>,
+    rows: usize,
     codes: Vec<Codes>,
     numbers: Vec<f32>,
     floats: Vec<f32>,
@@ -36,8 +37,6 @@ pub(crate) struct Tile {
     pub(crate) first: usize,
     /// Its rows.
     pub(crate) rows: usize,
-    /// Rows of all tiles before it.
-    start: usize,
 }
 
 /// One tile as a kernel reads it.
@@ -70,53 +69,75 @@ impl Activations {
         quantised: bool,
         float: bool,
     ) {
-        self.tiles.clear();
-        let mut start = 0;
-        for first in (0..rows).step_by(TILE_ROWS) {
-            let rows = (rows - first).min(TILE_ROWS);
-            self.tiles.push(Tile { first, rows, start });
-            start += rows;
-        }
+        self.rows = rows;
+        let several = PARALLEL_FROM <= rows * cols;
         if quantised {
             let blocks = cols / COLS;
-            grow(&mut self.codes, start * blocks, Codes([0; COLS]));
-            grow(&mut self.numbers, start * blocks * FIELDS, 0.0);
-            let Activations { tiles, codes, numbers, .. } = self;
-            let work = Split { tiles, rest: (&mut codes[..], &mut numbers[..]), blocks };
-            work.each(pool, rows * cols, |tile, codes, numbers| {
-                quantise(pool.isa(), tile, &x[tile.first * cols..], cols, codes, numbers);
+            grow(&mut self.codes, rows * blocks, Codes([0; COLS]));
+            grow(&mut self.numbers, rows * blocks * FIELDS, 0.0);
+            let codes = self.codes.chunks_mut((TILE_ROWS * blocks).max(1));
+            let parts = codes.zip(self.numbers.chunks_mut((TILE_ROWS * blocks * FIELDS).max(1)));
+            for_tiles(pool, rows, several, parts, |tile, (codes, numbers)| {
+                quantise(pool.isa(), tile, x, cols, codes, numbers);
             });
         }
         if float {
-            grow(&mut self.floats, start * cols, 0.0);
-            for tile in &self.tiles {
-                let out = &mut self.floats[tile.start * cols..][..tile.rows * cols];
-                for (k, column) in out.chunks_exact_mut(tile.rows).enumerate() {
+            grow(&mut self.floats, rows * cols, 0.0);
+            let parts = self.floats.chunks_mut((TILE_ROWS * cols).max(1));
+            for_tiles(pool, rows, several, parts, |tile, out| {
+                for (k, column) in out.chunks_exact_mut(tile.rows).enumerate().take(cols) {
                     for (row, value) in column.iter_mut().enumerate() {
                         *value = x[(tile.first + row) * cols + k];
                     }
                 }
-            }
+            });
         }
+    }
+
+    /// Number of rows.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
     }
 
     /// Number of tiles.
     pub(crate) fn tiles(&self) -> usize {
-        self.tiles.len()
+        self.rows.div_ceil(TILE_ROWS)
     }
 
     /// Tile `index`, of activations with so many columns.
     pub(crate) fn tile(&self, index: usize, cols: usize) -> TileView<'_> {
-        let tile = self.tiles[index];
+        let tile = Tile::of(index, self.rows);
         let blocks = cols / COLS;
-        let codes = self.codes.get(tile.start * blocks..(tile.start + tile.rows) * blocks).unwrap_or(&[]);
+        let place = |numbers: usize| tile.first * numbers..(tile.first + tile.rows) * numbers;
+        let codes = self.codes.get(place(blocks)).unwrap_or(&[]);
         // SAFETY: `Codes` is 32 initialised bytes without padding.
         let codes = unsafe { std::slice::from_raw_parts(codes.as_ptr().cast(), codes.len() * COLS) };
-        let numbers = blocks * FIELDS;
-        let numbers =
-            self.numbers.get(tile.start * numbers..(tile.start + tile.rows) * numbers).unwrap_or(&[]);
-        let floats = self.floats.get(tile.start * cols..(tile.start + tile.rows) * cols).unwrap_or(&[]);
+        let numbers = self.numbers.get(place(blocks * FIELDS)).unwrap_or(&[]);
+        let floats = self.floats.get(place(cols)).unwrap_or(&[]);
         TileView { tile, codes, numbers, floats }
+    }
+}
+
+impl Tile {
+    /// Tile `index` of so many rows.
+    fn of(index: usize, rows: usize) -> Tile {
+        let first = index * TILE_ROWS;
+        Tile { first, rows: rows.saturating_sub(first).min(TILE_ROWS) }
+    }
+}
+
+/// Has every tile filled, on all threads when there is much to do.
+fn for_tiles<P: Send>(
+    pool: &Pool,
+    rows: usize,
+    several: bool,
+    parts: impl Iterator<Item = P>,
+    fill: impl Fn(Tile, &mut P) + Sync,
+) {
+    let parts = parts.take(rows.div_ceil(TILE_ROWS));
+    match several {
+        true => pool.for_parts(parts, |index, part| fill(Tile::of(index, rows), part)),
+        false => parts.enumerate().for_each(|(index, mut part)| fill(Tile::of(index, rows), &mut part)),
     }
 }
 
@@ -126,71 +147,25 @@ fn grow<T: Copy>(vec: &mut Vec<T>, len: usize, value: T) {
     }
 }
 
-/// Tiles and the space that is theirs.
-struct Split<'a> {
-    tiles: &'a [Tile],
-    rest: (&'a mut [Codes], &'a mut [f32]),
-    blocks: usize,
+kernel! {
+    /// Quantises the rows of a tile: each block of 32 numbers becomes codes of −127 to 127 times a scale.
+    fn quantise(tile: Tile, x: &[f32], cols: usize, codes: &mut [Codes], numbers: &mut [f32]) = quantise_rows;
 }
 
-impl Split<'_> {
-    /// Has every tile filled, on all threads when there is much to do.
-    fn each(self, pool: &Pool, numbers: usize, fill: impl Fn(&Tile, &mut [Codes], &mut [f32]) + Sync) {
-        let (mut codes, mut fields) = self.rest;
-        let mut parts = Vec::with_capacity(self.tiles.len());
-        for tile in self.tiles {
-            let (own, rest) = codes.split_at_mut(tile.rows * self.blocks);
-            codes = rest;
-            let (own_fields, rest) = fields.split_at_mut(tile.rows * self.blocks * FIELDS);
-            fields = rest;
-            parts.push(std::sync::Mutex::new((own, own_fields)));
-        }
-        let one = |index: usize| {
-            let mut part = parts[index].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let (codes, fields) = &mut *part;
-            fill(&self.tiles[index], codes, fields);
-        };
-        match numbers < PARALLEL_FROM {
-            true => (0..parts.len()).for_each(one),
-            false => pool.for_each(parts.len(), &one),
-        }
-    }
-}
-
-/// Quantises the rows of a tile: each block of 32 numbers becomes codes of −127 to 127 times a scale.
-fn quantise(isa: Isa, tile: &Tile, x: &[f32], cols: usize, codes: &mut [Codes], numbers: &mut [f32]) {
-    match isa {
-        Isa::Scalar => quantise_rows(tile, x, cols, codes, numbers),
-        // SAFETY: the pool's instruction set is one the machine has.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => unsafe { quantise_avx2(tile, x, cols, codes, numbers) },
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => unsafe { quantise_avx512(tile, x, cols, codes, numbers) },
-        #[cfg(not(target_arch = "x86_64"))]
-        _ => quantise_rows(tile, x, cols, codes, numbers),
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn quantise_avx2(tile: &Tile, x: &[f32], cols: usize, codes: &mut [Codes], numbers: &mut [f32]) {
-    quantise_rows(tile, x, cols, codes, numbers);
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn quantise_avx512(tile: &Tile, x: &[f32], cols: usize, codes: &mut [Codes], numbers: &mut [f32]) {
-    quantise_rows(tile, x, cols, codes, numbers);
-}
-
+/// Written for the compiler to make vectors of, whatever the instruction set.
 #[inline(always)]
-fn quantise_rows(tile: &Tile, x: &[f32], cols: usize, codes: &mut [Codes], numbers: &mut [f32]) {
-    let blocks = cols / COLS;
+fn quantise_rows<S: Simd>(
+    s: S,
+    tile: Tile,
+    x: &[f32],
+    cols: usize,
+    codes: &mut [Codes],
+    numbers: &mut [f32],
+) {
     for row in 0..tile.rows {
-        for block in 0..blocks {
-            let x = x[row * cols + block * COLS..].first_chunk();
-            let (code, fields) = quantise_block(x.unwrap_or(&[0.0; COLS]));
+        for block in 0..cols / COLS {
+            let x = x[(tile.first + row) * cols + block * COLS..].first_chunk();
+            let (code, fields) = quantise_block(s, x.unwrap_or(&[0.0; COLS]));
             codes[block * tile.rows + row] = code;
             for (field, value) in fields.into_iter().enumerate() {
                 numbers[(block * FIELDS + field) * tile.rows + row] = value;
@@ -200,42 +175,28 @@ fn quantise_rows(tile: &Tile, x: &[f32], cols: usize, codes: &mut [Codes], numbe
 }
 
 #[inline(always)]
-fn quantise_block(x: &[f32; COLS]) -> (Codes, [f32; FIELDS]) {
-    let mut most = [0.0f32; LANES];
-    for i in 0..LANES {
-        most[i] = x[i].abs().max(x[i + LANES].abs());
-    }
-    let mut width = LANES / 2;
-    while 0 < width {
-        for i in 0..width {
-            most[i] = most[i].max(most[i + width]);
-        }
-        width /= 2;
-    }
-    let scale = most[0] / 127.0;
+fn quantise_block<S: Simd>(s: S, x: &[f32; COLS]) -> (Codes, [f32; FIELDS]) {
+    let (halves, _) = x.as_chunks::<LANES>();
+    let [first, second] = [s.load(&halves[0]), s.load(&halves[1])];
+    let scale = s.largest_magnitude(first, second) / 127.0;
     // A block that is all but zero has codes zero; so has one that is not finite, whose scale then spoils the result as
     // it should.
-    let inverse = if 0.0 < scale && scale.is_finite() { 1.0 / scale } else { 0.0 };
+    let inverse = s.splat(if 0.0 < scale && scale.is_finite() { 1.0 / scale } else { 0.0 });
+    let ((first, first_sum), (second, second_sum)) =
+        (s.to_i8(s.mul(first, inverse)), s.to_i8(s.mul(second, inverse)));
     let mut codes = [0i8; COLS];
-    let mut sums = [0i32; 2];
-    for (half, sum) in sums.iter_mut().enumerate() {
-        for i in 0..LANES {
-            // Between −127 and 127 by construction, up to a rounding; NaN becomes 0.
-            let code = (x[half * LANES + i] * inverse).round_ties_even() as i32;
-            codes[half * LANES + i] = code as i8;
-            *sum += code;
-        }
-    }
-    let start = |zero: i32, sum: i32| f32::from_bits((-zero * sum) as u32);
-    let sum = sums[0] + sums[1];
+    codes[..LANES].copy_from_slice(&first);
+    codes[LANES..].copy_from_slice(&second);
+    let sum = first_sum.wrapping_add(second_sum);
+    let start = |zero: i32, sum: i32| f32::from_bits(sum.wrapping_mul(-zero) as u32);
     let fields = [
         scale,
         scale * sum as f32,
         start(8, sum),
         start(16, sum),
         start(128, sum),
-        start(32, sums[0]),
-        start(32, sums[1]),
+        start(32, first_sum),
+        start(32, second_sum),
     ];
     (Codes(codes), fields)
 }

@@ -1,5 +1,8 @@
 //! Instruction sets, detected at run time.
 
+#[cfg(target_arch = "x86_64")]
+mod tiles;
+
 /// An instruction set that kernels are written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Isa {
@@ -9,11 +12,13 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512 F, BW, VL, DQ and VNNI (Ice Lake, Zen 4 and later).
     Avx512,
+    /// The same with AMX tiles of eight-bit integers (Sapphire Rapids and later).
+    Amx,
 }
 
 impl Isa {
     /// Every instruction set kernels exist for, plainest first.
-    pub const ALL: &'static [Isa] = &[Isa::Scalar, Isa::Avx2, Isa::Avx512];
+    pub const ALL: &'static [Isa] = &[Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Amx];
 
     /// The best this machine has.
     pub fn best() -> Isa {
@@ -33,17 +38,19 @@ impl Isa {
                 && is_x86_feature_detected!("fma")
                 && is_x86_feature_detected!("f16c")
         };
+        let avx512 = || {
+            avx2()
+                && is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vnni")
+        };
         match self {
             Isa::Scalar => true,
             Isa::Avx2 => avx2(),
-            Isa::Avx512 => {
-                avx2()
-                    && is_x86_feature_detected!("avx512f")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512vl")
-                    && is_x86_feature_detected!("avx512dq")
-                    && is_x86_feature_detected!("avx512vnni")
-            }
+            Isa::Avx512 => avx512(),
+            Isa::Amx => avx512() && tiles::are_available(),
         }
     }
 
@@ -59,6 +66,7 @@ impl Isa {
             Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
+            Isa::Amx => "amx",
         }
     }
 

@@ -3,6 +3,8 @@
 mod reference;
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -135,6 +137,12 @@ impl<'a> Part<'a> {
     fn compute(&self, isa: Isa, activations: &Activations, chunk: usize) {
         let group = chunk * CHUNK;
         let groups = (self.matrix.groups() - group).min(CHUNK);
+        #[cfg(target_arch = "x86_64")]
+        if isa == Isa::Amx && amx::serves(self.matrix.format(), activations.rows()) {
+            // SAFETY: a pool's instruction set is one the machine has.
+            unsafe { amx::compute(self.matrix, group..group + groups, activations, self.out) };
+            return;
+        }
         for index in 0..activations.tiles() {
             let tile = activations.tile(index, self.matrix.cols());
             let task = Task { matrix: self.matrix, group, groups, tile, out: self.out };
@@ -145,7 +153,7 @@ impl<'a> Part<'a> {
                 Isa::Avx2 => unsafe { avx2::compute(&task) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
-                Isa::Avx512 => unsafe { avx512::compute(&task) },
+                Isa::Avx512 | Isa::Amx => unsafe { avx512::compute(&task) },
                 #[cfg(not(target_arch = "x86_64"))]
                 _ => reference::compute(&task),
             }

@@ -158,6 +158,15 @@ impl Pool {
             }
         });
     }
+
+    /// Runs `f(i, part)` for every part, `i` its number, each on whichever thread is free.
+    pub fn for_parts<T: Send>(&self, parts: impl IntoIterator<Item = T>, f: impl Fn(usize, &mut T) + Sync) {
+        // Each part is taken once, so the locks are never contended; they prove that to the compiler.
+        let parts: Vec<Mutex<T>> = parts.into_iter().map(Mutex::new).collect();
+        self.for_each(parts.len(), &|index| {
+            f(index, &mut parts[index].lock().unwrap_or_else(PoisonError::into_inner));
+        });
+    }
 }
 
 impl Drop for Pool {

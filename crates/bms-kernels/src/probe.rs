@@ -80,7 +80,7 @@ fn read(isa: Isa, bytes: &[u8]) -> u64 {
         Isa::Avx2 => unsafe { x86::read_avx2(bytes) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a pool's instruction set is one the machine has.
-        Isa::Avx512 => unsafe { x86::read_avx512(bytes) },
+        Isa::Avx512 | Isa::Amx => unsafe { x86::read_avx512(bytes) },
         _ => plain::read(bytes),
     }
 }
@@ -93,7 +93,7 @@ pub fn f32_peak(pool: &Pool, repetitions: usize) -> Rate {
         Isa::Avx2 => unsafe { x86::f32_avx2(turns) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a pool's instruction set is one the machine has.
-        Isa::Avx512 => unsafe { x86::f32_avx512(turns) },
+        Isa::Avx512 | Isa::Amx => unsafe { x86::f32_avx512(turns) },
         _ => plain::f32(turns),
     })
 }
@@ -108,6 +108,9 @@ pub fn int8_peak(pool: &Pool, repetitions: usize) -> Rate {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a pool's instruction set is one the machine has.
         Isa::Avx512 => unsafe { x86::int8_avx512(turns) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::Amx => unsafe { x86::int8_amx(turns) },
         _ => plain::int8(turns),
     })
 }

@@ -33,6 +33,9 @@ pub(crate) trait Simd: Copy {
     const ACCUMULATORS: usize;
     /// Rows that a kernel with one vector for each works on at a time: 2, 4, 6 or 8.
     const ROWS: usize;
+    /// Sums that a product of attention is divided into, 1 or 2, to have more additions under way. The same for any
+    /// number of rows up to `ROWS`, as they all fit into `ACCUMULATORS` or there is but one.
+    const PARTIAL_SUMS: usize;
 
     fn splat(self, x: f32) -> Self::V;
     fn load(self, from: &[f32; LANES]) -> Self::V;
@@ -77,6 +80,10 @@ pub(crate) trait Simd: Copy {
     fn sum(self, a: Self::V) -> f32;
     /// The largest lane; lanes that are no number may be passed over.
     fn largest(self, a: Self::V) -> f32;
+    /// The largest magnitude of all lanes of two vectors; no number when one of them is none.
+    fn largest_magnitude(self, a: Self::V, b: Self::V) -> f32;
+    /// The nearest whole numbers, halves to even, and their sum; for lanes from -127 to 127, of others anything.
+    fn to_i8(self, a: Self::V) -> ([i8; LANES], i32);
 
     /// The first numbers of a row's last vector, and `fill` above.
     #[inline(always)]
@@ -116,7 +123,7 @@ macro_rules! kernel {
                     $body(simd, $($arg),*)
                 }
                 match isa {
-                    $crate::Isa::Avx512 if isa.is_available() => {
+                    $crate::Isa::Avx512 | $crate::Isa::Amx if isa.is_available() => {
                         // SAFETY: the machine has it.
                         return unsafe { avx512($crate::simd::Avx512::new_unchecked(), $($arg),*) };
                     }

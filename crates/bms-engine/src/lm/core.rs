@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bms_nn::lm::Decoder;
-use bms_wire::{Code, Error};
+use bms_wire::{Code, Error, Result};
 
 use crate::lm::answer::Answer;
 use crate::lm::cache::Cache;
@@ -58,6 +58,8 @@ pub(crate) struct Core {
     /// Answers that lost their pages, or have not got any yet.
     pub(crate) parked: BTreeMap<Rank, Sequence>,
     pub(crate) embeddings: std::collections::VecDeque<Embedding>,
+    /// Those that are done, with what is to be sent.
+    pub(crate) embedded: Vec<(Embedding, Result<Vec<Vec<f32>>>)>,
     /// Adapters to unload once no request uses them.
     pub(crate) retired: Vec<usize>,
     pub(crate) metrics: LanguageMetrics,
@@ -89,6 +91,7 @@ impl Core {
             running: BTreeMap::new(),
             parked: BTreeMap::new(),
             embeddings: std::collections::VecDeque::new(),
+            embedded: Vec::new(),
             retired: Vec::new(),
             metrics: LanguageMetrics::default(),
             logits: Vec::new(),

@@ -73,14 +73,21 @@ impl Core {
             Ok(_) => {
                 self.metrics.embedded += embedding.inputs.len() as u64;
                 let vectors = self.close(&mut embedding);
-                embedding.reply(Ok(vectors));
+                self.embedded.push((embedding, Ok(vectors)));
                 true
             }
             Err(error) => {
                 self.close(&mut embedding);
-                embedding.reply(Err(error));
+                self.embedded.push((embedding, Err(error)));
                 true
             }
+        }
+    }
+
+    /// Tells those who asked. Metrics are to be published first: whoever has an answer may ask for them.
+    pub(crate) fn send_embedded(&mut self) {
+        for (embedding, answer) in self.embedded.drain(..) {
+            embedding.reply(answer);
         }
     }
 

@@ -369,6 +369,7 @@ fn work(mut core: Core, commands: &Receiver<Command>, shared: &Shared) {
             true
         });
         *shared.metrics.lock().unwrap_or_else(PoisonError::into_inner) = core.snapshot();
+        core.send_embedded();
         if !moved
             && !took
             && !core.is_idle()

@@ -10,28 +10,8 @@ use bms_kernels::{Isa, KvKind};
 use bms_nn::lm::gguf::GgufFile;
 use bms_nn::lm::{LoadOptions, ModelFiles, Network, Tokenizer, load};
 
-struct Words(Tokenizer);
-
-impl Vocabulary for Words {
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-    fn bytes(&self, token: u32) -> &[u8] {
-        self.0.token_bytes(token)
-    }
-    fn ends(&self) -> &[u32] {
-        self.0.ends()
-    }
-    fn is_control(&self, token: u32) -> bool {
-        self.0.is_control(token)
-    }
-    fn encode(&self, text: &str) -> Vec<u32> {
-        self.0.encode(text, false, false).unwrap()
-    }
-}
-
 /// The engine and its tokeniser; `None` where the model is not there.
-fn smollm2(change: impl FnOnce(&mut LanguageOptions)) -> Option<(LanguageEngine, Arc<Words>)> {
+fn smollm2(change: impl FnOnce(&mut LanguageOptions)) -> Option<(LanguageEngine, Arc<Tokenizer>)> {
     let Some(path) = std::env::var_os("BMS_SMOLLM2") else {
         let in_ci = std::env::var_os("CI").is_some();
         assert!(!in_ci, "BMS_SMOLLM2 must be set in CI; `cargo xtask fixtures` gets the model");
@@ -39,7 +19,7 @@ fn smollm2(change: impl FnOnce(&mut LanguageOptions)) -> Option<(LanguageEngine,
         return None;
     };
     let bytes = std::fs::read(path).unwrap();
-    let words = Arc::new(Words(Tokenizer::from_gguf(&GgufFile::parse(&bytes).unwrap().metadata).unwrap()));
+    let words = Arc::new(Tokenizer::from_gguf(&GgufFile::parse(&bytes).unwrap().metadata).unwrap());
     let mut options = LanguageOptions { threads: 2, ..LanguageOptions::default() };
     change(&mut options);
     let load_options = LoadOptions {
@@ -57,9 +37,9 @@ fn smollm2(change: impl FnOnce(&mut LanguageOptions)) -> Option<(LanguageEngine,
     Some((LanguageEngine::start(decoder, words.clone(), &options).unwrap(), words))
 }
 
-fn question(words: &Words, text: &str, tokens: usize) -> Request {
+fn question(words: &Tokenizer, text: &str, tokens: usize) -> Request {
     let text = format!("<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n");
-    let prompt = words.0.encode(&text, false, true).unwrap();
+    let prompt = words.encode(&text, false, true).unwrap();
     Request { max_tokens: Some(tokens), ..Request::new(prompt) }
 }
 
@@ -78,7 +58,7 @@ fn it_answers_streams_and_finds_prefixes_again() {
         assert!(token.logprob.unwrap() <= 0.0);
     }
     let whole: Vec<u8> =
-        second.tokens.iter().filter(|t| !words.0.is_end(t.id)).flat_map(|t| t.bytes.clone()).collect();
+        second.tokens.iter().filter(|t| !words.is_end(t.id)).flat_map(|t| t.bytes.clone()).collect();
     assert_eq!(second.text.as_bytes(), whole);
 }
 

@@ -58,7 +58,7 @@ pub(super) fn rows_at_once(isa: Isa) -> usize {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => crate::simd::Avx2::ROWS,
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => crate::simd::Avx512::ROWS,
+        Isa::Avx512 | Isa::Amx => crate::simd::Avx512::ROWS,
         #[cfg(not(target_arch = "x86_64"))]
         _ => Scalar::ROWS,
     }

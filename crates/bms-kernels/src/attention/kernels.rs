@@ -1,4 +1,8 @@
 //! The two products of attention, for the few query rows that fit into registers.
+//!
+//! Sums are added up in the same order for any number of rows: what a row attends to is the same to the last bit
+//! whether it is computed alone, as a token that is generated, or beside others, as part of a prompt or draft.
+//! Rounded activations would make a token out of a last bit.
 
 // Loops over registers are unrolled; indices say which register best.
 #![allow(clippy::needless_range_loop)]
@@ -25,12 +29,9 @@ pub(super) fn scores<S: Simd, C: Codes, const R: usize>(
     queries: &[f32],
     page: View<'_, C>,
 ) -> [S::V; R] {
-    // Few rows do not fill the pipeline with one sum each; so several, over every second or fourth dimension.
-    let mut scores = match R {
-        1 => partial_scores::<S, C, R, 4>(s, queries, page),
-        2 => partial_scores::<S, C, R, 2>(s, queries, page),
-        3 if 12 <= S::ACCUMULATORS => partial_scores::<S, C, R, 2>(s, queries, page),
-        _ => partial_scores::<S, C, R, 1>(s, queries, page),
+    let mut scores = match S::PARTIAL_SUMS {
+        1 => partial_scores::<S, C, R, 1>(s, queries, page),
+        _ => partial_scores::<S, C, R, 2>(s, queries, page),
     };
     if let Some(scales) = page.key_scales {
         if let Some((keys, values)) = page.ahead {
@@ -47,6 +48,7 @@ pub(super) fn scores<S: Simd, C: Codes, const R: usize>(
     scores
 }
 
+/// Scores as `U` sums, over every `U`th dimension each.
 #[inline(always)]
 fn partial_scores<S: Simd, C: Codes, const R: usize, const U: usize>(
     s: S,
@@ -98,22 +100,19 @@ pub(super) fn mix<S: Simd, C: Codes, const R: usize>(
     let mut column = 0;
     if 4 * R <= S::ACCUMULATORS || R == 1 {
         while column + 4 * LANES <= dim {
-            work.columns::<S, 4, 1>(s, column, out);
+            work.columns::<S, 4>(s, column, out);
             column += 4 * LANES;
         }
     }
     // Three rows with two vectors each and their operands take one register more than there are sixteen.
     if 2 * R <= S::ACCUMULATORS && (R != 3 || 12 <= S::ACCUMULATORS) {
         while column + 2 * LANES <= dim {
-            work.columns::<S, 2, 1>(s, column, out);
+            work.columns::<S, 2>(s, column, out);
             column += 2 * LANES;
         }
     }
     while column + LANES <= dim {
-        match 2 * R <= S::ACCUMULATORS {
-            true => work.columns::<S, 1, 2>(s, column, out),
-            false => work.columns::<S, 1, 1>(s, column, out),
-        }
+        work.columns::<S, 1>(s, column, out);
         column += LANES;
     }
     if column < dim {
@@ -135,35 +134,26 @@ struct Mix<'a, C: Codes, const R: usize> {
 }
 
 impl<C: Codes, const R: usize> Mix<'_, C, R> {
-    /// `K` vectors of columns, from `column` on; they lie within `dim`. `T` sums for every `T`th token each.
+    /// `K` vectors of columns, from `column` on; they lie within `dim`.
     #[inline(always)]
-    fn columns<S: Simd, const K: usize, const T: usize>(&self, s: S, column: usize, out: &mut [f32]) {
+    fn columns<S: Simd, const K: usize>(&self, s: S, column: usize, out: &mut [f32]) {
         let stride = padded(self.dim);
         assert!(column + K * LANES <= self.dim, "columns lie within a row");
-        let mut sums = [[[s.splat(0.0); K]; R]; T];
+        let mut sums = [[s.splat(0.0); K]; R];
         for r in 0..R {
             for k in 0..K {
-                sums[0][r][k] = s.load(vector(out, r * stride + column + k * LANES));
+                sums[r][k] = s.load(vector(out, r * stride + column + k * LANES));
             }
         }
         for (i, page) in self.pages.iter().enumerate() {
             let tokens = if i + 1 == self.pages.len() { self.last_tokens } else { PAGE_TOKENS };
-            for t in (0..tokens / T * T).step_by(T) {
-                for u in 0..T {
-                    self.token(s, page, i, t + u, column, &mut sums[u]);
-                }
-            }
-            for t in tokens / T * T..tokens {
-                self.token(s, page, i, t, column, &mut sums[0]);
+            for t in 0..tokens {
+                self.token(s, page, i, t, column, &mut sums);
             }
         }
         for r in 0..R {
             for k in 0..K {
-                let mut sum = sums[0][r][k];
-                for partial in &sums[1..] {
-                    sum = s.add(sum, partial[r][k]);
-                }
-                s.store(vector_mut(out, r * stride + column + k * LANES), sum);
+                s.store(vector_mut(out, r * stride + column + k * LANES), sums[r][k]);
             }
         }
     }

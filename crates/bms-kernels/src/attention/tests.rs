@@ -160,6 +160,35 @@ fn windows_caps_and_both_directions_are_as_defined() {
 }
 
 #[test]
+fn a_token_attends_to_the_same_bits_alone_and_beside_others() {
+    for kind in KINDS {
+        for (head_dim, kv_heads, group) in [(16, 1, 1), (40, 2, 3), (64, 3, 3), (64, 1, 4), (24, 1, 9)] {
+            // Shorter than what is divided among threads.
+            for (start, rows) in [(0, 5), (30, 2), (300, 7), (250, 60)] {
+                let layout = KvLayout { kv_heads, head_dim, kind };
+                let case = case(layout, group, &[(start, rows)]);
+                let width = case.heads * head_dim;
+                let (pages, ..) = &case.sequences[0];
+                for pool in pools() {
+                    let together = case.attend(&pool, &params(case.heads));
+                    for row in [0, rows / 2, rows - 1] {
+                        let alone = [AttendSeq { pages, start: start + row, rows: 1, first_row: 0 }];
+                        let mut out = vec![CANARY; width];
+                        let queries = &case.queries[row * width..][..width];
+                        attend(&pool, &case.store, 1, &alone, queries, &mut out, &params(case.heads));
+                        assert!(
+                            out.iter().zip(&together[row * width..]).all(|(a, b)| a.to_bits() == b.to_bits()),
+                            "row {row} of {rows} at {start}, {layout:?} x {group} on {}",
+                            pool.isa()
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn rows_of_no_sequence_stay_as_they_are() {
     for pool in pools() {
         let case = case(KvLayout { kv_heads: 1, head_dim: 16, kind: KvKind::F16 }, 1, &[(3, 2), (4, 1)]);

@@ -6,7 +6,7 @@
 //! other operations on the same two ports, so some 75 % of the peak can be reached at best.
 
 mod float;
-mod formats;
+pub(super) mod formats;
 
 use std::arch::x86_64::*;
 
@@ -21,7 +21,7 @@ const AHEAD: usize = 1024;
 
 /// How the numbers of 16 rows in 32 columns are scaled.
 #[derive(Clone, Copy)]
-enum Scale {
+pub(super) enum Scale {
     /// `scale · (code − zero)`, and the field in which the activations say where such sums begin.
     Centred(__m512, usize),
     /// `scale · code + min`.
@@ -34,7 +34,7 @@ impl Scale {
     /// With scales and minima multiplied.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-    fn times(self, (scales, minima): (__m512, __m512)) -> Scale {
+    pub(super) fn times(self, (scales, minima): (__m512, __m512)) -> Scale {
         match self {
             Scale::Centred(scale, field) => Scale::Centred(_mm512_mul_ps(scale, scales), field),
             Scale::Min(scale, min) => Scale::Min(_mm512_mul_ps(scale, scales), _mm512_mul_ps(min, minima)),
@@ -43,14 +43,28 @@ impl Scale {
     }
 }
 
+/// What codes stand for, up to scales.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// `code − zero`.
+    Centred {
+        /// Up to 128.
+        zero: u8,
+    },
+    /// `code`, and a minimum is added.
+    Min,
+    /// `code − 32`; each 16 columns have a scale of their own, so that their products are summed apart.
+    Halves,
+}
+
 /// A quantised format, as these kernels read it.
-trait Weights {
+pub(super) trait Weights {
     /// Blocks of 32 columns in a stored block.
     const SUBS: usize;
     /// Bytes of a stored block of a group.
     const BYTES: usize;
-    /// Whether each 16 columns have a scale of their own, so that their products are summed apart.
-    const HALVES: bool;
+    /// What its codes stand for.
+    const KIND: Kind;
 
     /// The codes of block `SUB` of 32 columns: vector `j` holds columns `4 j .. 4 j + 4` of each row.
     ///
@@ -251,7 +265,7 @@ unsafe fn add_inner<W: Weights, const SUB: usize>(
 /// Asks for the memory of the block of 32 columns that comes `AHEAD` bytes later.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-fn fetch<W: Weights>(stored: *const u8, sub: usize) {
+pub(super) fn fetch<W: Weights>(stored: *const u8, sub: usize) {
     let step = W::BYTES / W::SUBS;
     let mut line = 0;
     while line < step.div_ceil(64) {
@@ -364,7 +378,7 @@ unsafe fn dot<W: Weights, const P: usize>(
         ($($j:literal)+) => { $(
             // SAFETY: 32 codes follow the pointer.
             let word = unsafe { _mm512_set1_epi32(codes.cast::<i32>().add($j).read_unaligned()) };
-            let half = if W::HALVES { $j / 4 } else { 0 };
+            let half = if let Kind::Halves = W::KIND { $j / 4 } else { 0 };
             for (sums, weights) in sums.iter_mut().zip(weights) {
                 sums[half] = _mm512_dpbusd_epi32(sums[half], weights[$j], word);
             }
@@ -377,7 +391,7 @@ unsafe fn dot<W: Weights, const P: usize>(
 /// Writes the sums of one group with the rows of the tile from `row` on.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-fn put<const N: usize>(task: &Task<'_>, group: usize, row: usize, sums: &[__m512; N]) {
+pub(super) fn put<const N: usize>(task: &Task<'_>, group: usize, row: usize, sums: &[__m512; N]) {
     let lanes = (task.matrix.rows() - group * LANES).min(LANES);
     let mask = (u32::MAX >> (32 - lanes)) as u16;
     for (row, sum) in (row..task.tile.tile.rows).zip(sums) {

@@ -178,6 +178,32 @@ fn every_instruction_set_computes_the_same_product() {
 }
 
 #[test]
+fn a_row_has_the_same_product_alone_and_beside_others() {
+    // Blocks of K formats have two levels of scales, which kernels for one row bring in later than those for many.
+    for format in [Format::Q8_0, Format::Q4_0, Format::Q4_1, Format::Q5_0, Format::Q5_1] {
+        let (outputs, cols, most) = (150, 320, 37);
+        let bytes = random_rows(format, outputs, cols, 3);
+        let mut random = Random(8);
+        let x: Vec<f32> = (0..most * cols).map(|_| random.float()).collect();
+        for isa in Isa::available() {
+            let pool = Pool::new(2, isa);
+            let matrix = Matrix::pack(&pool, format, outputs, cols, &bytes).unwrap();
+            let product = |rows: std::ops::Range<usize>| {
+                let mut out = vec![0.0; rows.len() * outputs];
+                let x = &x[rows.start * cols..rows.end * cols];
+                matmul(&pool, &mut Activations::new(), x, rows.len(), &mut [(&matrix, &mut out)]);
+                out
+            };
+            let together = product(0..most);
+            for rows in [0..1, 36..37, 4..6, 9..12, 20..24, 11..19, 0..16] {
+                let place = rows.start * outputs..rows.end * outputs;
+                assert_eq!(product(rows.clone()), together[place], "{format}, rows {rows:?} on {isa}");
+            }
+        }
+    }
+}
+
+#[test]
 fn extreme_codes_do_not_overflow() {
     for format in [Format::Q8_0, Format::Q4_0, Format::Q5_1, Format::Q6_K, Format::Q5_K] {
         let cols = 256;
@@ -205,6 +231,27 @@ fn extreme_codes_do_not_overflow() {
             }
             for result in &results {
                 assert!(distance(result, &results[0]) < ORDER, "{format} with codes of {byte:#x}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_no_number_spoils_the_products_of_its_row_only() {
+    let (outputs, cols) = (20, 256);
+    for format in Format::ALL {
+        for poison in [f32::NAN, f32::INFINITY] {
+            for isa in Isa::available() {
+                let pool = Pool::new(1, isa);
+                let bytes = random_rows(*format, outputs, cols, 3);
+                let matrix = Matrix::pack(&pool, *format, outputs, cols, &bytes).unwrap();
+                let mut x = vec![0.5; 3 * cols];
+                x[cols + 77] = poison;
+                let mut out = vec![0.0; 3 * outputs];
+                matmul(&pool, &mut Activations::new(), &x, 3, &mut [(&matrix, &mut out)]);
+                let finite: Vec<bool> =
+                    out.chunks_exact(outputs).map(|row| row.iter().all(|v| v.is_finite())).collect();
+                assert_eq!(finite, [true, false, true], "{poison} in {format} on {isa}");
             }
         }
     }

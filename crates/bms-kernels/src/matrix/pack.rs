@@ -64,12 +64,9 @@ fn sections(format: Format) -> &'static [(Range<usize>, Section)] {
 /// Packs all groups.
 pub(super) fn groups(pool: &Pool, format: Format, rows: usize, row_bytes: usize, from: &[u8], to: &mut [u8]) {
     let group_bytes = row_bytes * LANES;
-    let groups: Vec<_> = to.chunks_mut(group_bytes).map(std::sync::Mutex::new).collect();
-    pool.for_each(groups.len(), &|index| {
-        // Each group is taken once, so the lock is never contended; it proves that to the compiler.
-        let mut group = groups[index].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    pool.for_parts(to.chunks_mut(group_bytes), |index, group| {
         let rows = (rows - index * LANES).min(LANES);
-        pack_group(format, rows, row_bytes, &from[index * group_bytes..], &mut group);
+        pack_group(format, rows, row_bytes, &from[index * group_bytes..], group);
     });
 }
 

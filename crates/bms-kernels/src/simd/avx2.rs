@@ -39,6 +39,7 @@ impl Simd for Avx2 {
     type V = Pair;
     const ACCUMULATORS: usize = 6;
     const ROWS: usize = 6;
+    const PARTIAL_SUMS: usize = 1;
 
     operations! {
         fn splat(x: f32) -> Pair { Pair(_mm256_set1_ps(x), _mm256_set1_ps(x)) }
@@ -124,6 +125,26 @@ impl Simd for Avx2 {
             let four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
             let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
+        }
+        fn largest_magnitude(a: Pair, b: Pair) -> f32 {
+            // As whole numbers magnitudes are in order, and what is no number is larger than all.
+            let bits = |x: __m256| _mm256_castps_si256(_mm256_andnot_ps(_mm256_set1_ps(-0.0), x));
+            let of_b = _mm256_max_epu32(bits(b.0), bits(b.1));
+            let eight = _mm256_max_epu32(_mm256_max_epu32(bits(a.0), bits(a.1)), of_b);
+            let four = _mm_max_epu32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256::<1>(eight));
+            let two = _mm_max_epu32(four, _mm_unpackhi_epi64(four, four));
+            f32::from_bits(_mm_cvtsi128_si32(_mm_max_epu32(two, _mm_shuffle_epi32::<1>(two))) as u32)
+        }
+        fn to_i8(a: Pair) -> ([i8; LANES], i32) {
+            let (low, high) = (_mm256_cvtps_epi32(a.0), _mm256_cvtps_epi32(a.1));
+            let quarters = |x: __m256i| (_mm256_castsi256_si128(x), _mm256_extracti128_si256::<1>(x));
+            let ((a, b), (c, d)) = (quarters(low), quarters(high));
+            let mut codes = [0; LANES];
+            let packed = _mm_packs_epi16(_mm_packs_epi32(a, b), _mm_packs_epi32(c, d));
+            _mm_storeu_si128(codes.as_mut_ptr().cast(), packed);
+            let four = _mm_add_epi32(_mm_add_epi32(a, b), _mm_add_epi32(c, d));
+            let two = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+            (codes, _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<1>(two))))
         }
     }
 }

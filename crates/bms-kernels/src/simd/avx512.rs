@@ -35,6 +35,7 @@ impl Simd for Avx512 {
     type V = __m512;
     const ACCUMULATORS: usize = 24;
     const ROWS: usize = 8;
+    const PARTIAL_SUMS: usize = 2;
 
     operations! {
         fn splat(x: f32) -> __m512 { _mm512_set1_ps(x) }
@@ -78,5 +79,16 @@ impl Simd for Avx512 {
         }
         fn sum(a: __m512) -> f32 { _mm512_reduce_add_ps(a) }
         fn largest(a: __m512) -> f32 { _mm512_reduce_max_ps(a) }
+        fn largest_magnitude(a: __m512, b: __m512) -> f32 {
+            // As whole numbers magnitudes are in order, and what is no number is larger than all.
+            let (a, b) = (_mm512_castps_si512(_mm512_abs_ps(a)), _mm512_castps_si512(_mm512_abs_ps(b)));
+            f32::from_bits(_mm512_reduce_max_epu32(_mm512_max_epu32(a, b)))
+        }
+        fn to_i8(a: __m512) -> ([i8; LANES], i32) {
+            let whole = _mm512_cvtps_epi32(a);
+            let mut codes = [0; LANES];
+            _mm_storeu_si128(codes.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(whole));
+            (codes, _mm512_reduce_add_epi32(whole))
+        }
     }
 }

@@ -32,6 +32,7 @@ impl Simd for Scalar {
     type V = V;
     const ACCUMULATORS: usize = 2;
     const ROWS: usize = 2;
+    const PARTIAL_SUMS: usize = 2;
 
     #[inline(always)]
     fn splat(self, x: f32) -> V {
@@ -168,6 +169,18 @@ impl Simd for Scalar {
             width /= 2;
         }
         sums[0]
+    }
+
+    #[inline(always)]
+    fn largest_magnitude(self, a: V, b: V) -> f32 {
+        // As whole numbers magnitudes are in order, and what is no number is larger than all.
+        f32::from_bits(a.iter().chain(&b).fold(0, |most, x| most.max(x.abs().to_bits())))
+    }
+
+    #[inline(always)]
+    fn to_i8(self, a: V) -> ([i8; LANES], i32) {
+        let codes = a.map(|x| x.round_ties_even() as i8);
+        (codes, codes.iter().map(|code| i32::from(*code)).sum())
     }
 
     #[inline(always)]

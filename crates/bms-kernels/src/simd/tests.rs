@@ -100,7 +100,11 @@ fn operations<S: Simd>(s: S, a: &[f32; LANES], b: &[f32; LANES]) -> Vec<[f32; LA
         s.scale_by_power(va, s.splat(-7.0)),
         s.splat(s.sum(vb)),
         s.splat(s.largest(vb)),
+        s.splat(s.largest_magnitude(vb, s.splat(-9.5))),
+        s.splat(s.largest_magnitude(va, vb)),
+        s.splat(s.largest_magnitude(vb, va)),
     ];
+    let (codes, sum) = s.to_i8(vb);
     let mut rows: Vec<[f32; LANES]> = results
         .into_iter()
         .map(|v| {
@@ -110,6 +114,8 @@ fn operations<S: Simd>(s: S, a: &[f32; LANES], b: &[f32; LANES]) -> Vec<[f32; LA
         })
         .collect();
     rows.push(back.map(|bits| half::f16::from_bits(bits).to_f32()));
+    rows.push(codes.map(f32::from));
+    rows.push([sum as f32; LANES]);
     let mut parts = [9.0; LANES];
     s.store_part(&mut parts[..HALF], va);
     s.store_part(&mut parts[HALF + 2..HALF + 5], vb);

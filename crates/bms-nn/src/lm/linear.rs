@@ -1,7 +1,6 @@
 //! Weights as they are computed with, made from the tensors of a file one after the other.
 
 use std::cell::Cell;
-use std::sync::{Mutex, PoisonError};
 
 use bms_kernels::{Format, Matrix, Pool, dequantise_row, quantise_row};
 use bms_wire::{Code, Error, Result};
@@ -85,13 +84,9 @@ impl Loader<'_> {
         // `fitting` has chosen a format whose blocks divide a row.
         let row_bytes = wanted.row_bytes(view.cols).unwrap_or(0);
         let mut bytes = vec![0; row_bytes * view.rows];
-        let chunks: Vec<Mutex<&mut [u8]>> =
-            bytes.chunks_mut((row_bytes * QUANTISE_ROWS).max(1)).map(Mutex::new).collect();
-        self.pool.for_each(chunks.len(), &|index| {
-            let mut out = chunks[index].lock().unwrap_or_else(PoisonError::into_inner);
-            let rows = out.len() / row_bytes;
+        self.pool.for_parts(bytes.chunks_mut((row_bytes * QUANTISE_ROWS).max(1)), |index, out| {
             let mut values = vec![0.0; view.cols];
-            for (at, row) in out.chunks_exact_mut(row_bytes).enumerate().take(rows) {
+            for (at, row) in out.chunks_exact_mut(row_bytes).enumerate() {
                 let source = view.part(index * QUANTISE_ROWS + at, 1);
                 dequantise_row(view.format, source.bytes, &mut values);
                 quantise_row(wanted, &values, row);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bms_bundle::{Bundle, MANIFEST, Policy, Verified};
-use bms_engine::lm::{LanguageEngine, LanguageOptions, Vocabulary};
+use bms_engine::lm::{LanguageEngine, LanguageOptions};
 use bms_kernels::{Isa, KvKind};
 use bms_nn::lm::gguf::GgufFile;
 use bms_nn::lm::hf::HfFolder;
@@ -47,7 +47,7 @@ pub(super) fn load(verified: &Verified, options: &Options) -> Result<Language> {
     script.tokenizer.check_rows(decoder.info().vocab).map_err(doing)?;
     verified.recheck()?;
     let draft = options.language.draft.as_deref().map(|path| draft(path, options, &engine_options));
-    let vocabulary = Arc::new(Tokens(script.tokenizer.clone()));
+    let vocabulary = script.tokenizer.clone();
     let engine = LanguageEngine::start_with_draft(decoder, draft.transpose()?, vocabulary, &engine_options)?;
     Ok(Language::new(manifest.name.clone(), engine, Box::new(script), adapter_folders(options)))
 }
@@ -207,33 +207,6 @@ impl Script for ModelScript {
                 .hint("Ask it with a text at /v1/completions.")
         })?;
         template.render(messages, tools, add_generation_prompt, variables)
-    }
-}
-
-/// A tokeniser as the engine sees it.
-#[derive(Debug)]
-struct Tokens(Arc<Tokenizer>);
-
-impl Vocabulary for Tokens {
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn bytes(&self, token: u32) -> &[u8] {
-        self.0.token_bytes(token)
-    }
-
-    fn ends(&self) -> &[u32] {
-        self.0.ends()
-    }
-
-    fn is_control(&self, token: u32) -> bool {
-        self.0.is_control(token)
-    }
-
-    fn encode(&self, text: &str) -> Vec<u32> {
-        // What cannot be encoded is no text the engine would look for.
-        self.0.encode(text, false, false).unwrap_or_default()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Scale, Weights};
+use super::{Kind, Scale, Weights};
 use crate::matrix::LANES;
 
 /// Bytes of one vector.
@@ -100,14 +100,14 @@ simd! {
 }
 
 macro_rules! weights {
-    ($name:ident, $subs:literal, $bytes:literal, |$stored:ident, $sub:ident| $codes:expr, $scale:expr $(, $outer:expr)?) => {
+    ($name:ident, $subs:literal, $bytes:literal, $kind:expr, |$stored:ident, $sub:ident| $codes:expr, $scale:expr $(, $outer:expr)?) => {
         #[allow(non_camel_case_types)]
-        pub(super) struct $name;
+        pub(in crate::matmul) struct $name;
 
         impl Weights for $name {
             const SUBS: usize = $subs;
             const BYTES: usize = $bytes * LANES;
-            const HALVES: bool = $bytes == 210;
+            const KIND: Kind = $kind;
 
             #[inline]
             #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
@@ -135,11 +135,19 @@ macro_rules! weights {
     };
 }
 
-weights!(Q4_0, 1, 18, |stored, SUB| nibbles(stored.add(HALVES)), Scale::Centred(halves(stored), 2));
+weights!(
+    Q4_0,
+    1,
+    18,
+    Kind::Centred { zero: 8 },
+    |stored, SUB| nibbles(stored.add(HALVES)),
+    Scale::Centred(halves(stored), 2)
+);
 weights!(
     Q4_1,
     1,
     20,
+    Kind::Min,
     |stored, SUB| nibbles(stored.add(2 * HALVES)),
     Scale::Min(halves(stored), halves(stored.add(HALVES)))
 );
@@ -147,6 +155,7 @@ weights!(
     Q5_0,
     1,
     22,
+    Kind::Centred { zero: 16 },
     |stored, SUB| with_fifth(nibbles(stored.add(HALVES + VECTOR)), vector(stored.add(HALVES), 0)),
     Scale::Centred(halves(stored), 3)
 );
@@ -154,6 +163,7 @@ weights!(
     Q5_1,
     1,
     24,
+    Kind::Min,
     |stored, SUB| with_fifth(nibbles(stored.add(2 * HALVES + VECTOR)), vector(stored.add(2 * HALVES), 0)),
     Scale::Min(halves(stored), halves(stored.add(HALVES)))
 );
@@ -161,6 +171,7 @@ weights!(
     Q8_0,
     1,
     34,
+    Kind::Centred { zero: 128 },
     |stored, SUB| each(|j| vector(stored.add(HALVES), j)),
     Scale::Centred(halves(stored), 4)
 );
@@ -168,6 +179,7 @@ weights!(
     Q4_K,
     8,
     144,
+    Kind::Min,
     |stored, SUB| {
         // The codes of odd blocks stay where they are, as sixteenfold ones.
         let mask = _mm512_set1_epi8(if SUB % 2 == 1 { 0xF0_u8 as i8 } else { 0xF });
@@ -183,6 +195,7 @@ weights!(
     Q5_K,
     8,
     176,
+    Kind::Min,
     |stored, SUB| {
         let codes = half_bytes(stored.add(768 + SUB / 2 * 8 * VECTOR), SUB % 2 == 1);
         let (bit, sixteen) = (_mm512_set1_epi8((1u8 << SUB) as i8), _mm512_set1_epi8(16));
@@ -198,6 +211,7 @@ weights!(
     Q6_K,
     8,
     210,
+    Kind::Halves,
     |stored, SUB| {
         let (half, quarter) = (SUB / 4, SUB % 4);
         let codes = half_bytes(stored.add(800 + half * 24 * VECTOR + quarter % 2 * 8 * VECTOR), 2 <= quarter);

@@ -13,7 +13,7 @@ use bms_wire::generation::Tokens;
 use bms_wire::{Error, Result};
 use serde_json::json;
 
-use super::assembly::{Assembly, End, collect};
+use super::assembly::{Assembly, End, Open, collect};
 use super::job::Question;
 use super::reader::Piece;
 use super::step::{News, Step, Steps};
@@ -113,14 +113,6 @@ struct MessageWriter {
     index: usize,
     open: Open,
     end: Option<End>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Open {
-    None,
-    Thought,
-    Text,
-    Call,
 }
 
 impl MessageWriter {

@@ -72,24 +72,49 @@ impl Language {
 /// The job's failure, and [`Code::DeadlineExceeded`] when an answer took too long.
 pub(super) async fn collect(language: &Language, mut job: Job, mut steps: Steps) -> Result<Vec<Assembly>> {
     let mut answers = vec![Assembly::default(); steps.answers()];
+    each_step(language, &mut job, &mut steps, |Step { index, news }| {
+        if let Some(answer) = answers.get_mut(index) {
+            answer.add(language, news);
+        }
+    })
+    .await?;
+    for (index, answer) in answers.iter_mut().enumerate() {
+        answer.thought_tokens = steps.thought_tokens(index);
+    }
+    Ok(answers)
+}
+
+/// Hands over all that a job brings, step by step, until its end.
+///
+/// # Errors
+/// As [`collect`].
+pub(super) async fn each_step(
+    language: &Language,
+    job: &mut Job,
+    steps: &mut Steps,
+    mut take: impl FnMut(Step),
+) -> Result<()> {
     let mut news = Vec::new();
     loop {
         match job.next().await {
             Heard::Event(number, event) => steps.read(language, number, event, &mut news),
             Heard::Failed(error) => return Err(error),
-            Heard::End => break,
+            Heard::End => return Ok(()),
         }
-        for Step { index, news } in news.drain(..) {
-            check_end(&news)?;
-            if let Some(answer) = answers.get_mut(index) {
-                answer.add(language, news);
-            }
+        for step in news.drain(..) {
+            check_end(&step.news)?;
+            take(step);
         }
     }
-    for (index, answer) in answers.iter_mut().enumerate() {
-        answer.thought_tokens = steps.thought_tokens(index);
-    }
-    Ok(answers)
+}
+
+/// What an answer written item by item is in the middle of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Open {
+    None,
+    Thought,
+    Text,
+    Call,
 }
 
 /// Refuses an end that is no answer.

@@ -14,12 +14,12 @@ use bms_wire::openai::{ErrorEnvelope, TokenLogprob};
 use bms_wire::{Error, Result};
 
 use crate::failure::Dialect;
-use crate::slot::language::assembly::End;
-use crate::slot::language::job::{Heard, Job, Question};
+use crate::slot::language::assembly::{End, Open, each_step};
+use crate::slot::language::job::{Job, Question};
 use crate::slot::language::reader::Piece;
 use crate::slot::language::step::{News, Scored, Step, Steps};
 use crate::slot::language::stream::{Events, Writer, respond};
-use crate::slot::language::{Language, answered, assembly, json, now, prepared};
+use crate::slot::language::{Language, answered, json, now, prepared};
 
 /// Answers with items.
 pub(in crate::slot::language) async fn answer(
@@ -55,19 +55,11 @@ async fn whole(
     mut writer: ResponseWriter,
 ) -> Result<HttpResponse> {
     let mut unsent = Events::default();
-    let mut news = Vec::new();
-    loop {
-        match job.next().await {
-            Heard::Event(number, event) => steps.read(language, number, event, &mut news),
-            Heard::Failed(error) => return Err(error),
-            Heard::End => break,
-        }
-        for step in news.drain(..) {
-            assembly::check_end(&step.news)?;
-            writer.step(language, step, &mut unsent);
-        }
+    each_step(language, &mut job, &mut steps, |step| {
+        writer.step(language, step, &mut unsent);
         unsent.clear();
-    }
+    })
+    .await?;
     writer.end(&steps, &mut unsent);
     json(&writer.response)
 }
@@ -79,19 +71,10 @@ struct ResponseWriter {
     sequence: u64,
     /// Numbers items, so that their identifiers differ.
     items: usize,
-    /// What the item that is being written is.
+    /// What the item that is being written is: the last one of the response.
     open: Open,
     scores: Vec<TokenLogprob>,
     end: Option<End>,
-}
-
-/// The item that is being written: the last one of the response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Open {
-    None,
-    Thought,
-    Text,
-    Call,
 }
 
 impl ResponseWriter {
