@@ -167,7 +167,7 @@ fn quantise(isa: Isa, tile: &Tile, x: &[f32], cols: usize, codes: &mut [Codes], 
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => unsafe { quantise_avx512(tile, x, cols, codes, numbers) },
-        #[cfg(not(target_arch = "x86_64"))]
+        // NEON is in the baseline of its architecture.
         _ => quantise_rows(tile, x, cols, codes, numbers),
     }
 }

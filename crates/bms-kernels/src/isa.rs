@@ -9,11 +9,15 @@ pub enum Isa {
     Avx2,
     /// x86-64 with AVX-512 F, BW, VL, DQ and VNNI (Ice Lake, Zen 4 and later).
     Avx512,
+    /// 64-bit ARM with NEON, which every one has (Cortex-A53 and A72, Raspberry Pi 3 and 4).
+    Neon,
+    /// The same with the dot products of eight-bit integers (Cortex-A55 and A76, Raspberry Pi 5, Graviton 2, Apple M1 and later).
+    NeonDotprod,
 }
 
 impl Isa {
-    /// Every instruction set kernels exist for, plainest first.
-    pub const ALL: &'static [Isa] = &[Isa::Scalar, Isa::Avx2, Isa::Avx512];
+    /// Every instruction set kernels exist for, on whatever machine; of one architecture, plainest first.
+    pub const ALL: &'static [Isa] = &[Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Neon, Isa::NeonDotprod];
 
     /// The best this machine has.
     pub fn best() -> Isa {
@@ -44,11 +48,26 @@ impl Isa {
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vnni")
             }
+            Isa::Neon | Isa::NeonDotprod => false,
         }
     }
 
     /// Whether this machine has it.
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(target_arch = "aarch64")]
+    pub fn is_available(self) -> bool {
+        use std::arch::is_aarch64_feature_detected;
+        // Kernels take words apart as they lie in memory.
+        let neon = || cfg!(target_endian = "little") && is_aarch64_feature_detected!("neon");
+        match self {
+            Isa::Scalar => true,
+            Isa::Neon => neon(),
+            Isa::NeonDotprod => neon() && is_aarch64_feature_detected!("dotprod"),
+            Isa::Avx2 | Isa::Avx512 => false,
+        }
+    }
+
+    /// Whether this machine has it.
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     pub fn is_available(self) -> bool {
         self == Isa::Scalar
     }
@@ -59,6 +78,8 @@ impl Isa {
             Isa::Scalar => "scalar",
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
+            Isa::Neon => "neon",
+            Isa::NeonDotprod => "neon-dotprod",
         }
     }
 
@@ -73,3 +94,6 @@ impl std::fmt::Display for Isa {
         f.write_str(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests;
