@@ -104,7 +104,7 @@ fn doc_tests(run: &mut Run) -> Result<Verdict> {
 }
 
 /// Runs tests and adds up what they say. A run that says nothing of tests has run none.
-fn count(run: &mut Run, command: &mut std::process::Command) -> Result<Verdict> {
+pub(super) fn count(run: &mut Run, command: &mut std::process::Command) -> Result<Verdict> {
     let printed = process::tee(command)?;
     let found = counts::read(printed.out.iter().chain(&printed.err).map(String::as_str));
     run.tests.add(found);
