@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 
 use super::{Run, Verdict, steps};
 use crate::debian::{self, Need};
@@ -75,8 +75,11 @@ fn compiler() -> Result<OsString> {
         debian::provide(&[&LINKER, &EMULATOR])?;
         return Ok(own);
     }
-    debian::provide(&[&COMPILER, &LINKER, &EMULATOR]).with_context(|| {
-        format!("`rustup target add {TARGET}` brings the standard library where Debian does not")
+    debian::provide(&[&COMPILER, &LINKER, &EMULATOR]).map_err(|error| match COMPILER.met() {
+        true => error,
+        false => {
+            error.context(format!("`rustup target add {TARGET}` is another way to the standard library"))
+        }
     })?;
     let version = process::output(Command::new(DEBIAN_RUSTC).arg("--version"))?;
     let needed = env!("CARGO_PKG_RUST_VERSION");

@@ -64,8 +64,8 @@ pub(super) unsafe fn f32(turns: u64) -> f64 {
 }
 
 /// Multiply to 16 bits, and add pairs to 32: the exact sum without a dot-product instruction, two operations for each of
-/// sixteen codes. Registers are renamed, so that
-/// no product waits for the sum before it.
+/// sixteen codes. All chains share the register between, which processors that rename registers do not wait for; the small
+/// ones that do not may be capable of more.
 ///
 /// # Safety
 /// The machine has NEON.
