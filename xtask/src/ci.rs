@@ -5,6 +5,7 @@
 
 mod counts;
 mod demo;
+mod neon;
 mod steps;
 
 use std::path::PathBuf;

@@ -62,6 +62,10 @@ pub(crate) fn provide(needs: &[&Need]) -> Result<()> {
         bail!("{}", advice(&missing, &packages));
     }
     eprintln!("installing {}", packages.join(" "));
+    for architecture in architectures(&packages) {
+        process::run(Command::new("dpkg").args(["--add-architecture", architecture]))
+            .context("failed to allow packages of another architecture")?;
+    }
     apt_get(&["update", "-qq"])?;
     let mut arguments = vec!["install", "-y", "-qq", "--no-install-recommends"];
     arguments.extend(&packages);
@@ -88,11 +92,21 @@ fn advice(missing: &[&Need], packages: &[&str]) -> String {
     for need in missing {
         text.push_str(&format!("\n  `{}`, needed for {}", need.probe.join(" "), need.purpose));
     }
-    text.push_str(&format!(
-        "\nOn Debian or Ubuntu, as root: apt-get update && apt-get install -y {}",
-        packages.join(" ")
-    ));
+    text.push_str("\nOn Debian or Ubuntu, as root: ");
+    for architecture in architectures(packages) {
+        text.push_str(&format!("dpkg --add-architecture {architecture} && "));
+    }
+    text.push_str(&format!("apt-get update && apt-get install -y {}", packages.join(" ")));
     text
+}
+
+/// Other architectures that packages are for: what follows the colon of a name.
+fn architectures<'a>(packages: &[&'a str]) -> Vec<&'a str> {
+    let mut found: Vec<&str> =
+        packages.iter().filter_map(|package| Some(package.split_once(':')?.1)).collect();
+    found.sort_unstable();
+    found.dedup();
+    found
 }
 
 fn apt_get(arguments: &[&str]) -> Result<()> {

@@ -23,7 +23,7 @@ Usage: cargo xtask COMMAND
 
   ci [--keep-going] [--step NAME]... [--list]
       All checks in order: toolchain, format, lints, tidy, generated pages, fixtures, tests, doc tests,
-      rustdoc, and the demo from end to end.
+      kernels for ARM on an emulator, rustdoc, and the demo from end to end.
   tidy
       Layers, licences, budgets, module docs, forbidden constructs, paths named in the documents.
   codegen [--check] [--program PATH]

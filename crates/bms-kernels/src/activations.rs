@@ -152,7 +152,6 @@ kernel! {
     fn quantise(tile: Tile, x: &[f32], cols: usize, codes: &mut [Codes], numbers: &mut [f32]) = quantise_rows;
 }
 
-/// Written for the compiler to make vectors of, whatever the instruction set.
 #[inline(always)]
 fn quantise_rows<S: Simd>(
     s: S,

@@ -14,11 +14,16 @@ pub enum Isa {
     Avx512,
     /// The same with AMX tiles of eight-bit integers (Sapphire Rapids and later).
     Amx,
+    /// 64-bit ARM with NEON, which every one has (Cortex-A53 and A72, Raspberry Pi 3 and 4).
+    Neon,
+    /// The same with the dot products of eight-bit integers (Cortex-A55 and A76, Raspberry Pi 5, Graviton 2, Apple M1 and later).
+    NeonDotprod,
 }
 
 impl Isa {
-    /// Every instruction set kernels exist for, plainest first.
-    pub const ALL: &'static [Isa] = &[Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Amx];
+    /// Every instruction set kernels exist for, on whatever machine; of one architecture, plainest first.
+    pub const ALL: &'static [Isa] =
+        &[Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Amx, Isa::Neon, Isa::NeonDotprod];
 
     /// The best this machine has.
     pub fn best() -> Isa {
@@ -51,11 +56,26 @@ impl Isa {
             Isa::Avx2 => avx2(),
             Isa::Avx512 => avx512(),
             Isa::Amx => avx512() && tiles::are_available(),
+            Isa::Neon | Isa::NeonDotprod => false,
         }
     }
 
     /// Whether this machine has it.
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(target_arch = "aarch64")]
+    pub fn is_available(self) -> bool {
+        use std::arch::is_aarch64_feature_detected;
+        // Kernels take words apart as they lie in memory.
+        let neon = || cfg!(target_endian = "little") && is_aarch64_feature_detected!("neon");
+        match self {
+            Isa::Scalar => true,
+            Isa::Neon => neon(),
+            Isa::NeonDotprod => neon() && is_aarch64_feature_detected!("dotprod"),
+            Isa::Avx2 | Isa::Avx512 | Isa::Amx => false,
+        }
+    }
+
+    /// Whether this machine has it.
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     pub fn is_available(self) -> bool {
         self == Isa::Scalar
     }
@@ -67,6 +87,8 @@ impl Isa {
             Isa::Avx2 => "avx2",
             Isa::Avx512 => "avx512",
             Isa::Amx => "amx",
+            Isa::Neon => "neon",
+            Isa::NeonDotprod => "neon-dotprod",
         }
     }
 
@@ -81,3 +103,6 @@ impl std::fmt::Display for Isa {
         f.write_str(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,8 @@ mod amx;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -154,7 +156,13 @@ impl<'a> Part<'a> {
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
                 Isa::Avx512 | Isa::Amx => unsafe { avx512::compute(&task) },
-                #[cfg(not(target_arch = "x86_64"))]
+                // SAFETY: as above.
+                #[cfg(target_arch = "aarch64")]
+                Isa::Neon => unsafe { neon::compute(&task) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "aarch64")]
+                Isa::NeonDotprod => unsafe { neon::compute_dotprod(&task) },
+                // Those of other architectures.
                 _ => reference::compute(&task),
             }
         }

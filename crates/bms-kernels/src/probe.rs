@@ -81,6 +81,9 @@ fn read(isa: Isa, bytes: &[u8]) -> u64 {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a pool's instruction set is one the machine has.
         Isa::Avx512 | Isa::Amx => unsafe { x86::read_avx512(bytes) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: a pool's instruction set is one the machine has.
+        Isa::Neon | Isa::NeonDotprod => unsafe { aarch64::read(bytes) },
         _ => plain::read(bytes),
     }
 }
@@ -94,6 +97,9 @@ pub fn f32_peak(pool: &Pool, repetitions: usize) -> Rate {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a pool's instruction set is one the machine has.
         Isa::Avx512 | Isa::Amx => unsafe { x86::f32_avx512(turns) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: a pool's instruction set is one the machine has.
+        Isa::Neon | Isa::NeonDotprod => unsafe { aarch64::f32(turns) },
         _ => plain::f32(turns),
     })
 }
@@ -111,6 +117,12 @@ pub fn int8_peak(pool: &Pool, repetitions: usize) -> Rate {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Isa::Amx => unsafe { x86::int8_amx(turns) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: a pool's instruction set is one the machine has.
+        Isa::Neon => unsafe { aarch64::int8(turns) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: a pool's instruction set is one the machine has.
+        Isa::NeonDotprod => unsafe { aarch64::int8_dotprod(turns) },
         _ => plain::int8(turns),
     })
 }
@@ -177,6 +189,8 @@ fn thread_time() -> Option<Duration> {
     None
 }
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 mod plain;
 #[cfg(target_arch = "x86_64")]
 mod x86;

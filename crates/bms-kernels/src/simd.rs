@@ -11,12 +11,16 @@ mod scalar;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512;
 pub(crate) use math::{exp, exp2_of_negative, gelu, gelu_tanh, silu, tanh};
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::Neon;
 pub(crate) use scalar::Scalar;
 
 /// Numbers of one vector.
@@ -132,6 +136,18 @@ macro_rules! kernel {
                         return unsafe { avx2($crate::simd::Avx2::new_unchecked(), $($arg),*) };
                     }
                     _ => {}
+                }
+            }
+            #[cfg(target_arch = "aarch64")]
+            {
+                #[target_feature(enable = "neon")]
+                fn neon(simd: $crate::simd::Neon, $($arg: $type),*) $(-> $result)? {
+                    $body(simd, $($arg),*)
+                }
+                // Dot products are of no use here, so that there is one kernel for both.
+                if matches!(isa, $crate::Isa::Neon | $crate::Isa::NeonDotprod) && isa.is_available() {
+                    // SAFETY: the machine has it.
+                    return unsafe { neon($crate::simd::Neon::new_unchecked(), $($arg),*) };
                 }
             }
             let _ = isa;

@@ -1,11 +1,12 @@
 //! The steps, in order.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 
-use super::{Run, Step, Verdict, counts, demo};
+use super::{Run, Step, Verdict, counts, demo, neon};
 use crate::debian::{self, Need};
 use crate::{codegen, process, tidy};
 
@@ -19,6 +20,7 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "fixtures", run: run_fixtures },
     Step { name: "tests", run: tests },
     Step { name: "doctests", run: doc_tests },
+    Step { name: "neon", run: neon::run },
     Step { name: "rustdoc", run: rustdoc },
     Step { name: "reference", run: reference },
     Step { name: "demo", run: run_demo },
@@ -102,7 +104,7 @@ fn doc_tests(run: &mut Run) -> Result<Verdict> {
 }
 
 /// Runs tests and adds up what they say. A run that says nothing of tests has run none.
-fn count(run: &mut Run, command: &mut std::process::Command) -> Result<Verdict> {
+pub(super) fn count(run: &mut Run, command: &mut std::process::Command) -> Result<Verdict> {
     let printed = process::tee(command)?;
     let found = counts::read(printed.out.iter().chain(&printed.err).map(String::as_str));
     run.tests.add(found);
@@ -128,14 +130,19 @@ fn run_demo(run: &mut Run) -> Result<Verdict> {
 }
 
 /// Builds `bms` with the same features as the tests, so that nothing is compiled twice, and says where it lies.
-fn program(run: &Run) -> Result<std::path::PathBuf> {
+fn program(run: &Run) -> Result<PathBuf> {
     process::run(&mut run.cargo(&["build", "--release", "--locked", "--workspace", "--bins", "--tests"]))?;
+    Ok(target_folder(run)?.join("release").join(format!("bms{}", std::env::consts::EXE_SUFFIX)))
+}
+
+/// Where cargo puts what it builds.
+pub(super) fn target_folder(run: &Run) -> Result<PathBuf> {
     let metadata = process::output(&mut run.cargo(&["metadata", "--no-deps", "--format-version", "1"]))?;
     let metadata: Value = serde_json::from_str(&metadata)?;
-    let Some(target) = metadata["target_directory"].as_str() else {
-        bail!("`cargo metadata` names no target folder")
-    };
-    Ok(std::path::Path::new(target).join("release").join(format!("bms{}", std::env::consts::EXE_SUFFIX)))
+    match metadata["target_directory"].as_str() {
+        Some(target) => Ok(PathBuf::from(target)),
+        None => bail!("`cargo metadata` names no target folder"),
+    }
 }
 
 fn passed(run: &Run, arguments: &[&str]) -> Result<Verdict> {

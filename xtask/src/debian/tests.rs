@@ -7,7 +7,9 @@ const ABSENT: Need =
 fn advice_names_the_program_the_purpose_and_the_packages() {
     let text = advice(&[&ABSENT], ABSENT.packages);
     assert!(text.contains("`no-such-program-here`, needed for this test"), "{text}");
-    assert!(text.ends_with("apt-get install -y some-package"), "{text}");
+    assert!(text.ends_with("as root: apt-get update && apt-get install -y some-package"), "{text}");
+    let text = advice(&[&ABSENT], &["one:arm64", "two", "three:arm64"]);
+    assert!(text.contains("as root: dpkg --add-architecture arm64 && apt-get update && "), "{text}");
 }
 
 #[test]

@@ -59,7 +59,9 @@ pub(super) fn rows_at_once(isa: Isa) -> usize {
         Isa::Avx2 => crate::simd::Avx2::ROWS,
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 | Isa::Amx => crate::simd::Avx512::ROWS,
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon | Isa::NeonDotprod => crate::simd::Neon::ROWS,
+        // Those of other architectures.
         _ => Scalar::ROWS,
     }
 }

@@ -47,7 +47,7 @@ struct ComputeOptions {
     /// Threads [default: one a core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
-    /// Instruction set [default: the best this machine has].
+    /// Instruction set, such as `avx2` or `neon`; `scalar` is the plain one [default: the best this machine has].
     #[arg(long, value_name = "NAME", value_parser = isa)]
     isa: Option<Isa>,
 }
