@@ -101,7 +101,7 @@ impl Activations {
 
     /// Number of tiles.
     pub(crate) fn tiles(&self) -> usize {
-        self.rows.div_ceil(TILE_ROWS)
+        self.rows().div_ceil(TILE_ROWS)
     }
 
     /// Tile `index`, of activations with so many columns.
