@@ -69,21 +69,22 @@ impl IntoResponse for Failure {
         let status = StatusCode::from_u16(code.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = self.dialect.body(&self.error);
         *response.status_mut() = status;
-        if let Some(seconds) = retry_after_seconds(code) {
+        if let Some(seconds) = retry_after_seconds(&self.error) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
 }
 
-/// How long a client should pause: a full queue empties in well under a second, a restart or a full
-/// disk takes longer.
-fn retry_after_seconds(code: Code) -> Option<u32> {
-    match (code.retry(), code) {
-        (Retry::Never, _) => None,
-        (Retry::Later, Code::QueueFull | Code::Unavailable | Code::DeadlineExceeded) => Some(1),
-        (Retry::Later, _) => Some(10),
-    }
+/// How long a client should pause: as long as the error says; else a full queue empties in well under a second, a restart or
+/// a full disk takes longer.
+fn retry_after_seconds(error: &Error) -> Option<u64> {
+    let usual = match (error.code().retry(), error.code()) {
+        (Retry::Never, _) => return None,
+        (Retry::Later, Code::QueueFull | Code::Unavailable | Code::DeadlineExceeded) => 1,
+        (Retry::Later, _) => 10,
+    };
+    Some(error.pause().map_or(usual, |pause| pause.as_secs_f64().ceil().max(1.0) as u64))
 }
 
 /// The answer on a path nobody serves.

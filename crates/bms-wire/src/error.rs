@@ -1,5 +1,7 @@
 //! The error every crate above returns at its public edge.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::Code;
@@ -20,13 +22,15 @@ struct Inner {
     message: String,
     hint: Option<String>,
     field: Option<String>,
+    pause: Option<Duration>,
     source: Option<BoxError>,
 }
 
 impl Error {
     /// An error with this code. `message` is a lowercase fragment without a full stop.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Error(Box::new(Inner { code, message: message.into(), hint: None, field: None, source: None }))
+        let message = message.into();
+        Error(Box::new(Inner { code, message, hint: None, field: None, pause: None, source: None }))
     }
 
     /// Adds advice: what to do next, as a sentence.
@@ -40,6 +44,13 @@ impl Error {
     #[must_use]
     pub fn about(mut self, field: impl Into<String>) -> Self {
         self.0.field = Some(field.into());
+        self
+    }
+
+    /// Says how long to wait before the same is tried again, where more is known than the code tells.
+    #[must_use]
+    pub fn retry_after(mut self, pause: Duration) -> Self {
+        self.0.pause = Some(pause);
         self
     }
 
@@ -75,6 +86,11 @@ impl Error {
     /// The field of the request that is at fault, when one is.
     pub fn field(&self) -> Option<&str> {
         self.0.field.as_deref()
+    }
+
+    /// How long to wait before the same is tried again, when it is known.
+    pub fn pause(&self) -> Option<Duration> {
+        self.0.pause
     }
 
     /// The form that crosses the network.
@@ -114,6 +130,7 @@ impl From<ErrorBody> for Error {
             message: body.error,
             hint: body.hint,
             field: None,
+            pause: None,
             source: None,
         }))
     }

@@ -137,9 +137,10 @@ impl LanguageEngine {
         let seats = shared.options.queue_max.clamp(1, limits::GENERATE_QUEUE_MAX);
         let seat = Seat::take(&shared.seats, seats).ok_or_else(|| {
             shared.refused.fetch_add(1, Ordering::Relaxed);
-            let seconds = self.retry_after().as_secs();
+            let pause = self.retry_after();
             Error::new(Code::QueueFull, format!("{seats} requests wait already"))
-                .hint(format!("Send it again in about {seconds} s, or add slots."))
+                .hint(format!("Send it again in about {} s, or add slots.", pause.as_secs()))
+                .retry_after(pause)
         })?;
         let form = request.constraint.as_ref().map(|c| shared.forms()?.compile(c)).transpose()?;
         let listener = Listener::new(sink);

@@ -20,3 +20,15 @@ async fn every_code_keeps_its_status_and_says_when_to_retry() {
         );
     }
 }
+
+#[tokio::test]
+async fn an_error_that_knows_how_long_to_wait_says_so() {
+    let told = |error: Error| {
+        let response = Failure::from(error).into_response();
+        response.headers().get(header::RETRY_AFTER).map(|value| value.to_str().unwrap().to_owned())
+    };
+    let pause = std::time::Duration::from_millis(12_300);
+    assert_eq!(told(Error::new(Code::QueueFull, "full").retry_after(pause)).as_deref(), Some("13"));
+    assert_eq!(told(Error::new(Code::QueueFull, "full")).as_deref(), Some("1"));
+    assert_eq!(told(Error::new(Code::InvalidInput, "wrong").retry_after(pause)), None);
+}

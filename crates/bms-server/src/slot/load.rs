@@ -35,7 +35,7 @@ pub(super) fn load(verified: &Verified, options: &Options) -> Result<Language> {
     let model = model_files(&model, &files);
     let script = ModelScript::read(&model).map_err(doing)?;
     let engine_options = engine_options(options);
-    let network = network(verified, &model, &engine_options).map_err(doing)?;
+    let network = network(verified, &model, options, &engine_options).map_err(doing)?;
     let (decoder, engine_options): (Box<dyn Decoder>, LanguageOptions) = match network {
         Network::Decoder(decoder) => (decoder, engine_options),
         // A text is read as a whole: the engine must not cut it.
@@ -63,7 +63,7 @@ fn draft(path: &Path, options: &Options, engine_options: &LanguageOptions) -> Re
     let verified = policy.verify(bundle?).map_err(|rejected| doing(rejected.into()))?;
     let files: Vec<(&str, &[u8])> = verified.files().collect();
     let model = verified.model_bytes();
-    let network = network(&verified, &model_files(&model, &files), engine_options).map_err(doing)?;
+    let network = network(&verified, &model_files(&model, &files), options, engine_options).map_err(doing)?;
     verified.recheck().map_err(doing)?;
     match network {
         Network::Decoder(decoder) => Ok(decoder),
@@ -80,13 +80,18 @@ fn model_files<'a>(model: &'a [u8], files: &'a [(&'a str, &'a [u8])]) -> ModelFi
     }
 }
 
-fn network(verified: &Verified, model: &ModelFiles<'_>, options: &LanguageOptions) -> Result<Network> {
+fn network(
+    verified: &Verified,
+    model: &ModelFiles<'_>,
+    options: &Options,
+    engine_options: &LanguageOptions,
+) -> Result<Network> {
     let load = bms_nn::lm::LoadOptions {
-        threads: options.threads,
-        isa: Isa::best(),
-        kv: if options.kv_q8 { KvKind::Q8 } else { KvKind::F16 },
-        context: options.context,
-        kv_bytes: options.kv_bytes.unwrap_or_else(kv_bytes),
+        threads: engine_options.threads,
+        isa: options.language.isa.unwrap_or_else(Isa::best),
+        kv: if engine_options.kv_q8 { KvKind::Q8 } else { KvKind::F16 },
+        context: engine_options.context,
+        kv_bytes: engine_options.kv_bytes.unwrap_or_else(kv_bytes),
         quantise: None,
         release: &|bytes| verified.release(bytes),
     };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bms_kernels::Isa;
 use bms_nn::onnx::RuntimeChoice;
 use bms_wire::{Code, Error, Result};
 use tokio::process::{Child, Command};
@@ -49,6 +50,8 @@ pub struct LanguageLaunch {
     pub adapters: Option<PathBuf>,
     /// A small model of the same vocabulary that drafts what the large one checks; passed on as `--draft`.
     pub draft: Option<PathBuf>,
+    /// The instruction set of its kernels; passed on as `--isa`.
+    pub isa: Option<Isa>,
 }
 
 /// How the keys and values of a conversation are kept.
@@ -92,6 +95,7 @@ impl LanguageLaunch {
         option("--kv-memory", self.kv_memory.map(|n| n.to_string().into()));
         option("--adapters", self.adapters.as_ref().map(|folder| folder.clone().into()));
         option("--draft", self.draft.as_ref().map(|model| model.clone().into()));
+        option("--isa", self.isa.map(|isa| isa.as_str().into()));
         args
     }
 }

@@ -12,6 +12,7 @@ use bms_wire::Result;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
+use super::serve::isa;
 use crate::output::Output;
 
 /// Options of `bms bench`.
@@ -61,11 +62,6 @@ impl ComputeOptions {
     fn isa(&self) -> Isa {
         self.isa.unwrap_or_else(Isa::best)
     }
-}
-
-fn isa(name: &str) -> std::result::Result<Isa, String> {
-    let names = || Isa::available().iter().map(|isa| isa.as_str()).collect::<Vec<_>>().join(", ");
-    Isa::parse(name).filter(|isa| isa.is_available()).ok_or_else(|| format!("this machine has {}", names()))
 }
 
 /// Several measurements of one thing.

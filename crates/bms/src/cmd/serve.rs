@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
+use bms_kernels::Isa;
 use bms_nn::onnx::RuntimeChoice;
 use bms_registry::Registry;
 use bms_server::{KvCache, LanguageLaunch, Launch, Place, Settings};
@@ -73,6 +74,9 @@ pub(crate) struct LanguageRunOptions {
     /// check: the same answers, sooner.
     #[arg(long, value_name = "MODEL")]
     draft: Option<PathBuf>,
+    /// Instruction set, such as `avx2` or `neon`; `scalar` is the plain one [default: the best this machine has].
+    #[arg(long, value_name = "NAME", value_parser = isa)]
+    isa: Option<Isa>,
 }
 
 impl LanguageRunOptions {
@@ -86,12 +90,18 @@ impl LanguageRunOptions {
             kv_memory: self.kv_memory,
             adapters: self.adapters.clone(),
             draft: self.draft.clone(),
+            isa: self.isa,
         }
     }
 }
 
 pub(crate) fn kv_cache(name: &str) -> std::result::Result<KvCache, String> {
     KvCache::parse(name).ok_or_else(|| "expected f16 or q8".to_owned())
+}
+
+pub(crate) fn isa(name: &str) -> std::result::Result<Isa, String> {
+    let names = || Isa::available().iter().map(|isa| isa.as_str()).collect::<Vec<_>>().join(", ");
+    Isa::parse(name).filter(|isa| isa.is_available()).ok_or_else(|| format!("this machine has {}", names()))
 }
 
 fn runtime(name: &str) -> std::result::Result<RuntimeChoice, String> {
