@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bms_engine::lm::{
-    Constraint, Event, FinishReason, LanguageEngine, LanguageOptions, Request, Sampling, Vocabulary,
-};
+use bms_engine::lm::{Constraint, Event, FinishReason, LanguageEngine, LanguageOptions, Request, Sampling};
 use bms_kernels::{Isa, KvKind};
 use bms_nn::lm::gguf::GgufFile;
 use bms_nn::lm::{LoadOptions, ModelFiles, Network, Tokenizer, load};
