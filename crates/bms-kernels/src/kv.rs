@@ -1,7 +1,7 @@
 //! The keys and values of attention, in pages of 16 tokens.
 //!
 //! ```text
-//! layer ─ page ─ kv_head ─┬─ keys    [head_dim][16 tokens]   one load is one dimension of 16 tokens
+//! page ─ layer ─ kv_head ─┬─ keys    [head_dim][16 tokens]   one load is one dimension of 16 tokens
 //!                         ├─ scales  [16]                    Q8 only
 //!                         ├─ values  [16 tokens][head_dim]
 //!                         └─ scales  [16]                    Q8 only
@@ -200,7 +200,7 @@ impl KvStore {
         assert!(layer < self.layers, "layer {layer} of {}", self.layers);
         assert!(page < self.pages, "page {page} of {}", self.pages);
         assert!(head < self.layout.kv_heads, "head {head} of {}", self.layout.kv_heads);
-        ((layer * self.pages + page) * self.layout.kv_heads + head) * self.head_bytes()
+        ((page * self.layers + layer) * self.layout.kv_heads + head) * self.head_bytes()
     }
 
     /// Bytes of one head's part of a page.
@@ -279,11 +279,9 @@ impl KvStore {
     /// # Panics
     /// When a page lies outside the store.
     pub fn copy_page(&mut self, from: PageId, to: PageId) {
-        for layer in 0..self.layers {
-            let (from, to) = (self.head_start(layer, from, 0), self.head_start(layer, to, 0));
-            let bytes = self.head_bytes() * self.layout.kv_heads;
-            self.memory.copy_within(from..from + bytes, to);
-        }
+        let (from, to) = (self.head_start(0, from, 0), self.head_start(0, to, 0));
+        let bytes = self.memory.len() / self.pages;
+        self.memory.copy_within(from..from + bytes, to);
     }
 }
 

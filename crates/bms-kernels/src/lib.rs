@@ -21,6 +21,7 @@ mod check;
 mod dequant;
 mod format;
 mod gemm;
+mod heap;
 mod isa;
 mod kv;
 mod map;
@@ -61,5 +62,6 @@ pub use norm::{
 pub use rope::{Rope, RopeStyle, Rotations};
 pub use softmax::{argmax, log_sum_exp, soft_cap, soft_cap_row, softmax, softmax_row};
 pub use vector::{add, add_bias, add_row, add_scaled, add_scaled_row, dot, scale, scale_row};
-// Files.
+// Files and memory.
+pub use heap::trim_heap;
 pub use map::MappedFile;

@@ -9,8 +9,9 @@ use memmap2::{Advice, MmapMut};
 
 /// A huge page.
 const HUGE: usize = 2 << 20;
-/// Bytes of a region, unless one matrix needs more.
-const REGION: usize = 64 << 20;
+/// Bytes of a region, unless one matrix needs more. What no matrix takes is never touched, but for the rest of a huge page: the
+/// fewer regions the better.
+const REGION: usize = 256 << 20;
 /// Matrices begin at a cache line.
 const LINE: usize = 64;
 

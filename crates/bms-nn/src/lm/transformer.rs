@@ -83,15 +83,14 @@ struct Scratch {
     x: Vec<f32>,
     /// What the next product reads.
     h: Vec<f32>,
+    /// Queries; later the gate of the feed-forward network.
     q: Vec<f32>,
     k: Vec<f32>,
     v: Vec<f32>,
-    /// What attention gives.
+    /// What attention gives; later what the gate is multiplied with.
     a: Vec<f32>,
     /// What the last product of a half block gives.
     y: Vec<f32>,
-    gate: Vec<f32>,
-    up: Vec<f32>,
     activations: Activations,
     positions: Vec<usize>,
     rotations: [Rotations; 2],

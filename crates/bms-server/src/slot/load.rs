@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bms_bundle::{Bundle, MANIFEST, Policy, Verified};
 use bms_engine::lm::{LanguageEngine, LanguageOptions};
-use bms_kernels::{Isa, KvKind};
+use bms_kernels::{Isa, KvKind, trim_heap};
 use bms_nn::lm::gguf::GgufFile;
 use bms_nn::lm::hf::HfFolder;
 use bms_nn::lm::{
@@ -49,6 +49,8 @@ pub(super) fn load(verified: &Verified, options: &Options) -> Result<Language> {
     let draft = options.language.draft.as_deref().map(|path| draft(path, options, &engine_options));
     let vocabulary = script.tokenizer.clone();
     let engine = LanguageEngine::start_with_draft(decoder, draft.transpose()?, vocabulary, &engine_options)?;
+    // Vocabularies are read and thrown away.
+    trim_heap();
     Ok(Language::new(manifest.name.clone(), engine, Box::new(script), adapter_folders(options)))
 }
 

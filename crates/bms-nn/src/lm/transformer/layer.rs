@@ -221,9 +221,9 @@ impl<'a> Pass<'a> {
         let (hyper, rows, pool) = (&self.model.hyper, self.rows, self.pool);
         let (d, ffn) = (hyper.d_model, dense.up.matrix.rows());
         let adapting = Adapting { pool, adapters: self.adapters, spans: &self.spans, layer: Some(index) };
-        let Scratch { h, y, gate, up, activations, adapter, .. } = &mut *self.s;
+        let Scratch { h, y, q, a, activations, adapter, .. } = &mut *self.s;
         let (h, y) = (&h[..rows * d], room(y, rows * d));
-        let (gate, up) = (room(gate, rows * ffn), room(up, rows * ffn));
+        let (gate, up) = (room(q, rows * ffn), room(a, rows * ffn));
         matmul(pool, activations, h, rows, &mut [(&dense.gate.matrix, gate), (&dense.up.matrix, up)]);
         for (slot, out) in [(Slot::Gate, &mut *gate), (Slot::Up, &mut *up)] {
             adapting.add(slot, h, out, adapter);
