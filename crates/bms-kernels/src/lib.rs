@@ -15,6 +15,8 @@
 
 mod activation;
 mod activations;
+#[cfg(target_arch = "x86_64")]
+mod ahead;
 mod attention;
 #[cfg(test)]
 mod check;

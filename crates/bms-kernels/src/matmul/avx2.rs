@@ -13,6 +13,7 @@ use std::arch::x86_64::*;
 use super::{CHUNK, Task};
 use crate::Format;
 use crate::activations::{COLS, FIELDS, TILE_ROWS};
+use crate::ahead::{ask, asks_ahead};
 use crate::matrix::LANES;
 
 /// Rows of a matrix in one vector.
@@ -123,6 +124,7 @@ unsafe fn product<W: Weights, const N: usize, const G: usize>(
 ) -> [Sums<N>; G] {
     let mut sums = [[[_mm256_setzero_ps(); N]; 2]; G];
     let rows = if N == 1 { 1 } else { task.tile.tile.rows };
+    let ahead = asks_ahead();
     let (mut codes, mut numbers) = (task.tile.codes.as_ptr(), task.tile.numbers.as_ptr());
     for _ in 0..task.matrix.cols() / COLS / W::SUBS {
         // SAFETY: inside the groups and the tile, as the caller promises; after the last block at most one past them.
@@ -131,6 +133,9 @@ unsafe fn product<W: Weights, const N: usize, const G: usize>(
                 ($($sub:literal)+) => { $(
                     if $sub < W::SUBS {
                         for (group, sums) in groups.iter().zip(&mut sums) {
+                            if ahead {
+                                ask_block::<W>(*group, $sub);
+                            }
                             let at = (codes.add($sub * rows * COLS), numbers.add($sub * rows * FIELDS));
                             add_block::<W, $sub, N>(*group, rows, at, sums);
                         }
@@ -146,6 +151,18 @@ unsafe fn product<W: Weights, const N: usize, const G: usize>(
         }
     }
     sums
+}
+
+/// Asks for the memory of a later block of 32 columns.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+fn ask_block<W: Weights>(stored: *const u8, sub: usize) {
+    let step = W::BYTES / W::SUBS;
+    let mut line = 0;
+    while line < step.div_ceil(64) {
+        ask(stored.wrapping_add(sub * step + line * 64));
+        line += 1;
+    }
 }
 
 /// Adds the products of 32 columns.

@@ -13,10 +13,11 @@ use std::arch::x86_64::*;
 use super::{CHUNK, Task};
 use crate::Format;
 use crate::activations::{COLS, FIELDS, TILE_ROWS};
+use crate::ahead::{ask, asks_ahead};
 use crate::matrix::LANES;
 
-/// How far ahead a product with a tile of many rows asks for memory: it stays with each block for so long that the
-/// processor does not look ahead by itself. With few rows it does, and asking only costs.
+/// How far ahead a product with a tile of many rows asks for memory, on every processor: it stays with each block for so long
+/// that none looks ahead by itself.
 const AHEAD: usize = 1024;
 
 /// How the numbers of 16 rows in 32 columns are scaled.
@@ -164,21 +165,24 @@ unsafe fn product<W: Weights, const N: usize, const G: usize, const P: usize>(
     task: &Task<'_>,
 ) -> [[__m512; N]; G] {
     let mut sums = [[_mm512_setzero_ps(); N]; G];
+    let ahead = asks_ahead();
     let rows = if N == 1 { 1 } else { task.tile.tile.rows };
     let (mut codes, mut numbers) = (task.tile.codes.as_ptr(), task.tile.numbers.as_ptr());
     for _ in 0..task.matrix.cols() / COLS / W::SUBS {
         // SAFETY: inside the groups and the tile, as the caller promises; after the last block at most one past them.
         unsafe {
             if N == 1 && 1 < W::SUBS {
-                add_stored::<W, N, G>(&groups, (codes, numbers), &mut sums);
+                add_stored::<W, N, G>(&groups, (codes, numbers), ahead, &mut sums);
             } else {
                 macro_rules! sub {
                     ($($sub:literal)+) => { $(
                         if $sub < W::SUBS {
                             let at = (codes.add($sub * rows * COLS), numbers.add($sub * rows * FIELDS));
-                            if N == TILE_ROWS {
-                                for group in &groups {
+                            for group in &groups {
+                                if N == TILE_ROWS {
                                     fetch::<W>(*group, $sub);
+                                } else if ahead {
+                                    ask_block::<W>(*group, $sub);
                                 }
                             }
                             let (groups, _) = groups.as_chunks::<P>();
@@ -208,6 +212,7 @@ unsafe fn product<W: Weights, const N: usize, const G: usize, const P: usize>(
 unsafe fn add_stored<W: Weights, const N: usize, const G: usize>(
     groups: &[*const u8; G],
     (codes, numbers): (*const i8, *const f32),
+    ahead: bool,
     sums: &mut [[__m512; N]; G],
 ) {
     let mut inner = [[_mm512_setzero_ps(); 2]; G];
@@ -218,6 +223,9 @@ unsafe fn add_stored<W: Weights, const N: usize, const G: usize>(
                 if $sub < W::SUBS {
                     let at = (codes.add($sub * COLS), numbers.add($sub * FIELDS));
                     for (group, inner) in groups.iter().zip(&mut inner) {
+                        if ahead {
+                            ask_block::<W>(*group, $sub);
+                        }
                         *inner = add_inner::<W, $sub>(*group, at, *inner);
                     }
                 }
@@ -272,6 +280,18 @@ pub(super) fn fetch<W: Weights>(stored: *const u8, sub: usize) {
         let at = AHEAD + sub * step + line * 64;
         // Only a hint; the address need not be one of ours.
         _mm_prefetch::<_MM_HINT_T0>(stored.wrapping_add(at).cast());
+        line += 1;
+    }
+}
+
+/// Asks for the memory of a later block of 32 columns.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
+fn ask_block<W: Weights>(stored: *const u8, sub: usize) {
+    let step = W::BYTES / W::SUBS;
+    let mut line = 0;
+    while line < step.div_ceil(64) {
+        ask(stored.wrapping_add(sub * step + line * 64));
         line += 1;
     }
 }

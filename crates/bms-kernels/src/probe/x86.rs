@@ -4,6 +4,7 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::STREAMS;
+use crate::ahead::{ask, asks_ahead};
 
 /// # Safety
 /// The machine has AVX2.
@@ -11,9 +12,13 @@ use super::STREAMS;
 pub(super) unsafe fn read_avx2(bytes: &[u8]) -> u64 {
     let quarter = bytes.len() / STREAMS;
     let mut sums = [_mm256_setzero_si256(); STREAMS];
+    let ahead = asks_ahead();
     for at in (0..quarter / 64 * 64).step_by(64) {
         for (stream, sum) in sums.iter_mut().enumerate() {
             let from = bytes.as_ptr().wrapping_add(stream * quarter + at);
+            if ahead {
+                ask(from);
+            }
             // SAFETY: 64 bytes from `at` on lie within the stream, the stream within `bytes`.
             let (a, b) =
                 unsafe { (_mm256_loadu_si256(from.cast()), _mm256_loadu_si256(from.add(32).cast())) };
@@ -31,9 +36,13 @@ pub(super) unsafe fn read_avx2(bytes: &[u8]) -> u64 {
 pub(super) unsafe fn read_avx512(bytes: &[u8]) -> u64 {
     let quarter = bytes.len() / STREAMS;
     let mut sums = [_mm512_setzero_si512(); STREAMS];
+    let ahead = asks_ahead();
     for at in (0..quarter / 64 * 64).step_by(64) {
         for (stream, sum) in sums.iter_mut().enumerate() {
             let from = bytes.as_ptr().wrapping_add(stream * quarter + at);
+            if ahead {
+                ask(from);
+            }
             // SAFETY: 64 bytes from `at` on lie within the stream, the stream within `bytes`.
             let value = unsafe { _mm512_loadu_si512(from.cast()) };
             *sum = _mm512_xor_si512(*sum, value);
