@@ -3,7 +3,8 @@
 // enters the page as text, never as markup.
 
 const $ = (id) => document.getElementById(id);
-const history = [];
+// A new chat takes a new list, so that an answer that was just stopped ends up in the old one.
+let history = [];
 let asking = null;
 
 function turn(role, text) {
@@ -63,7 +64,8 @@ function stats(usage, began, first) {
 }
 
 async function ask(text) {
-  history.push({ role: "user", content: text });
+  const conversation = history;
+  conversation.push({ role: "user", content: text });
   turn("user", text);
   const answer = turn("assistant", "");
   asking = new AbortController();
@@ -91,14 +93,14 @@ async function ask(text) {
     if (error.name !== "AbortError") {
       answer.element.classList.add("broken");
       answer.said.append(` ${error.message}`);
-      history.pop();
+      conversation.pop();
       return;
     }
   } finally {
     asking = null;
   }
-  history.push({ role: "assistant", content: answer.said.textContent });
-  $("stats").textContent = stats(usage, began, first);
+  conversation.push({ role: "assistant", content: answer.said.textContent });
+  if (conversation === history) $("stats").textContent = stats(usage, began, first);
 }
 
 async function send(event) {
@@ -118,7 +120,7 @@ $("form").addEventListener("submit", send);
 $("stop").addEventListener("click", () => asking?.abort());
 $("reset").addEventListener("click", () => {
   asking?.abort();
-  history.length = 0;
+  history = [];
   $("turns").replaceChildren();
   $("stats").textContent = "";
 });

@@ -23,6 +23,8 @@ use crate::slots::{KvCache, Place};
 const KV_SHARE: u64 = 4;
 /// Bytes they may take when the machine does not say what is free.
 const KV_BYTES: u64 = 2 << 30;
+/// One in so many tokens of a model that drafts may be another than the model's.
+const OTHER_TOKENS_SHARE: usize = 50;
 /// Positions in a page of an embedder's cache, which holds nothing.
 const PAGE_TOKENS: usize = 16;
 
@@ -46,7 +48,8 @@ pub(super) fn load(verified: &Verified, options: &Options) -> Result<Language> {
     };
     script.tokenizer.check_rows(decoder.info().vocab).map_err(doing)?;
     verified.recheck()?;
-    let draft = options.language.draft.as_deref().map(|path| draft(path, options, &engine_options));
+    let draft = options.language.draft.as_deref();
+    let draft = draft.map(|path| draft_model(path, &script.tokenizer, options, &engine_options));
     let vocabulary = script.tokenizer.clone();
     let engine = LanguageEngine::start_with_draft(decoder, draft.transpose()?, vocabulary, &engine_options)?;
     // Vocabularies are read and thrown away.
@@ -54,8 +57,13 @@ pub(super) fn load(verified: &Verified, options: &Options) -> Result<Language> {
     Ok(Language::new(manifest.name.clone(), engine, Box::new(script), adapter_folders(options)))
 }
 
-/// The model that drafts, through the same gate.
-fn draft(path: &Path, options: &Options, engine_options: &LanguageOptions) -> Result<Box<dyn Decoder>> {
+/// The model that drafts for one with these tokens, through the same gate.
+fn draft_model(
+    path: &Path,
+    tokens: &Tokenizer,
+    options: &Options,
+    engine_options: &LanguageOptions,
+) -> Result<Box<dyn Decoder>> {
     let doing = |e: Error| e.while_doing(format_args!("load the draft model `{}`", path.display()));
     let bundle = match path.join(MANIFEST).is_file() {
         true => Bundle::open(path),
@@ -65,14 +73,31 @@ fn draft(path: &Path, options: &Options, engine_options: &LanguageOptions) -> Re
     let verified = policy.verify(bundle?).map_err(|rejected| doing(rejected.into()))?;
     let files: Vec<(&str, &[u8])> = verified.files().collect();
     let model = verified.model_bytes();
-    let network = network(&verified, &model_files(&model, &files), options, engine_options).map_err(doing)?;
+    let model = model_files(&model, &files);
+    let script = ModelScript::read(&model).map_err(doing)?;
+    let network = network(&verified, &model, options, engine_options).map_err(doing)?;
     verified.recheck().map_err(doing)?;
     match network {
-        Network::Decoder(decoder) => Ok(decoder),
+        Network::Decoder(decoder) => {
+            check_same_tokens(tokens, &script.tokenizer).map_err(doing)?;
+            Ok(decoder)
+        }
         Network::Embedder(_) => {
             Err(doing(Error::new(Code::UnsupportedModel, "a model that embeds texts cannot draft any")))
         }
     }
+}
+
+/// Refuses a model that drafts in other tokens: what it guesses would hardly ever be right, and cost its time all the
+/// same. Models of one family differ in a few control tokens.
+fn check_same_tokens(own: &Tokenizer, drafts: &Tokenizer) -> Result<()> {
+    let both = u32::try_from(own.len().min(drafts.len())).unwrap_or(u32::MAX);
+    let other = (0..both).filter(|token| own.token_bytes(*token) != drafts.token_bytes(*token)).count();
+    if other * OTHER_TOKENS_SHARE <= both as usize {
+        return Ok(());
+    }
+    let what = format!("{other} of {both} tokens are not those of the model: they do not belong together");
+    Err(Error::new(Code::InvalidInput, what).hint("A model of the same family drafts in the same tokens."))
 }
 
 fn model_files<'a>(model: &'a [u8], files: &'a [(&'a str, &'a [u8])]) -> ModelFiles<'a> {
@@ -273,3 +298,6 @@ impl Decoder for Encoder {
         Err(Error::new(Code::UnsupportedModel, "a model that embeds texts takes no adapters"))
     }
 }
+
+#[cfg(test)]
+mod tests;

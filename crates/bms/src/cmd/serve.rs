@@ -1,6 +1,7 @@
 //! `bms up`, `bms serve` and the slot process they start.
 
 use std::future::Future;
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -299,12 +300,14 @@ pub(crate) fn wait_until_told(mut over: impl FnMut() -> bool) -> Result<()> {
     })
 }
 
-/// Log lines on standard error; `BMS_LOG` chooses what, e.g. `info` or `bms_server=debug`.
+/// Log lines on standard error, coloured on a terminal; `BMS_LOG` chooses what, e.g. `info` or `bms_server=debug`.
 fn init_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("BMS_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second call in one process changes nothing, which is what is wanted.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = log.with_ansi(!plain && std::io::stderr().is_terminal()).try_init();
 }
 
 impl Slot {

@@ -26,8 +26,9 @@ pub(super) async fn load(State(language): State<Arc<Language>>, request: Request
     let loaded = prepared(language, request, |language, body| {
         let request = LoadAdapter::parse(body)?;
         language.base(request.model.as_deref())?;
-        if request.name == language.name || request.name.contains(['/', '@']) {
-            let what = format!("`{}` cannot be an adapter's name", request.name);
+        let odd = |c: char| matches!(c, '/' | '@') || c.is_control();
+        if request.name == language.name || request.name.contains(odd) {
+            let what = format!("`{}` cannot be an adapter's name", request.name.escape_debug());
             return Err(Error::new(Code::InvalidRequest, what).about("lora_name"));
         }
         let path = allowed(&language.adapter_folders, &request.path)?;

@@ -13,8 +13,9 @@ use super::assembly::End;
 fn finish_reason(end: &End) -> FinishReason {
     use bms_engine::lm::FinishReason as Reason;
     match end.reason {
-        _ if end.called => FinishReason::ToolCalls,
+        // A call that was cut off has no whole arguments: whoever reads `tool_calls` would take them for whole.
         Reason::Length | Reason::Cancelled | Reason::Deadline => FinishReason::Length,
+        _ if end.called => FinishReason::ToolCalls,
         Reason::Stop | Reason::StopString(_) => FinishReason::Stop,
     }
 }

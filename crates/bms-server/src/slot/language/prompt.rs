@@ -196,12 +196,23 @@ fn call_grammar(form: Form, tools: &[&Tool], several: bool, answer: Option<&Valu
     grammar
 }
 
-/// Arguments are an object, whatever a schema leaves open.
+/// What a schema may hold beside properties that it does not name.
+const WITHOUT_PROPERTIES: [&str; 6] = ["type", "properties", "required", "title", "description", "$schema"];
+
+/// Arguments are an object, whatever a schema leaves open. An object with no properties is how a function without
+/// parameters is described: a small model that may write others can write them for ever.
 fn object_schema(parameters: &Value) -> Value {
-    match parameters {
-        Value::Object(schema) if !schema.is_empty() => compact(parameters.clone()),
-        _ => compact(json!({ "type": "object" })),
+    let mut schema = match parameters {
+        Value::Object(schema) if !schema.is_empty() => schema.clone(),
+        _ => serde_json::Map::from_iter([("properties".to_owned(), json!({}))]),
+    };
+    let names_none =
+        schema.get("properties").and_then(Value::as_object).is_some_and(serde_json::Map::is_empty);
+    if names_none && schema.keys().all(|key| WITHOUT_PROPERTIES.contains(&key.as_str())) {
+        schema.insert("type".to_owned(), json!("object"));
+        schema.insert("additionalProperties".to_owned(), json!(false));
     }
+    compact(Value::Object(schema))
 }
 
 /// What the engine is to keep to.

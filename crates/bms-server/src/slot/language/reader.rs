@@ -12,7 +12,8 @@ pub(super) enum Form {
     Hermes,
     /// `{"name": …, "parameters": …}` as the whole answer: Llama 3.
     Llama,
-    /// `[TOOL_CALLS][{"name": …, "arguments": …}]` or `[TOOL_CALLS]name{…}`: Mistral.
+    /// `[TOOL_CALLS][{"name": …, "arguments": …}]`, `[TOOL_CALLS]name{…}`, `[TOOL_CALLS]name[ARGS]{…}` or
+    /// `[TOOL_CALLS]name[CALL_ID]…[ARGS]{…}`: Mistral, one generation after the other.
     Mistral,
 }
 
@@ -59,10 +60,11 @@ pub(super) const CALL: &str = "<tool_call>";
 pub(super) const CALL_END: &str = "</tool_call>";
 pub(super) const PYTHON_TAG: &str = "<|python_tag|>";
 pub(super) const TOOL_CALLS: &str = "[TOOL_CALLS]";
+pub(super) const CALL_ID: &str = "[CALL_ID]";
 pub(super) const ARGS: &str = "[ARGS]";
 
 /// Marks that tokenisers may have as control tokens, which are no text by themselves.
-pub(super) const MARKS: [&str; 7] = [THINK, THINK_END, CALL, CALL_END, PYTHON_TAG, TOOL_CALLS, ARGS];
+pub(super) const MARKS: [&str; 8] = [THINK, THINK_END, CALL, CALL_END, PYTHON_TAG, TOOL_CALLS, CALL_ID, ARGS];
 
 /// Tells apart what one answer holds.
 #[derive(Debug)]
@@ -310,14 +312,8 @@ impl Reader {
                 self.place = Place::call();
             }
             _ => {
-                let Some(at) = trimmed.find(['{', '[']) else { return false };
-                let name = trimmed[..at].trim().to_owned();
-                let rest = &trimmed[at..];
-                let rest = match rest.strip_prefix(ARGS) {
-                    Some(rest) => rest,
-                    None if ARGS.starts_with(rest) => return false,
-                    None => rest,
-                };
+                let Some((name, rest)) = named(trimmed) else { return false };
+                let name = name.to_owned();
                 self.held = rest.to_owned();
                 let call = Box::new(CallReader::of_arguments(&name));
                 pieces.push(Piece::CallBegins(name));
@@ -363,6 +359,21 @@ impl Reader {
 impl Place {
     fn call() -> Place {
         Place::Call { call: Box::new(CallReader::of_object()), read: String::new(), told: false }
+    }
+}
+
+/// The name of a function, and the text from its arguments on; `None` while more of it has to come. The identifier a
+/// model gives a call is dropped: calls are told apart by those they are answered with.
+fn named(text: &str) -> Option<(&str, &str)> {
+    let at = text.find(['{', '['])?;
+    let (name, mut rest) = (text[..at].trim(), &text[at..]);
+    if let Some(identified) = rest.strip_prefix(CALL_ID) {
+        rest = &identified[identified.find(['{', '['])?..];
+    }
+    match rest.strip_prefix(ARGS) {
+        Some(rest) => Some((name, rest)),
+        None if ARGS.starts_with(rest) || CALL_ID.starts_with(rest) => None,
+        None => Some((name, rest)),
     }
 }
 

@@ -106,6 +106,10 @@ fn calls_of_mistral() {
         read(mistral, "[TOOL_CALLS]f{\"a\": 1}[TOOL_CALLS]g{}"),
         "|call:f|arguments:{\"a\": 1}|end:|call:g|arguments:{}|end:"
     );
+    assert_eq!(
+        read(mistral, "[TOOL_CALLS]f[CALL_ID]0aB9cD8eF[ARGS]{\"a\": 1}[TOOL_CALLS]g[CALL_ID]1[ARGS]{}"),
+        "|call:f|arguments:{\"a\": 1}|end:|call:g|arguments:{}|end:"
+    );
     assert_eq!(read(mistral, "hello [world]"), "|text:hello [world]");
 }
 
