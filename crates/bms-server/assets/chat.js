@@ -7,6 +7,16 @@ const $ = (id) => document.getElementById(id);
 let history = [];
 let asking = null;
 
+/** Whether the page stands at its end: whoever has gone up to read stays there. */
+function follows() {
+  const page = document.documentElement;
+  return page.scrollHeight - page.clientHeight - page.scrollTop < 60;
+}
+
+function toEnd() {
+  scrollTo(0, document.documentElement.scrollHeight);
+}
+
 function turn(role, text) {
   const element = document.createElement("div");
   element.className = `turn ${role}`;
@@ -17,7 +27,7 @@ function turn(role, text) {
   said.textContent = text;
   element.append(thought, said);
   $("turns").append(element);
-  element.scrollIntoView({ block: "end" });
+  toEnd();
   return { element, thought, said };
 }
 
@@ -48,19 +58,21 @@ async function* events(response) {
 function request() {
   const system = $("system").value.trim();
   const messages = system ? [{ role: "system", content: system }, ...history] : [...history];
+  const temperature = $("temperature").value;
   return {
     model: $("model").value, messages, stream: true, stream_options: { include_usage: true },
-    temperature: Number($("temperature").value), max_tokens: Number($("tokens").value) || undefined,
+    temperature: temperature === "" ? undefined : Number(temperature), max_tokens: Number($("tokens").value) || undefined,
   };
 }
 
-function stats(usage, began, first) {
+function stats({ usage, began, first, cut }) {
   if (!usage) return "";
   const seconds = (performance.now() - (first ?? began)) / 1000;
   const speed = seconds > 0 ? ((usage.completion_tokens - 1) / seconds).toFixed(1) : "–";
   const shared = usage.prompt_tokens_details?.cached_tokens ?? 0;
   const wait = first ? `first after ${Math.round(first - began)} ms` : "nothing was said";
-  return `${usage.prompt_tokens} prompt tokens (${shared} shared), ${usage.completion_tokens} generated; ${wait}, then ${speed} tokens/s`;
+  const end = cut ? "; cut off at the limit of tokens" : "";
+  return `${usage.prompt_tokens} prompt tokens (${shared} shared), ${usage.completion_tokens} generated; ${wait}, then ${speed} tokens/s${end}`;
 }
 
 async function ask(text) {
@@ -69,9 +81,7 @@ async function ask(text) {
   turn("user", text);
   const answer = turn("assistant", "");
   asking = new AbortController();
-  const began = performance.now();
-  let first = null;
-  let usage = null;
+  const told = { began: performance.now(), first: null, usage: null, cut: false };
   try {
     const response = await fetch("/v1/chat/completions", {
       method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(request()), signal: asking.signal,
@@ -79,20 +89,22 @@ async function ask(text) {
     if (!response.ok) throw new Error((await response.json()).error?.message ?? response.statusText);
     for await (const event of events(response)) {
       if (event.error) throw new Error(event.error.message);
-      usage = event.usage ?? usage;
+      told.usage = event.usage ?? told.usage;
+      told.cut ||= event.choices?.[0]?.finish_reason === "length";
       const delta = event.choices?.[0]?.delta ?? {};
-      if (delta.content || delta.reasoning_content) first ??= performance.now();
+      if (delta.content || delta.reasoning_content) told.first ??= performance.now();
+      const following = follows();
       if (delta.reasoning_content) {
         answer.thought.hidden = false;
         answer.thought.append(delta.reasoning_content);
       }
       if (delta.content) answer.said.append(delta.content);
-      answer.element.scrollIntoView({ block: "end" });
+      if (following) toEnd();
     }
   } catch (error) {
     if (error.name !== "AbortError") {
       answer.element.classList.add("broken");
-      answer.said.append(` ${error.message}`);
+      answer.said.append(`${answer.said.textContent ? " " : ""}${error.message}`);
       conversation.pop();
       return;
     }
@@ -100,7 +112,7 @@ async function ask(text) {
     asking = null;
   }
   conversation.push({ role: "assistant", content: answer.said.textContent });
-  if (conversation === history) $("stats").textContent = stats(usage, began, first);
+  if (conversation === history) $("stats").textContent = stats(told);
 }
 
 async function send(event) {
@@ -110,6 +122,7 @@ async function send(event) {
   $("message").value = "";
   $("send").hidden = true;
   $("stop").hidden = false;
+  $("stats").textContent = "";
   await ask(text);
   $("send").hidden = false;
   $("stop").hidden = true;

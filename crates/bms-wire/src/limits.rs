@@ -81,6 +81,8 @@ pub const STOP_TOKENS_MAX: usize = 64;
 pub const LOGIT_BIASES_MAX: usize = 1024;
 /// Bytes of a JSON schema, grammar, regular expression or list of choices.
 pub const CONSTRAINT_BYTES_MAX: usize = 256 << 10;
+/// Bytes of one regular expression, also of one in a JSON schema. The memory to compile it grows with their square.
+pub const REGEX_BYTES_MAX: usize = 8 << 10;
 /// Choices of one constraint.
 pub const CHOICES_MAX: usize = 1000;
 /// Adapters loaded beside one model.

@@ -1,6 +1,6 @@
 //! Answers of a form: a grammar says at every place which tokens may follow.
 //!
-//! Grammars are compiled on the caller's thread, by `llguidance`, whose every step is limited; compiled ones are kept.
+//! Grammars are compiled while the caller waits, by `llguidance`, whose every step is limited; compiled ones are kept.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,6 +14,9 @@ use crate::lm::vocabulary::Vocabulary;
 
 /// Compiled grammars kept for later requests.
 const KEPT: usize = 32;
+/// Stack of a thread that compiles: rules and definitions that refer to each other are followed one inside the other,
+/// so that the longest constraint can need this much. What is not used takes no memory.
+const STACK_BYTES: usize = 512 << 20;
 
 /// The compiler of constraints for one vocabulary.
 pub(crate) struct Forms {
@@ -65,18 +68,22 @@ impl Forms {
         if let Some(form) = self.kept(constraint) {
             return Ok(form);
         }
-        let grammar = grammar(constraint)?;
-        let parser = self.factory.create_parser(grammar).map_err(|e| refused(constraint, &e))?;
-        let mut matcher = Matcher::new(Ok(parser));
-        // The first mask is computed here: what is too complex is refused before it reaches the engine's thread.
-        matcher.compute_mask().map_err(|e| refused(constraint, &e))?;
-        let form = Form { matcher };
+        let form = with_room(|| self.compiled(constraint))?;
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if KEPT <= kept.len() {
             kept.remove(0);
         }
         kept.push((constraint.clone(), form.fork()));
         Ok(form)
+    }
+
+    fn compiled(&self, constraint: &Constraint) -> Result<Form> {
+        let grammar = grammar(constraint)?;
+        let parser = self.factory.create_parser(grammar).map_err(|e| refused(constraint, &e))?;
+        let mut matcher = Matcher::new(Ok(parser));
+        // The first mask is computed here: what is too complex is refused before it reaches the engine's thread.
+        matcher.compute_mask().map_err(|e| refused(constraint, &e))?;
+        Ok(Form { matcher })
     }
 
     fn kept(&self, constraint: &Constraint) -> Option<Form> {
@@ -122,6 +129,18 @@ impl Form {
     }
 }
 
+/// Runs this on a thread with a large stack, and waits for it.
+fn with_room<T: Send>(run: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("bms-lm-form".to_owned()).stack_size(STACK_BYTES);
+        let thread = thread.spawn_scoped(scope, run).map_err(|e| {
+            Error::new(Code::Unavailable, "no thread could be started to compile the constraint").because(e)
+        })?;
+        let failed = |_| Err(Error::new(Code::Internal, "the compiler failed on the constraint"));
+        thread.join().unwrap_or_else(failed)
+    })
+}
+
 /// All tokens by their bytes. Control tokens stand behind a byte that no text has, so that no grammar's text makes them.
 fn trie(vocabulary: &dyn Vocabulary) -> TokTrie {
     let mut words: Vec<Vec<u8>> = Vec::with_capacity(vocabulary.len() + 1);
@@ -154,10 +173,11 @@ fn grammar(constraint: &Constraint) -> Result<TopLevelGrammar> {
         Constraint::JsonObject => json(serde_json::json!({"type": "object"})),
         Constraint::JsonSchema(schema) => {
             within(schema.to_string().len())?;
+            check_regexes(schema)?;
             json(schema.clone())
         }
         Constraint::Regex(expression) => {
-            within(expression.len())?;
+            check_regex(expression)?;
             TopLevelGrammar::from_regex(expression)
         }
         Constraint::Lark(grammar) => {
@@ -169,6 +189,35 @@ fn grammar(constraint: &Constraint) -> Result<TopLevelGrammar> {
             choice(choices)?
         }
     })
+}
+
+fn check_regex(expression: &str) -> Result<()> {
+    let (bytes, most) = (expression.len(), limits::REGEX_BYTES_MAX);
+    match bytes <= most {
+        true => Ok(()),
+        false => Err(Error::new(
+            Code::TooLarge,
+            format!("a regular expression has {bytes} bytes, more than {most}"),
+        )),
+    }
+}
+
+/// Checks the regular expressions anywhere in a schema.
+fn check_regexes(schema: &serde_json::Value) -> Result<()> {
+    match schema {
+        serde_json::Value::Array(items) => items.iter().try_for_each(check_regexes),
+        serde_json::Value::Object(fields) => fields.iter().try_for_each(|(name, value)| {
+            match (name.as_str(), value) {
+                ("pattern", serde_json::Value::String(expression)) => check_regex(expression)?,
+                ("patternProperties", serde_json::Value::Object(by_regex)) => {
+                    by_regex.keys().try_for_each(|expression| check_regex(expression))?;
+                }
+                _ => {}
+            }
+            check_regexes(value)
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// A schema's grammar. Models that lost the thread like to go on with white space; some is enough.

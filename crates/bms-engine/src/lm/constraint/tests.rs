@@ -89,7 +89,12 @@ fn bad_constraints_are_refused_with_a_reason() {
         (Constraint::JsonSchema(json!(7)), Code::InvalidRequest, "JSON schema"),
         (Constraint::Choice(vec![]), Code::InvalidRequest, "a choice"),
         (Constraint::Choice(vec![String::new()]), Code::InvalidRequest, "a choice"),
-        (Constraint::Regex("a".repeat(limits::CONSTRAINT_BYTES_MAX + 1)), Code::TooLarge, "bytes"),
+        (Constraint::Regex("a".repeat(limits::REGEX_BYTES_MAX + 1)), Code::TooLarge, "bytes"),
+        (
+            Constraint::JsonSchema(json!({"items": {"pattern": "a".repeat(limits::REGEX_BYTES_MAX + 1)}})),
+            Code::TooLarge,
+            "bytes",
+        ),
     ];
     for (constraint, code, part) in cases {
         let Err(error) = forms.compile(&constraint) else { panic!("{part} passed: {constraint:?}") };
@@ -125,4 +130,24 @@ fn compiled_grammars_are_kept() {
         forms.compile(&Constraint::Regex(format!("y{i}"))).unwrap();
     }
     assert_eq!(forms.kept.lock().unwrap().len(), KEPT);
+}
+
+/// So long that a thread's usual stack would overflow, which ends the process.
+#[test]
+fn references_are_followed_however_many_there_are() {
+    let forms = forms();
+    let count = 5000;
+    let rules: String = (0..count).map(|rule| format!("r{rule}: \"a\" r{}\n", rule + 1)).collect();
+    let grammar = format!("start: r0\n{rules}r{count}: \"z\"\n");
+    assert!(grammar.len() <= limits::CONSTRAINT_BYTES_MAX);
+    // Whether it is taken or refused as too complex is the compiler's affair.
+    drop(forms.compile(&Constraint::Lark(grammar)));
+    let mut definitions = serde_json::Map::new();
+    for definition in 0..count {
+        let next = format!("#/$defs/d{}", definition + 1);
+        definitions.insert(format!("d{definition}"), json!({ "$ref": next }));
+    }
+    definitions.insert(format!("d{count}"), json!({ "type": "integer" }));
+    let schema = json!({ "$ref": "#/$defs/d0", "$defs": definitions });
+    drop(forms.compile(&Constraint::JsonSchema(schema)));
 }
