@@ -12,7 +12,7 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::avx512::{Kind, Scale, Weights, fetch, formats, put};
+use super::avx512::{AHEAD, Kind, Scale, Weights, fetch, formats, put};
 use super::{Output, Task};
 use crate::activations::{Activations, COLS, FIELDS, TILE_ROWS};
 use crate::matrix::LANES;
@@ -171,7 +171,7 @@ unsafe fn unpack<W: Weights>(group: *const u8, first: usize, out: &mut [Block]) 
             macro_rules! sub {
                 ($($sub:literal)+) => { $(
                     if $sub < W::SUBS && let Some(block) = blocks.get_mut($sub) {
-                        fetch::<W>(stored, $sub);
+                        fetch::<W>(stored, $sub, AHEAD);
                         unpack_block::<W, $sub>(stored, block);
                     }
                 )+ };

@@ -13,7 +13,7 @@ use std::arch::x86_64::*;
 use super::{CHUNK, Task};
 use crate::Format;
 use crate::activations::{COLS, FIELDS, TILE_ROWS};
-use crate::ahead::{ask, asks_ahead};
+use crate::ahead::{FAR, ask, asks_ahead};
 use crate::matrix::LANES;
 
 /// Rows of a matrix in one vector.
@@ -134,7 +134,8 @@ unsafe fn product<W: Weights, const N: usize, const G: usize>(
                     if $sub < W::SUBS {
                         for (group, sums) in groups.iter().zip(&mut sums) {
                             if ahead {
-                                ask_block::<W>(*group, $sub);
+                                let step = W::BYTES / W::SUBS;
+                                ask(group.wrapping_add($sub * step), step, FAR);
                             }
                             let at = (codes.add($sub * rows * COLS), numbers.add($sub * rows * FIELDS));
                             add_block::<W, $sub, N>(*group, rows, at, sums);
@@ -151,18 +152,6 @@ unsafe fn product<W: Weights, const N: usize, const G: usize>(
         }
     }
     sums
-}
-
-/// Asks for the memory of a later block of 32 columns.
-#[inline]
-#[target_feature(enable = "avx2,fma,f16c")]
-fn ask_block<W: Weights>(stored: *const u8, sub: usize) {
-    let step = W::BYTES / W::SUBS;
-    let mut line = 0;
-    while line < step.div_ceil(64) {
-        ask(stored.wrapping_add(sub * step + line * 64));
-        line += 1;
-    }
 }
 
 /// Adds the products of 32 columns.

@@ -13,12 +13,12 @@ use std::arch::x86_64::*;
 use super::{CHUNK, Task};
 use crate::Format;
 use crate::activations::{COLS, FIELDS, TILE_ROWS};
-use crate::ahead::{ask, asks_ahead};
+use crate::ahead::{FAR, ask, asks_ahead};
 use crate::matrix::LANES;
 
 /// How far ahead a product with a tile of many rows asks for memory, on every processor: it stays with each block for so long
 /// that none looks ahead by itself.
-const AHEAD: usize = 1024;
+pub(super) const AHEAD: usize = 1024;
 
 /// How the numbers of 16 rows in 32 columns are scaled.
 #[derive(Clone, Copy)]
@@ -180,9 +180,9 @@ unsafe fn product<W: Weights, const N: usize, const G: usize, const P: usize>(
                             let at = (codes.add($sub * rows * COLS), numbers.add($sub * rows * FIELDS));
                             for group in &groups {
                                 if N == TILE_ROWS {
-                                    fetch::<W>(*group, $sub);
+                                    fetch::<W>(*group, $sub, AHEAD);
                                 } else if ahead {
-                                    ask_block::<W>(*group, $sub);
+                                    fetch::<W>(*group, $sub, FAR);
                                 }
                             }
                             let (groups, _) = groups.as_chunks::<P>();
@@ -224,7 +224,7 @@ unsafe fn add_stored<W: Weights, const N: usize, const G: usize>(
                     let at = (codes.add($sub * COLS), numbers.add($sub * FIELDS));
                     for (group, inner) in groups.iter().zip(&mut inner) {
                         if ahead {
-                            ask_block::<W>(*group, $sub);
+                            fetch::<W>(*group, $sub, FAR);
                         }
                         *inner = add_inner::<W, $sub>(*group, at, *inner);
                     }
@@ -270,30 +270,11 @@ unsafe fn add_inner<W: Weights, const SUB: usize>(
     }
 }
 
-/// Asks for the memory of the block of 32 columns that comes `AHEAD` bytes later.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-pub(super) fn fetch<W: Weights>(stored: *const u8, sub: usize) {
+/// Asks for the memory `distance` bytes ahead of a block of 32 columns.
+#[inline(always)]
+pub(super) fn fetch<W: Weights>(stored: *const u8, sub: usize, distance: usize) {
     let step = W::BYTES / W::SUBS;
-    let mut line = 0;
-    while line < step.div_ceil(64) {
-        let at = AHEAD + sub * step + line * 64;
-        // Only a hint; the address need not be one of ours.
-        _mm_prefetch::<_MM_HINT_T0>(stored.wrapping_add(at).cast());
-        line += 1;
-    }
-}
-
-/// Asks for the memory of a later block of 32 columns.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
-fn ask_block<W: Weights>(stored: *const u8, sub: usize) {
-    let step = W::BYTES / W::SUBS;
-    let mut line = 0;
-    while line < step.div_ceil(64) {
-        ask(stored.wrapping_add(sub * step + line * 64));
-        line += 1;
-    }
+    ask(stored.wrapping_add(sub * step), step, distance);
 }
 
 /// Adds the products of 32 columns of `P` groups.

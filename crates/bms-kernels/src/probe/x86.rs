@@ -4,7 +4,7 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::STREAMS;
-use crate::ahead::{ask, asks_ahead};
+use crate::ahead::{FAR, ask, asks_ahead};
 
 /// # Safety
 /// The machine has AVX2.
@@ -17,7 +17,7 @@ pub(super) unsafe fn read_avx2(bytes: &[u8]) -> u64 {
         for (stream, sum) in sums.iter_mut().enumerate() {
             let from = bytes.as_ptr().wrapping_add(stream * quarter + at);
             if ahead {
-                ask(from);
+                ask(from, 64, FAR);
             }
             // SAFETY: 64 bytes from `at` on lie within the stream, the stream within `bytes`.
             let (a, b) =
@@ -41,7 +41,7 @@ pub(super) unsafe fn read_avx512(bytes: &[u8]) -> u64 {
         for (stream, sum) in sums.iter_mut().enumerate() {
             let from = bytes.as_ptr().wrapping_add(stream * quarter + at);
             if ahead {
-                ask(from);
+                ask(from, 64, FAR);
             }
             // SAFETY: 64 bytes from `at` on lie within the stream, the stream within `bytes`.
             let value = unsafe { _mm512_loadu_si512(from.cast()) };
