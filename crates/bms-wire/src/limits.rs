@@ -81,8 +81,13 @@ pub const STOP_TOKENS_MAX: usize = 64;
 pub const LOGIT_BIASES_MAX: usize = 1024;
 /// Bytes of a JSON schema, grammar, regular expression or list of choices.
 pub const CONSTRAINT_BYTES_MAX: usize = 256 << 10;
-/// Bytes of one regular expression, also of one in a JSON schema. The memory to compile it grows with their square.
-pub const REGEX_BYTES_MAX: usize = 8 << 10;
+/// Weight of one expression of a constraint: its parts, each reference counted as what it stands for, and the product of
+/// what must hold at once. The memory to compile an expression grows with the square of its parts.
+pub const EXPRESSION_WEIGHT_MAX: u64 = 8 << 10;
+/// Weights of all expressions of one constraint together.
+pub const CONSTRAINT_WEIGHT_MAX: u64 = 16 << 10;
+/// Numerator up to which an answer's number is held to be a multiple of another: each remainder is a state.
+pub const MULTIPLE_OF_MAX: u64 = 64 << 10;
 /// Choices of one constraint.
 pub const CHOICES_MAX: usize = 1000;
 /// Adapters loaded beside one model.

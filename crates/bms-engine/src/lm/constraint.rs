@@ -1,6 +1,7 @@
 //! Answers of a form: a grammar says at every place which tokens may follow.
 //!
-//! Grammars are compiled while the caller waits, by `llguidance`, whose every step is limited; compiled ones are kept.
+//! Grammars are compiled while the caller waits, by `llguidance`; compiled ones are kept. It looks at its limits between
+//! its steps, and one step can be of any size, so what a constraint weighs is checked before.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,6 +12,8 @@ use llguidance::{Matcher, ParserFactory};
 
 use crate::lm::Constraint;
 use crate::lm::vocabulary::Vocabulary;
+
+mod weight;
 
 /// Compiled grammars kept for later requests.
 const KEPT: usize = 32;
@@ -173,15 +176,17 @@ fn grammar(constraint: &Constraint) -> Result<TopLevelGrammar> {
         Constraint::JsonObject => json(serde_json::json!({"type": "object"})),
         Constraint::JsonSchema(schema) => {
             within(schema.to_string().len())?;
-            check_regexes(schema)?;
+            weight::check_schema(schema)?;
             json(schema.clone())
         }
         Constraint::Regex(expression) => {
-            check_regex(expression)?;
+            within(expression.len())?;
+            weight::check_regex(expression)?;
             TopLevelGrammar::from_regex(expression)
         }
         Constraint::Lark(grammar) => {
             within(grammar.len())?;
+            weight::check_lark(grammar)?;
             TopLevelGrammar::from_lark(grammar.clone())
         }
         Constraint::Choice(choices) => {
@@ -191,40 +196,13 @@ fn grammar(constraint: &Constraint) -> Result<TopLevelGrammar> {
     })
 }
 
-fn check_regex(expression: &str) -> Result<()> {
-    let (bytes, most) = (expression.len(), limits::REGEX_BYTES_MAX);
-    match bytes <= most {
-        true => Ok(()),
-        false => Err(Error::new(
-            Code::TooLarge,
-            format!("a regular expression has {bytes} bytes, more than {most}"),
-        )),
-    }
-}
-
-/// Checks the regular expressions anywhere in a schema.
-fn check_regexes(schema: &serde_json::Value) -> Result<()> {
-    match schema {
-        serde_json::Value::Array(items) => items.iter().try_for_each(check_regexes),
-        serde_json::Value::Object(fields) => fields.iter().try_for_each(|(name, value)| {
-            match (name.as_str(), value) {
-                ("pattern", serde_json::Value::String(expression)) => check_regex(expression)?,
-                ("patternProperties", serde_json::Value::Object(by_regex)) => {
-                    by_regex.keys().try_for_each(|expression| check_regex(expression))?;
-                }
-                _ => {}
-            }
-            check_regexes(value)
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// A schema's grammar. Models that lost the thread like to go on with white space; some is enough.
+/// A schema's grammar. Models that lost the thread like to go on with white space; some is enough. Of `oneOf`, which
+/// libraries write for unions, at least one holds.
 fn json(mut schema: serde_json::Value) -> TopLevelGrammar {
     const OPTIONS: &str = "x-guidance";
     if let Some(fields) = schema.as_object_mut().filter(|fields| !fields.contains_key(OPTIONS)) {
-        let options = serde_json::json!({"whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,40}"});
+        let options =
+            serde_json::json!({"whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,40}", "coerce_one_of": true});
         fields.insert(OPTIONS.to_owned(), options);
     }
     TopLevelGrammar::from_json_schema(schema)

@@ -56,6 +56,8 @@ body: %json {"type": "object", "properties": {"x": {"type": "boolean"}}, "requir
         let inner = text.strip_prefix("<call>").and_then(|t| t.strip_suffix("</call>")).unwrap();
         assert!(serde_json::from_str::<serde_json::Value>(inner).unwrap()["x"].is_boolean());
     }
+    let union = json!({"oneOf": [{"type": "boolean"}, {"type": "null"}]});
+    assert!(["true", "false", "null"].contains(&write(&forms, &Constraint::JsonSchema(union), 1).trim()));
     let object = write(&forms, &Constraint::JsonObject, 1);
     assert!(serde_json::from_str::<serde_json::Value>(&object).unwrap().is_object(), "{object}");
 }
@@ -89,12 +91,8 @@ fn bad_constraints_are_refused_with_a_reason() {
         (Constraint::JsonSchema(json!(7)), Code::InvalidRequest, "JSON schema"),
         (Constraint::Choice(vec![]), Code::InvalidRequest, "a choice"),
         (Constraint::Choice(vec![String::new()]), Code::InvalidRequest, "a choice"),
-        (Constraint::Regex("a".repeat(limits::REGEX_BYTES_MAX + 1)), Code::TooLarge, "bytes"),
-        (
-            Constraint::JsonSchema(json!({"items": {"pattern": "a".repeat(limits::REGEX_BYTES_MAX + 1)}})),
-            Code::TooLarge,
-            "bytes",
-        ),
+        (Constraint::Regex("a".repeat(limits::CONSTRAINT_BYTES_MAX + 1)), Code::TooLarge, "bytes"),
+        (Constraint::Regex("a?".repeat(limits::EXPRESSION_WEIGHT_MAX as usize)), Code::TooLarge, "parts"),
     ];
     for (constraint, code, part) in cases {
         let Err(error) = forms.compile(&constraint) else { panic!("{part} passed: {constraint:?}") };
