@@ -119,6 +119,9 @@ impl Adapter {
                     factor.target, factor.b.rows, factor.b.cols, factor.a.rows, factor.a.cols
                 )));
             }
+            if !(factor.a.is_finite() && factor.b.is_finite() && factor.scale.is_finite()) {
+                return Err(invalid(format_args!("`{}` holds an infinite or missing number", factor.target)));
+            }
             let mut first = 0;
             for (slot, rows) in slots {
                 let place = &mut layers[layer.unwrap_or(hyper.layers)][slot as usize];

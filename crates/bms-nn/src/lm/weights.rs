@@ -28,6 +28,16 @@ impl<'a> MatrixView<'a> {
         let row = self.bytes.len() / self.rows.max(1);
         MatrixView { rows, bytes: &self.bytes[first * row..(first + rows) * row], ..*self }
     }
+
+    /// Whether no value is infinite or none at all. Reads every one.
+    pub(super) fn is_finite(&self) -> bool {
+        let mut values = vec![0.0; self.cols];
+        let row = self.bytes.len() / self.rows.max(1);
+        self.bytes.chunks(row.max(1)).all(|bytes| {
+            dequantise_row(self.format, bytes, &mut values);
+            values.iter().all(|value| value.is_finite())
+        })
+    }
 }
 
 /// How the values of a tensor are stored.

@@ -10,8 +10,9 @@ use bms_nn::lm::convert::{ConvertOptions, ConvertProgress, Converted, Recipe, co
 use bms_wire::{Code, Error, Result};
 use clap::Args;
 use serde_json::json;
+use tempfile::NamedTempFile;
 
-use crate::cmd::train::free;
+use crate::cmd::train::{free, taken};
 use crate::output::{self, Output, Progress};
 
 /// Options of `bms convert`.
@@ -60,9 +61,9 @@ impl Convert {
         };
         let progress = output.progress("converting", 1);
         let partial = Partial::create(&self.out)?;
-        let mut writer = BufWriter::with_capacity(1 << 20, &partial.file);
+        let mut writer = BufWriter::with_capacity(1 << 20, partial.0.as_file());
         let done = convert(&files, &mut writer, &options, &mut |step| report(&progress, &step))?;
-        writer.flush().map_err(|error| Error::io("write", &partial.path, error))?;
+        writer.flush().map_err(|error| Error::io("write", partial.0.path(), error))?;
         drop(writer);
         source.check()?;
         partial.publish(&self.out)?;
@@ -177,35 +178,32 @@ fn map(path: &Path) -> Result<MappedFile> {
     opened.map_err(|error| Error::io("open", path, error))
 }
 
-/// A file beside the wanted one, which takes its name when it is whole, and goes when it is not.
-struct Partial {
-    path: PathBuf,
-    file: File,
-    is_published: bool,
-}
+/// A file of a new name beside the wanted one, which takes that name when it is whole, and goes when it is not.
+struct Partial(NamedTempFile);
 
 impl Partial {
     fn create(out: &Path) -> Result<Self> {
-        let mut path = out.as_os_str().to_owned();
-        path.push(".partial");
-        let path = PathBuf::from(path);
-        let file = File::create(&path).map_err(|error| Error::io("create", &path, error))?;
-        Ok(Partial { path, file, is_published: false })
+        let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut name = out.file_name().unwrap_or_default().to_owned();
+        name.push(".");
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(&name).suffix(".partial");
+        // Less what the user's mask takes away, like any file.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        builder.tempfile_in(folder).map(Partial).map_err(|error| Error::io("create a file in", folder, error))
     }
 
-    fn publish(mut self, out: &Path) -> Result<()> {
-        self.file.sync_all().map_err(|error| Error::io("write", &self.path, error))?;
-        std::fs::rename(&self.path, out).map_err(|error| Error::io("write", out, error))?;
-        self.is_published = true;
+    /// Leaves what another run wrote to the wanted name in the meantime.
+    fn publish(self, out: &Path) -> Result<()> {
+        self.0.as_file().sync_all().map_err(|error| Error::io("write", self.0.path(), error))?;
+        self.0.persist_noclobber(out).map_err(|failed| match failed.error.kind() {
+            std::io::ErrorKind::AlreadyExists => taken(out),
+            _ => Error::io("write", out, failed.error),
+        })?;
         Ok(())
     }
 }
 
-impl Drop for Partial {
-    fn drop(&mut self) {
-        if !self.is_published {
-            // It may be gone already; there is nobody to tell.
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

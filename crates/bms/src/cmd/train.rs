@@ -184,10 +184,15 @@ pub(crate) fn write_signed(trained: &Trained, out: &Path, home: &Home) -> Result
 
 /// Refuses to write over what is there, before the work is done.
 pub(crate) fn free(out: &Path) -> Result<()> {
-    let taken = std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) || out.is_file();
-    if taken {
-        return Err(Error::new(Code::Conflict, format!("`{}` exists already", out.display()))
-            .hint("Choose another folder with --out, or remove it first."));
-    }
-    Ok(())
+    let is_taken = match std::fs::read_dir(out) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(_) => out.symlink_metadata().is_ok(),
+    };
+    if is_taken { Err(taken(out)) } else { Ok(()) }
+}
+
+/// What to say of a path that a command would write to.
+pub(crate) fn taken(out: &Path) -> Error {
+    Error::new(Code::Conflict, format!("`{}` exists already", out.display()))
+        .hint("Choose another path with --out, or remove it first.")
 }

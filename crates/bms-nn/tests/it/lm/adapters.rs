@@ -74,6 +74,21 @@ fn adapters_of_both_formats_fit_both_formats() {
 }
 
 #[test]
+fn an_adapter_that_would_spoil_every_answer_is_refused() {
+    let files = Files::of("llama");
+    let config = adapter_file("adapter_config.json");
+    let mut model = decoder(&ModelFiles::Folder(&files.list()), &options(1, Isa::best()));
+    for value in [f32::NAN, f32::INFINITY] {
+        let mut weights = adapter_file("adapter_model.safetensors");
+        let last = weights.len() - 4;
+        weights[last..].copy_from_slice(&value.to_le_bytes());
+        let error =
+            model.add_adapter(&AdapterFiles { weights: &weights, config: Some(&config) }).unwrap_err();
+        assert!(error.message().contains("infinite"), "{error}");
+    }
+}
+
+#[test]
 fn an_adapter_changes_its_rows_alone() {
     let (files, expected) = (Files::of("llama"), Expected::of("llama"));
     let (weights, config) = (adapter_file("adapter_model.safetensors"), adapter_file("adapter_config.json"));

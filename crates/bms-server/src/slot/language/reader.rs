@@ -77,6 +77,8 @@ pub(super) struct Reader {
     blank: String,
     /// Functions on offer: a bare JSON object is a call only of one of them.
     known: Vec<String>,
+    /// A call has ended.
+    has_called: bool,
 }
 
 #[derive(Debug)]
@@ -94,6 +96,8 @@ enum Place {
         call: Box<CallReader>,
         read: String,
         told: bool,
+        /// A mark or another call came before it, so its beginning is no text even when the rest never comes.
+        is_marked: bool,
     },
     /// After `[TOOL_CALLS]`: a list, an object, or a name.
     Listed,
@@ -109,7 +113,14 @@ impl Reader {
             Opening::None if reading.thinks => Place::Start,
             Opening::None => Place::Fresh,
         };
-        Reader { form: reading.calls, place, held: String::new(), blank: String::new(), known }
+        Reader {
+            form: reading.calls,
+            place,
+            held: String::new(),
+            blank: String::new(),
+            known,
+            has_called: false,
+        }
     }
 
     /// Takes more text.
@@ -122,13 +133,16 @@ impl Reader {
         while self.step(pieces) {}
     }
 
-    /// The answer is over: what was held back is what it is.
+    /// The answer is over: what was held back is what it is. Of a call that broke off before its name was known nothing is said.
     pub(super) fn finish(&mut self, pieces: &mut Vec<Piece>) {
         let held = std::mem::take(&mut self.held);
         match std::mem::replace(&mut self.place, Place::Text) {
             Place::Thought => think(pieces, &held),
             Place::Call { told: true, .. } => pieces.push(Piece::CallEnds),
+            Place::Call { is_marked: true, .. } => {}
             Place::Call { read, .. } => say(pieces, &format!("{}{read}{held}", self.blank)),
+            // After a call, what could begin another one would be one.
+            Place::AfterCall | Place::Listed | Place::Text | Place::Fresh if self.has_called => {}
             Place::AfterCall => say(pieces, held.trim()),
             Place::Listed => say(pieces, &format!("{TOOL_CALLS}{held}")),
             Place::Start | Place::AfterThought => say(pieces, held.trim_start()),
@@ -227,7 +241,7 @@ impl Reader {
         if trimmed.is_empty() || PYTHON_TAG.starts_with(trimmed) {
             return false;
         }
-        self.place = if trimmed.starts_with('{') { Place::call() } else { Place::Text };
+        self.place = if trimmed.starts_with('{') { Place::call_of(false) } else { Place::Text };
         true
     }
 
@@ -253,7 +267,7 @@ impl Reader {
 
     fn call(&mut self, pieces: &mut Vec<Piece>) -> bool {
         let held = std::mem::take(&mut self.held);
-        let Place::Call { call, read, told } = &mut self.place else { return false };
+        let Place::Call { call, read, told, .. } = &mut self.place else { return false };
         let mut news = Vec::new();
         for (at, c) in held.char_indices() {
             if call.push(c, &mut news).is_err() {
@@ -278,6 +292,7 @@ impl Reader {
                     Told::Arguments(text) => argue(pieces, text),
                     Told::Ends => {
                         pieces.push(Piece::CallEnds);
+                        self.has_called = true;
                         self.held = held[at + c.len_utf8()..].to_owned();
                         self.place = Place::AfterCall;
                         return true;
@@ -317,7 +332,7 @@ impl Reader {
                 self.held = rest.to_owned();
                 let call = Box::new(CallReader::of_arguments(&name));
                 pieces.push(Piece::CallBegins(name));
-                self.place = Place::Call { call, read: String::new(), told: true };
+                self.place = Place::Call { call, read: String::new(), told: true, is_marked: true };
             }
         }
         true
@@ -358,7 +373,11 @@ impl Reader {
 
 impl Place {
     fn call() -> Place {
-        Place::Call { call: Box::new(CallReader::of_object()), read: String::new(), told: false }
+        Place::call_of(true)
+    }
+
+    fn call_of(is_marked: bool) -> Place {
+        Place::Call { call: Box::new(CallReader::of_object()), read: String::new(), told: false, is_marked }
     }
 }
 

@@ -69,6 +69,16 @@ fn calls_of_hermes() {
         read(hermes, "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\""),
         "|call:f|arguments:{\"a\"|end:"
     );
+    let whole = "<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>";
+    let second = "\n<tool_call>\n{\"name\": \"g";
+    // However early a second call breaks off, nothing of it is text.
+    for end in 0..=second.len() {
+        let called = "|call:f|arguments:{}|end:";
+        assert_eq!(read(hermes, &format!("{whole}{}", &second[..end])), called, "{}", &second[..end]);
+    }
+    assert_eq!(read(hermes, "<tool_call>{\"na"), "");
+    assert_eq!(read(hermes, &format!("{whole}\nDone.")), "|call:f|arguments:{}|end:|text:Done.");
+    assert_eq!(read(hermes, "a <tool"), "|text:a <tool");
     let opened = Reading { opening: Opening::Call, ..hermes };
     assert_eq!(read(opened, "{\"name\": \"f\", \"arguments\": {}}"), "|call:f|arguments:{}|end:");
 }
