@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! plan ─▶ tasks ─▶ threads ─▶ results
-//!                     └─────▶ parts of a long context ─▶ the last one merges them
+//!                     └─────▶ sections of a long context ─▶ the last one joins them
 //! ```
 
 use std::cell::RefCell;
@@ -89,7 +89,7 @@ struct Work<'a> {
     out: Output,
     params: &'a AttendParams,
     plan: &'a Plan,
-    /// Where parts of long contexts leave their results.
+    /// Where divided sections of long contexts leave their sums.
     parts: Output,
 }
 

@@ -1,7 +1,9 @@
-//! Bringing the parts of a divided context together.
+//! Bringing the sections of a context together.
 
 use super::Work;
+use super::kernels::padded;
 use super::plan::{Division, Task, part_row_len};
+use super::tile::Sums;
 
 /// `1 / total`; zero where nothing was visible, so that the result is zero.
 pub(super) fn reciprocal(total: f32) -> f32 {
@@ -25,25 +27,44 @@ pub(super) fn result<'a>(work: &'a Work<'_>, task: &Task, row: usize) -> &'a mut
     unsafe { work.out.part(at, layout.head_dim) }
 }
 
-/// The mean over all parts: each part's sums are relative to its own largest score.
-pub(super) fn merge(work: &Work<'_>, task: &Task, division: &Division, rows: usize) {
+/// Adds a section's sums to those of the sections before it; each are relative to their own largest score.
+pub(super) fn join(all: (&mut [f32], &mut f32, &mut f32), section: (&[f32], f32, f32)) {
+    let (out, largest, total) = all;
+    let (sums, section_largest, section_total) = section;
+    let most = largest.max(section_largest);
+    // Nothing visible yet.
+    let shift = if most == f32::NEG_INFINITY { 0.0 } else { most };
+    let (kept, weight) = ((*largest - shift).exp2(), (section_largest - shift).exp2());
+    for (out, sum) in out.iter_mut().zip(sums) {
+        *out = *out * kept + *sum * weight;
+    }
+    *total = *total * kept + section_total * weight;
+    *largest = most;
+}
+
+/// The sections of a divided tile, in their order, and from them its results. `joined` is a place to work.
+pub(super) fn merge(work: &Work<'_>, task: &Task, division: &Division, rows: usize, joined: &mut Sums) {
     let dim = work.store.layout().head_dim;
     let len = part_row_len(dim);
-    // SAFETY: every part of the division has been finished, which made its results visible, and this is the only task
+    // SAFETY: every task of the division has been finished, which made its results visible, and this is the only task
     // that goes on with them.
-    let parts = unsafe { work.parts.part(division.at, division.parts * rows * len) };
-    for row in 0..rows {
-        let part = |part: usize| &parts[(part * rows + row) * len..][..len];
-        let largest = (0..division.parts).map(|i| part(i)[dim]).fold(f32::NEG_INFINITY, f32::max);
-        let shift = if largest == f32::NEG_INFINITY { 0.0 } else { largest };
-        let total: f32 = (0..division.parts).map(|i| part(i)[dim + 1] * (part(i)[dim] - shift).exp2()).sum();
-        let out = result(work, task, row);
-        out.fill(0.0);
-        for i in 0..division.parts {
-            let weight = (part(i)[dim] - shift).exp2() * reciprocal(total);
-            for (out, sum) in out.iter_mut().zip(part(i)) {
-                *out += weight * sum;
-            }
+    let parts = unsafe { work.parts.part(division.at, division.sections.len() * rows * len) };
+    joined.clear(rows, padded(dim));
+    for section in parts.chunks_exact(rows * len) {
+        for (row, part) in section.chunks_exact(len).enumerate() {
+            join(joined.row(row), (&part[..dim], part[dim], part[dim + 1]));
+        }
+    }
+    write(work, task, joined);
+}
+
+/// Writes the rows' results: the means.
+pub(super) fn write(work: &Work<'_>, task: &Task, sums: &mut Sums) {
+    for row in 0..sums.totals.len() {
+        let (out, _, total) = sums.row(row);
+        let scale = reciprocal(*total);
+        for (result, sum) in result(work, task, row).iter_mut().zip(out) {
+            *result = *sum * scale;
         }
     }
 }

@@ -12,8 +12,10 @@ use crate::kv::PAGE_TOKENS;
 const TILE_ROWS: usize = 128;
 /// Tasks for each thread, so that the last one to end is not long alone.
 const TASKS_EACH: usize = 4;
-/// Pages that are worth a part of their own: merging a part costs about one page.
-const PART_PAGES_MIN: usize = 12;
+/// Pages of a section, counted from the sequence's first page. Sums are made section by section and joined in their
+/// order, whoever made them: what a row attends to does not depend on how many threads or other rows there are.
+/// Joining costs about as much as one page.
+pub(super) const SECTION_PAGES: usize = 16;
 /// Query rows of a head up to which a tile takes all heads: there is little to compute then, and pages are best read from
 /// end to end.
 const SHARED_ROWS_MAX: usize = 8;
@@ -28,23 +30,33 @@ pub(super) struct Task {
     pub(super) rows: Range<usize>,
     /// Pages of the sequence.
     pub(super) pages: Range<usize>,
-    /// When the tile's pages are divided: which division, and which part of it.
-    pub(super) part: Option<(usize, usize)>,
+    /// When the tile's sections are divided: which division this is a part of.
+    pub(super) division: Option<usize>,
     cost: usize,
 }
 
-/// A tile whose pages are divided among several tasks.
+/// A tile whose sections are divided among several tasks.
 #[derive(Debug)]
 pub(super) struct Division {
-    /// Where the results of the first part stand.
+    /// Where the results of the first section stand.
     pub(super) at: usize,
-    pub(super) parts: usize,
+    pub(super) sections: Range<usize>,
     unfinished: AtomicUsize,
 }
 
+/// The sections in which these pages lie.
+pub(super) fn sections(pages: &Range<usize>) -> Range<usize> {
+    pages.start / SECTION_PAGES..pages.end.div_ceil(SECTION_PAGES)
+}
+
+/// Those of these pages that lie in these sections.
+pub(super) fn pages_of(sections: &Range<usize>, pages: &Range<usize>) -> Range<usize> {
+    pages.start.max(sections.start * SECTION_PAGES)..pages.end.min(sections.end * SECTION_PAGES)
+}
+
 impl Division {
-    /// Counts one part as done and says whether it was the last; then all results are to be seen.
-    pub(super) fn finish_part(&self) -> bool {
+    /// Counts one task as done and says whether it was the last; then all results are to be seen.
+    pub(super) fn finish_task(&self) -> bool {
         self.unfinished.fetch_sub(1, Ordering::AcqRel) == 1
     }
 }
@@ -54,12 +66,12 @@ impl Division {
 pub(super) struct Plan {
     pub(super) tasks: Vec<Task>,
     pub(super) divisions: Vec<Division>,
-    /// Numbers that the parts' results take.
+    /// Numbers that the divided sections' results take.
     pub(super) parts_len: usize,
     rows: Vec<Range<usize>>,
 }
 
-/// Numbers that one row of a part's result takes: the sum, the largest score, the sum of weights.
+/// Numbers that one row of a section's result takes: the sum, the largest score, the sum of weights.
 pub(super) fn part_row_len(head_dim: usize) -> usize {
     head_dim + 2
 }
@@ -85,7 +97,7 @@ fn heads_of_shared_tiles(
     let tasks: usize = sequences
         .iter()
         .filter(|sequence| sequence.rows * group <= SHARED_ROWS_MAX)
-        .map(|sequence| (sequence.len() / PAGE_TOKENS / PART_PAGES_MIN).max(1))
+        .map(|sequence| (sequence.len() / PAGE_TOKENS / SECTION_PAGES).max(1))
         .sum();
     let wanted = if threads == 1 { 1 } else { 2 * threads };
     kv_heads.div_ceil(wanted.div_ceil(tasks.max(1)))
@@ -121,7 +133,7 @@ impl Plan {
                     let (rows, pages) = (rows.clone(), pages.clone());
                     let cost = pages.len() * rows.len() * group * kv_heads.len();
                     total += cost;
-                    self.tasks.push(Task { sequence: index, kv_heads, rows, pages, part: None, cost });
+                    self.tasks.push(Task { sequence: index, kv_heads, rows, pages, division: None, cost });
                 }
             }
         }
@@ -136,23 +148,26 @@ impl Plan {
         for index in 0..self.tasks.len() {
             let task = &mut self.tasks[index];
             let pages = task.pages.clone();
-            let parts = (task.cost / aim.max(1)).min(pages.len() / PART_PAGES_MIN);
+            let all = sections(&pages);
+            let parts = (task.cost / aim.max(1)).min(all.len());
             if parts < 2 {
                 continue;
             }
-            let division = self.divisions.len();
+            let division = Some(self.divisions.len());
             let (sequence, kv_heads, rows) = (task.sequence, task.kv_heads.clone(), task.rows.clone());
             let cost = task.cost / parts;
             let range = |part: usize| {
-                pages.start + pages.len() * part / parts..pages.start + pages.len() * (part + 1) / parts
+                let cut = |part: usize| all.start + all.len() * part / parts;
+                pages_of(&(cut(part)..cut(part + 1)), &pages)
             };
-            (task.pages, task.part, task.cost) = (range(0), Some((division, 0)), cost);
-            self.divisions.push(Division { at: self.parts_len, parts, unfinished: AtomicUsize::new(parts) });
-            self.parts_len += parts * rows.len() * kv_heads.len() * row_len;
+            (task.pages, task.division, task.cost) = (range(0), division, cost);
+            let at = self.parts_len;
+            self.parts_len += all.len() * rows.len() * kv_heads.len() * row_len;
             for part in 1..parts {
                 let (kv_heads, rows, pages) = (kv_heads.clone(), rows.clone(), range(part));
-                self.tasks.push(Task { sequence, kv_heads, rows, pages, part: Some((division, part)), cost });
+                self.tasks.push(Task { sequence, kv_heads, rows, pages, division, cost });
             }
+            self.divisions.push(Division { at, sections: all, unfinished: AtomicUsize::new(parts) });
         }
     }
 

@@ -163,26 +163,37 @@ fn windows_caps_and_both_directions_are_as_defined() {
 fn a_token_attends_to_the_same_bits_alone_and_beside_others() {
     for kind in KINDS {
         for (head_dim, kv_heads, group) in [(16, 1, 1), (40, 2, 3), (64, 3, 3), (64, 1, 4), (24, 1, 9)] {
-            // Shorter than what is divided among threads.
-            for (start, rows) in [(0, 5), (30, 2), (300, 7), (250, 60)] {
+            // Also what is divided among threads when it is alone.
+            for (start, rows) in [(0, 5), (30, 2), (300, 7), (250, 60), (1490, 3), (900, 140)] {
                 let layout = KvLayout { kv_heads, head_dim, kind };
                 let case = case(layout, group, &[(start, rows)]);
-                let width = case.heads * head_dim;
-                let (pages, ..) = &case.sequences[0];
-                for pool in pools() {
-                    let together = case.attend(&pool, &params(case.heads));
-                    for row in [0, rows / 2, rows - 1] {
-                        let alone = [AttendSeq { pages, start: start + row, rows: 1, first_row: 0 }];
-                        let mut out = vec![CANARY; width];
-                        let queries = &case.queries[row * width..][..width];
-                        attend(&pool, &case.store, 1, &alone, queries, &mut out, &params(case.heads));
-                        assert!(
-                            out.iter().zip(&together[row * width..]).all(|(a, b)| a.to_bits() == b.to_bits()),
-                            "row {row} of {rows} at {start}, {layout:?} x {group} on {}",
-                            pool.isa()
-                        );
-                    }
-                }
+                let window = (head_dim == 64).then_some(300);
+                let params = AttendParams { window, ..params(case.heads) };
+                same_bits_alone(&case, &params, &format!("{layout:?} x {group}, {rows} rows at {start}"));
+            }
+        }
+    }
+}
+
+/// On other numbers of threads, too.
+fn same_bits_alone(case: &Case, params: &AttendParams, context: &str) {
+    let width = case.heads * case.store.layout().head_dim;
+    let (pages, start, rows) = (&case.sequences[0].0, case.sequences[0].1, case.sequences[0].2);
+    for pool in pools() {
+        let together = case.attend(&pool, params);
+        for threads in [1, 5] {
+            let other = Pool::new(threads, pool.isa());
+            for row in [0, rows / 2, rows - 1] {
+                let alone = [AttendSeq { pages, start: start + row, rows: 1, first_row: 0 }];
+                let mut out = vec![CANARY; width];
+                let queries = &case.queries[row * width..][..width];
+                attend(&other, &case.store, 1, &alone, queries, &mut out, params);
+                assert!(
+                    out.iter().zip(&together[row * width..]).all(|(a, b)| a.to_bits() == b.to_bits()),
+                    "row {row}, {threads} threads, {context} {:?} on {}",
+                    params.window,
+                    pool.isa()
+                );
             }
         }
     }

@@ -1,11 +1,11 @@
-//! One task: a tile of query rows and a range of pages.
+//! One task: a tile of query rows and a range of pages, section by section.
 
 use std::ops::Range;
 
 use super::chunk::{Block, ROWS_MAX, Rows, rows_at_once};
 use super::codes::{Codes, Strips, View, convert};
 use super::kernels::{BLOCK_PAGES, BlockRow, padded};
-use super::plan::{Task, part_row_len, visible};
+use super::plan::{Division, Task, pages_of, part_row_len, sections, visible};
 use super::{Work, merge};
 use crate::Isa;
 use crate::kv::PAGE_TOKENS;
@@ -21,24 +21,95 @@ pub(super) struct Scratch {
     queries: Vec<f32>,
     visible: Vec<Range<usize>>,
     weights: Vec<BlockRow>,
-    out: Vec<f32>,
-    largest: Vec<f32>,
-    totals: Vec<f32>,
+    /// Of the section that is walked.
+    section: Sums,
+    /// Of the sections before it.
+    before: Sums,
     keys: Vec<[f32; LANES]>,
     values: Vec<[f32; LANES]>,
+}
+
+/// For each row, the sum of weighted values, the largest score that it is relative to, and the sum of weights.
+#[derive(Debug, Default)]
+pub(super) struct Sums {
+    out: Vec<f32>,
+    largest: Vec<f32>,
+    pub(super) totals: Vec<f32>,
+    /// Numbers from one row of `out` to the next.
+    stride: usize,
+}
+
+impl Sums {
+    /// Makes this the sums of nothing.
+    pub(super) fn clear(&mut self, rows: usize, stride: usize) {
+        self.stride = stride;
+        for (numbers, len, value) in [
+            (&mut self.out, rows * stride, 0.0),
+            (&mut self.largest, rows, f32::NEG_INFINITY),
+            (&mut self.totals, rows, 0.0),
+        ] {
+            numbers.clear();
+            numbers.resize(len, value);
+        }
+    }
+
+    pub(super) fn row(&mut self, row: usize) -> (&mut [f32], &mut f32, &mut f32) {
+        let out = &mut self.out[row * self.stride..(row + 1) * self.stride];
+        (out, &mut self.largest[row], &mut self.totals[row])
+    }
+
+    /// Adds another section's sums.
+    fn join(&mut self, section: &Sums) {
+        for row in 0..section.totals.len() {
+            let sums = &section.out[row * section.stride..(row + 1) * section.stride];
+            merge::join(self.row(row), (sums, section.largest[row], section.totals[row]));
+        }
+    }
 }
 
 /// Does the task.
 pub(super) fn attend<C: Codes>(isa: Isa, work: &Work<'_>, task: &Task, scratch: &mut Scratch) {
     let layout = work.store.layout();
-    let dim = layout.head_dim;
-    let sequence = &work.sequences[task.sequence];
     let rows = task.rows.len() * (work.params.heads / layout.kv_heads);
     let chunks = rows.div_ceil(rows_at_once(isa));
     prepare(work, task, chunks, scratch);
+    let all = sections(&task.pages);
+    let (rows, stride) = (task.kv_heads.len() * rows, padded(layout.head_dim));
+    scratch.before.clear(rows, stride);
+    for section in all.clone() {
+        scratch.section.clear(rows, stride);
+        walk::<C>(isa, work, task, &pages_of(&(section..section + 1), &task.pages), chunks, scratch);
+        match task.division {
+            Some(division) => leave(work, &work.plan.divisions[division], section, scratch),
+            None if all.len() == 1 => merge::write(work, task, &mut scratch.section),
+            None => scratch.before.join(&scratch.section),
+        }
+    }
+    match task.division.map(|division| &work.plan.divisions[division]) {
+        Some(division) if division.finish_task() => {
+            merge::merge(work, task, division, rows, &mut scratch.before);
+        }
+        None if all.len() != 1 => merge::write(work, task, &mut scratch.before),
+        _ => {}
+    }
+}
+
+/// Brings a section's pages into its sums. Blocks are counted from the sequence's first page, like sections.
+fn walk<C: Codes>(
+    isa: Isa,
+    work: &Work<'_>,
+    task: &Task,
+    pages: &Range<usize>,
+    chunks: usize,
+    scratch: &mut Scratch,
+) {
+    let dim = work.store.layout().head_dim;
+    let sequence = &work.sequences[task.sequence];
+    let rows = scratch.visible.len();
     let cap = work.params.softcap.map(|cap| cap * std::f32::consts::LOG2_E);
-    for first in task.pages.clone().step_by(BLOCK_PAGES) {
-        let count = BLOCK_PAGES.min(task.pages.end - first);
+    let mut first = pages.start;
+    while first < pages.end {
+        let count = (BLOCK_PAGES - first % BLOCK_PAGES).min(pages.end - first);
         let (ids, later) = sequence.pages[first..task.pages.end].split_at(count);
         let (token, len) = (first * PAGE_TOKENS, sequence.len());
         for (index, kv_head) in task.kv_heads.clone().enumerate() {
@@ -67,8 +138,23 @@ pub(super) fn attend<C: Codes>(isa: Isa, work: &Work<'_>, task: &Task, scratch: 
             }
             each_chunk(isa, &Block { pages: &converted[..count], token, len, cap }, dim, chunks, state);
         }
+        first += count;
     }
-    finish(work, task, scratch);
+}
+
+/// Leaves a section's sums for the last task of the tile to join.
+fn leave(work: &Work<'_>, division: &Division, section: usize, scratch: &mut Scratch) {
+    let dim = work.store.layout().head_dim;
+    let sums = &mut scratch.section;
+    let (rows, len) = (sums.totals.len(), part_row_len(dim));
+    let at = division.at + (section - division.sections.start) * rows * len;
+    // SAFETY: each section of each division has numbers of its own, and is worked on by one task.
+    let results = unsafe { work.parts.part(at, rows * len) };
+    for (row, result) in results.chunks_exact_mut(len).enumerate() {
+        let (out, largest, total) = sums.row(row);
+        result[..dim].copy_from_slice(&out[..dim]);
+        result[dim..].copy_from_slice(&[*largest, *total]);
+    }
 }
 
 /// Rows of a chunk, when `rows` are divided into chunks that differ by one row at most.
@@ -108,16 +194,7 @@ fn prepare(work: &Work<'_>, task: &Task, chunks: usize, scratch: &mut Scratch) {
             }
         }
     }
-    let rows = task.kv_heads.len() * rows;
     scratch.weights.resize(ROWS_MAX, [[0.0; LANES]; BLOCK_PAGES]);
-    for (numbers, len, value) in [
-        (&mut scratch.out, rows * padded(dim), 0.0),
-        (&mut scratch.largest, rows, f32::NEG_INFINITY),
-        (&mut scratch.totals, rows, 0.0),
-    ] {
-        numbers.clear();
-        numbers.resize(len, value);
-    }
     if CONVERT_CHUNKS_MIN <= chunks {
         scratch.keys.resize(BLOCK_PAGES * dim, [0.0; LANES]);
         scratch.values.resize(BLOCK_PAGES * padded(dim), [0.0; LANES]);
@@ -137,9 +214,9 @@ impl Scratch {
             queries: &self.queries[range.start * dim..range.end * dim],
             visible: &self.visible,
             weights: &mut self.weights,
-            out: &mut self.out[range.start * padded(dim)..range.end * padded(dim)],
-            largest: &mut self.largest[range.clone()],
-            totals: &mut self.totals[range],
+            out: &mut self.section.out[range.start * padded(dim)..range.end * padded(dim)],
+            largest: &mut self.section.largest[range.clone()],
+            totals: &mut self.section.totals[range],
         };
         (state, &mut self.keys, &mut self.values)
     }
@@ -168,31 +245,5 @@ fn each_chunk<C: Codes>(isa: Isa, block: &Block<'_, C>, dim: usize, chunks: usiz
             totals: &mut state.totals[range],
         };
         C::advance(isa, block, rows);
-    }
-}
-
-/// Writes the results, or leaves them for the last part of the tile to merge.
-fn finish(work: &Work<'_>, task: &Task, scratch: &mut Scratch) {
-    let dim = work.store.layout().head_dim;
-    let stride = padded(dim);
-    let Some((division, part)) = task.part else {
-        for (row, (sums, total)) in scratch.out.chunks_exact(stride).zip(&scratch.totals).enumerate() {
-            let scale = merge::reciprocal(*total);
-            for (out, sum) in merge::result(work, task, row).iter_mut().zip(sums) {
-                *out = sum * scale;
-            }
-        }
-        return;
-    };
-    let division = &work.plan.divisions[division];
-    let (rows, len) = (scratch.totals.len(), part_row_len(dim));
-    // SAFETY: each part of each division has numbers of its own, and is worked on by one task.
-    let results = unsafe { work.parts.part(division.at + part * rows * len, rows * len) };
-    for (row, result) in results.chunks_exact_mut(len).enumerate() {
-        result[..dim].copy_from_slice(&scratch.out[row * stride..row * stride + dim]);
-        result[dim..].copy_from_slice(&[scratch.largest[row], scratch.totals[row]]);
-    }
-    if division.finish_part() {
-        merge::merge(work, task, division, rows);
     }
 }

@@ -53,13 +53,15 @@ fn every_row_of_every_head_sees_each_of_its_pages_once() {
 }
 
 #[test]
-fn results_of_parts_do_not_overlap() {
+fn results_of_sections_do_not_overlap() {
     let plan = plan(8, 3, 3, &sequences(&[(4000, 1), (4500, 2), (3000, 1)]));
     let mut places: Vec<Range<usize>> = Vec::new();
     for task in &plan.tasks {
-        if let Some((division, part)) = task.part {
-            let division = &plan.divisions[division];
-            assert!(part < division.parts);
+        let Some(division) = task.division else { continue };
+        let division = &plan.divisions[division];
+        for section in super::sections(&task.pages) {
+            assert!(division.sections.contains(&section));
+            let part = section - division.sections.start;
             let len = task.rows.len() * task.kv_heads.len() * 3 * part_row_len(64);
             places.push(division.at + part * len..division.at + (part + 1) * len);
         }
@@ -74,8 +76,8 @@ fn one_row_of_one_sequence_gives_every_thread_work() {
     for threads in [2, 8, 32] {
         for kv_heads in [1, 3, 8] {
             let plan = plan(threads, kv_heads, 4, &sequences(&[(4095, 1)]));
-            // A part is not made smaller than what merging it is worth.
-            let most = kv_heads * (4096 / PAGE_TOKENS / PART_PAGES_MIN);
+            // A section is not divided.
+            let most = kv_heads * (4096 / PAGE_TOKENS / SECTION_PAGES);
             assert!(threads.min(most) <= plan.tasks.len(), "{threads} {kv_heads}: {}", plan.tasks.len());
             let costs: Vec<usize> = plan.tasks.iter().map(|task| task.cost).collect();
             assert!(costs[0] <= 3 * costs[costs.len() - 1], "{costs:?}");
