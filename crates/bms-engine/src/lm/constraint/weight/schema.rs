@@ -191,12 +191,12 @@ impl<'a> Merge<'a, '_> {
                 self.value(
                     &objects
                         .iter()
-                        .flat_map(|object| of_name(&object).collect::<Vec<_>>())
+                        .flat_map(|object| of_name(object).collect::<Vec<_>>())
                         .collect::<Schemas<'_>>(),
                 )?;
             }
         }
-        self.value(&objects.iter().filter_map(|object| others(&object)).collect::<Schemas<'_>>())
+        self.value(&objects.iter().filter_map(others).collect::<Schemas<'_>>())
     }
 
     /// Each listed item, and all others.

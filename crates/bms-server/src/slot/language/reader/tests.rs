@@ -77,7 +77,7 @@ fn calls_of_hermes() {
         assert_eq!(read(hermes, &format!("{whole}{}", &second[..end])), called, "{}", &second[..end]);
     }
     assert_eq!(read(hermes, "<tool_call>{\"na"), "");
-    assert_eq!(read(hermes, &format!("{whole}\nDone.")), "|call:f|arguments:{}|end:|text:Done.");
+    assert_eq!(read(hermes, &format!("{whole}\nDone.")), "|call:f|arguments:{}|end:|text:\nDone.");
     assert_eq!(read(hermes, "a <tool"), "|text:a <tool");
     let opened = Reading { opening: Opening::Call, ..hermes };
     assert_eq!(read(opened, "{\"name\": \"f\", \"arguments\": {}}"), "|call:f|arguments:{}|end:");
