@@ -5,20 +5,32 @@
 //! work and memory. What cannot be parsed is a finding, not a clean file.
 
 mod archive;
+mod blob;
 mod context;
+mod coreml;
 mod document;
 mod executable;
 mod format;
 pub(crate) mod gguf;
+mod hdf5;
 mod inflate;
+mod keras;
 mod location;
 mod metadata;
+mod msgpack;
+mod names;
 mod numpy;
 mod onnx;
 mod pickle;
 mod protobuf;
+mod rds;
 mod safetensors;
+mod sevenz;
+mod tar;
 mod template;
+mod tensorflow;
+mod tflite;
+mod xml;
 mod zip;
 
 use std::path::{Path, PathBuf};
@@ -50,7 +62,7 @@ pub fn scan_bytes(path: &str, bytes: &[u8]) -> Vec<Finding> {
 /// As [`scan_bytes`], and says what the file is.
 pub fn scan_file(path: &str, bytes: &[u8]) -> Scanned {
     let mut context = Context::new(path);
-    let format = inspect(bytes, &mut context);
+    let format = inspect_named(path, bytes, &mut context);
     Scanned {
         path: path.to_owned(),
         format,
@@ -82,8 +94,35 @@ pub fn scan_path(path: &Path) -> Result<Vec<Scanned>> {
     Ok(vec![scan_file(&path.display().to_string(), &bytes)])
 }
 
+/// As [`inspect`], and compares the content with what the name says.
+pub(crate) fn inspect_named(name: &str, bytes: &[u8], context: &mut Context) -> Format {
+    let format = inspect(bytes, context);
+    names::judge(name, format, bytes, context);
+    if format == Format::Text && name.to_ascii_lowercase().ends_with(".jinja") {
+        template::scan(name, &String::from_utf8_lossy(bytes), context);
+    }
+    format
+}
+
 /// Identifies a file or archive member and runs the scanner of its format.
 pub(crate) fn inspect(bytes: &[u8], context: &mut Context) -> Format {
+    let format = inspect_alone(bytes, context);
+    // Two formats in one file: the loader may take the other one.
+    if !matches!(format, Format::Zip | Format::TfLite) && zip::is_at_end(bytes) {
+        let message = format!("{format} is also a ZIP archive");
+        context.attack("polyglot", Severity::High, "", message);
+        context.inside("archive", |context| zip::scan(bytes, context));
+    }
+    if format != Format::Hdf5 && hdf5::begin(bytes).is_some() {
+        let message = format!("{format} is also an HDF5 file");
+        context.attack("polyglot", Severity::High, "", message);
+        context.inside("HDF5", |context| hdf5::scan(bytes, context));
+    }
+    format
+}
+
+/// As [`inspect`] for bytes that end where another file begins.
+pub(crate) fn inspect_alone(bytes: &[u8], context: &mut Context) -> Format {
     let format = format::identify(bytes);
     match format {
         Format::Executable => executable::scan(bytes, context),
@@ -93,17 +132,20 @@ pub(crate) fn inspect(bytes: &[u8], context: &mut Context) -> Format {
         Format::Pickle => pickle::scan(bytes, context),
         Format::Numpy => numpy::scan(bytes, context),
         Format::Zip => zip::scan(bytes, context),
-        Format::Archive => archive::scan(bytes, context),
+        Format::Archive | Format::SevenZip => archive::scan(bytes, context),
         Format::Json => document::json(bytes, context),
         Format::Svg => document::svg(bytes, context),
         Format::Text => document::text(bytes, context),
-        Format::Png | Format::Jpeg | Format::Hdf5 | Format::Empty | Format::Unknown => {}
+        Format::Hdf5 => hdf5::scan(bytes, context),
+        Format::TensorFlow => tensorflow::scan(bytes, context),
+        Format::TfLite => tflite::scan(bytes, context),
+        Format::CoreMl => coreml::scan(bytes, context),
+        Format::MessagePack => msgpack::scan(bytes, context),
+        Format::Rds => rds::scan(bytes, context),
+        Format::Png | Format::Jpeg | Format::Empty | Format::Unknown => {}
     }
-    // Two formats in one file: the loader may take the other one.
-    if format != Format::Zip && zip::is_at_end(bytes) {
-        let message = format!("{format} is also a ZIP archive");
-        context.attack("polyglot", Severity::High, "", message);
-        context.inside("archive", |context| zip::scan(bytes, context));
+    if format.holds_numbers() {
+        blob::scan(bytes, context);
     }
     format
 }
