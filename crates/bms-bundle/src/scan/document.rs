@@ -204,9 +204,12 @@ fn yaml(text: &str, context: &mut Context) {
         .collect();
     for line in text.lines() {
         for (at, _) in line.match_indices('!') {
-            // A tag follows a space, a bracket, or nothing.
-            let before = line[..at].chars().next_back();
-            if !before.is_none_or(|c| c.is_whitespace() || matches!(c, '[' | '{' | ',' | ':' | '-' | '&' | '"')) {
+            // A tag begins a value: prose may speak of one anywhere.
+            let before = line[..at].trim_end();
+            let begins = before.is_empty()
+                || before.ends_with([':', '-', '[', '{', ',', '?'])
+                || before.rsplit(' ').next().is_some_and(|word| word.starts_with('&'));
+            if !begins {
                 continue;
             }
             let tag = line[at..].split([' ', '\t', ',']).next().unwrap_or_default();

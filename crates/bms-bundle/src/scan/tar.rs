@@ -45,7 +45,8 @@ pub(crate) fn scan(bytes: &[u8], context: &mut Context) {
             return after(&bytes[at..], context);
         }
         if !checksum(header) {
-            return context.malformed("tar-malformed", "", "a member's header has a wrong checksum");
+            // Some readers stop here and some go on.
+            context.malformed("tar-malformed", "", "a member's header has a wrong checksum");
         }
         let names = std::mem::take(&mut next);
         let name = names.name.unwrap_or_else(|| member_name(header));
