@@ -10,6 +10,7 @@ mod context;
 mod coreml;
 mod document;
 mod executable;
+mod facts;
 mod format;
 pub(crate) mod gguf;
 mod hdf5;
@@ -24,22 +25,23 @@ mod onnx;
 mod pickle;
 mod protobuf;
 mod rds;
+mod rules;
 mod safetensors;
 mod sevenz;
 mod tar;
+mod target;
 mod template;
 mod tensorflow;
 mod tflite;
 mod xml;
 mod zip;
 
-use std::path::{Path, PathBuf};
-
-use bms_wire::{Code, Error, Result, limits};
-
-use crate::{Finding, Severity, folder};
+use crate::{Finding, Severity};
 pub(crate) use context::Context;
+pub use facts::Facts;
 pub use format::Format;
+pub use rules::{RULES, Rule};
+pub use target::{Target, targets};
 
 /// What a scan says about one file.
 #[derive(Clone, Debug)]
@@ -69,29 +71,6 @@ pub fn scan_file(path: &str, bytes: &[u8]) -> Scanned {
         size_bytes: bytes.len() as u64,
         findings: context.into_findings(),
     }
-}
-
-/// Scans a file, or every file under a folder, sorted by path.
-///
-/// # Errors
-/// [`Code::NotFound`], [`Code::Io`], [`Code::TooLarge`]; [`Code::InvalidBundle`] on links and
-/// special files inside a folder.
-pub fn scan_path(path: &Path) -> Result<Vec<Scanned>> {
-    let metadata = std::fs::metadata(path).map_err(|e| Error::io("scan", path, e))?;
-    if metadata.is_dir() {
-        let mut list = Vec::new();
-        for (name, file) in folder::list(path)? {
-            let bytes = folder::read_file(&file, limits::BUNDLE_BYTES_MAX)?;
-            list.push(scan_file(&name, &bytes));
-        }
-        return Ok(list);
-    }
-    if !metadata.is_file() {
-        return Err(Error::new(Code::InvalidBundle, format!("`{}` is a special file", path.display())));
-    }
-    let real: PathBuf = path.canonicalize().map_err(|e| Error::io("scan", path, e))?;
-    let bytes = folder::read_file(&real, limits::BUNDLE_BYTES_MAX)?;
-    Ok(vec![scan_file(&path.display().to_string(), &bytes)])
 }
 
 /// As [`inspect`], and compares the content with what the name says.

@@ -3,7 +3,7 @@
 use crate::Severity;
 use crate::json::Json;
 use crate::scan::context::{Context, quote};
-use crate::scan::{keras, location, template, tensorflow, xml};
+use crate::scan::{keras, location, pickle, template, tensorflow, xml};
 
 /// Bytes of a document. The largest tokenisers have half of that, and parsing takes a multiple.
 const DOCUMENT_BYTES_MAX: usize = 64 << 20;
@@ -60,6 +60,9 @@ impl Walk<'_> {
                 if keras::is_config(value) {
                     self.keras = true;
                     keras::judge(value, self.context);
+                }
+                if value.get("__loader__").is_some() {
+                    skops(value, self.context);
                 }
                 for (key, value) in members {
                     self.member(key, value);
@@ -120,6 +123,24 @@ impl Walk<'_> {
             && let Ok(nested) = Json::parse_all(text.as_bytes())
         {
             self.value(&nested, key);
+        }
+    }
+}
+
+/// Judges a node of a skops file: its type is imported by name, or called.
+fn skops(node: &Json, context: &mut Context) {
+    let texts = |key: &str| {
+        let members = node.members().iter().filter(move |(name, _)| name == key);
+        members.filter_map(|(_, value)| if let Json::Text(text) = value { Some(text.as_str()) } else { None })
+    };
+    for loader in texts("__loader__").filter(|loader| matches!(*loader, "MethodNode" | "OperatorFuncNode")) {
+        let message = format!("a node of the kind {} is called by a name it states", quote(loader));
+        context.attack("skops-type", Severity::High, "", message);
+    }
+    for (module, class) in texts("__module__").flat_map(|module| texts("__class__").map(move |class| (module, class))) {
+        if !pickle::is_data(module, class) {
+            let message = format!("the type {}.{} is imported, which does more than rebuild data", quote(module), quote(class));
+            context.attack("skops-type", Severity::High, "", message);
         }
     }
 }
