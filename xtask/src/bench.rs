@@ -11,6 +11,7 @@ mod ours;
 mod peer;
 mod prompts;
 mod report;
+mod scan;
 mod serve;
 mod server;
 mod work;
@@ -40,8 +41,9 @@ struct Plan {
 pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     match arguments.command().as_deref() {
         Some("llm") => llm(arguments),
-        Some(other) => bail!("there is no benchmark `{other}`; there is `llm`"),
-        None => bail!("name a benchmark: `llm`"),
+        Some("scan") => scan::run(arguments),
+        Some(other) => bail!("there is no benchmark `{other}`; there are `llm` and `scan`"),
+        None => bail!("name a benchmark: `llm` or `scan`"),
     }
 }
 

@@ -32,6 +32,9 @@ Usage: cargo xtask COMMAND
   fixtures [--group NAME] [--only NAME]... [--list]
       Fetches real models and data sets by exact version, checks them, and prints the environment the
       tests read. `eval \"$(cargo xtask fixtures --group test)\"` sets it.
+  bench scan --corpus DIR [--peers VENV | --install-peers]
+      Runs the scanner, and others where they are installed, over a folder with `labels.json`, then over a benign
+      checkpoint of 200 MiB; prints what was found and how long it took.
 ";
 
 /// The root of the checkout.

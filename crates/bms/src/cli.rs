@@ -53,8 +53,8 @@ enum Command {
     Sign(cmd::trust::Sign),
     /// Pass a bundle through the load gate and say what it found.
     Verify(cmd::trust::Verify),
-    /// Scan files or folders for code and hostile constructs, without loading them.
-    Scan(cmd::trust::Scan),
+    /// Scan files, folders or versions in a registry for code and hostile constructs, without loading them.
+    Scan(cmd::scan::Scan),
     /// Show, export or trust signing keys.
     Key(cmd::trust::Key),
     /// Send a bundle to a server's registry as a new version.

@@ -14,6 +14,7 @@ pub(crate) mod package;
 pub(crate) mod predict;
 pub(crate) mod reference;
 pub(crate) mod registry;
+pub(crate) mod scan;
 pub(crate) mod serve;
 pub(crate) mod train;
 pub(crate) mod trust;

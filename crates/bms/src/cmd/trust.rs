@@ -1,9 +1,9 @@
-//! Commands around the load gate: sign, verify, scan, key.
+//! Commands around the load gate: sign, verify, key.
 
 use std::path::PathBuf;
 
-use bms_bundle::{Finding, Policy, PublicKey, TrustedKey, scan, sign_dir};
-use bms_wire::{Code, Error, Result};
+use bms_bundle::{Finding, PublicKey, TrustedKey, sign_dir};
+use bms_wire::Result;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -62,41 +62,7 @@ impl Verify {
     }
 }
 
-/// Options of `bms scan`.
-#[derive(Debug, Args)]
-pub(crate) struct Scan {
-    /// Files or folders.
-    #[arg(required = true)]
-    paths: Vec<PathBuf>,
-}
-
-impl Scan {
-    /// One line a file; `malicious_content` at the end when any is denied.
-    pub(crate) fn run(self, output: &Output) -> Result<()> {
-        let (mut files, mut denied) = (0, 0);
-        for path in &self.paths {
-            for scanned in scan::scan_path(path)? {
-                let file = if path.is_dir() { path.join(&scanned.path) } else { path.clone() };
-                let deny = scanned.findings.iter().any(|f| Policy::development().deny <= f.severity);
-                files += 1;
-                denied += usize::from(deny);
-                let verdict = if deny { "deny" } else { "allow" };
-                let mut text = format!("{verdict:5}  {} ({})", file.display(), scanned.format);
-                for finding in &scanned.findings {
-                    text.push_str(&format!("\n       {}", describe(finding)));
-                }
-                output.result(text, &json!({"path": file, "verdict": verdict, "findings": scanned.findings}));
-            }
-        }
-        if denied == 0 {
-            return Ok(());
-        }
-        let what = format!("{denied} of {files} files are denied");
-        Err(Error::new(Code::MaliciousContent, what).hint("Do not load them; the findings say why."))
-    }
-}
-
-fn describe(finding: &Finding) -> String {
+pub(crate) fn describe(finding: &Finding) -> String {
     format!("{:?} {}: {} ({})", finding.severity, finding.rule, finding.message, finding.location)
 }
 
