@@ -23,6 +23,7 @@
 
 mod condemned;
 mod cut;
+mod describe;
 mod digest;
 mod encode;
 mod fetch;
@@ -38,6 +39,7 @@ mod scrub;
 mod store;
 
 pub use cut::{CHUNK_BYTES_MAX, Cutter};
+pub use describe::{frame, unframe};
 pub use digest::Digest;
 pub use location::Location;
 pub use recipe::{ChunkRef, Recipe};

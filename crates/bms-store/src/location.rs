@@ -58,14 +58,14 @@ impl Location {
                 false => Err(invalid("it names no bucket")),
             };
         }
-        if text.starts_with("file:") {
+        if text.starts_with("file://") {
             let url = url::Url::parse(text).map_err(|e| invalid("the address is malformed").because(e))?;
             return match url.to_file_path() {
                 Ok(path) => Ok(Location::Folder(path)),
                 Err(()) => Err(invalid("it names no folder")),
             };
         }
-        if text.is_empty() || text.contains("://") {
+        if text.is_empty() || text.contains("://") || text.starts_with("file:") {
             return Err(invalid("that kind of address is not known"));
         }
         Ok(Location::Folder(PathBuf::from(text)))

@@ -14,7 +14,7 @@ const MAGIC: &[u8; 8] = b"BMSRECI1";
 const HEAD_BYTES: usize = 8 + 8 + 32 + 32 + 4;
 const CHUNK_ENTRY_BYTES: usize = 32 + 4;
 /// Bytes of the largest recipe there can be.
-pub(crate) const RECIPE_BYTES_MAX: u64 = (64 << 20) + 4096;
+pub(crate) const RECIPE_BYTES_MAX: u64 = limits::RECIPE_BYTES_MAX as u64;
 
 /// One chunk of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -181,6 +181,31 @@ impl Store {
         }
     }
 
+    /// Reads the packs that hold chunks of one file, and repairs them: what to do when the file could not be read.
+    ///
+    /// # Errors
+    /// As [`Store::scrub`].
+    pub async fn mend(&self, file: Digest, options: &ScrubOptions) -> Result<ScrubReport> {
+        let mut round = Round::default();
+        let condemned = Condemned::read(self.objects.as_ref()).await?;
+        let listing = self.listing(&condemned, &mut round.report).await?;
+        let recipe = match self.recipe(file).await {
+            Ok(recipe) => recipe,
+            Err(error) if error.code() == Code::Tampered => return Ok(round.report),
+            Err(error) => return Err(error),
+        };
+        let places = recipe.chunks.iter().filter_map(|chunk| self.find(&chunk.id));
+        let packs: BTreeSet<Name> = places.map(|place| place.pack).collect();
+        let mut pace = Pace::new(options);
+        for name in packs {
+            if let Some(damage) = self.read_pack(name, &listing, &mut pace, &mut round).await? {
+                self.repair_pack(damage, &listing, options, &mut round.report).await?;
+            }
+        }
+        sum_up(&mut round, &listing);
+        Ok(round.report)
+    }
+
     /// All packs were read: looks whether every file has its chunks.
     async fn end(&self, mut round: Round, options: &ScrubOptions, listing: &Listing) -> Result<ScrubReport> {
         let wrote = self.scrub_recipes(options, listing, &mut round.report).await?;

@@ -3,6 +3,8 @@
 mod alias;
 mod audit;
 mod blob;
+mod care;
+mod chunks;
 mod bundles;
 mod edge;
 mod kill;

@@ -44,7 +44,7 @@ impl Part {
         let mut file = open().map_err(io("open"))?;
         // Two that fetch the same file to the same place take turns; the later finds all of it.
         file.lock().map_err(io("lock"))?;
-        if !is_at(&file, &path) {
+        while !is_at(&file, &path) {
             file = open().map_err(io("open"))?;
             file.lock().map_err(io("lock"))?;
         }

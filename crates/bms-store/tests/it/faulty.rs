@@ -98,7 +98,7 @@ impl ObjectStore for Gated {
         let (inner, gate, below) = (Arc::clone(&self.inner), Arc::clone(&self.gate), below.cloned());
         let listed = async move {
             let all = through(&*gate, false, async { inner.list(below.as_ref()).try_collect::<Vec<_>>().await });
-            Ok(futures_util::stream::iter(all.await?.into_iter().map(Ok)))
+            Ok::<_, object_store::Error>(futures_util::stream::iter(all.await?.into_iter().map(Ok)))
         };
         futures_util::stream::once(listed).try_flatten().boxed()
     }

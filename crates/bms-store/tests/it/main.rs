@@ -10,3 +10,4 @@ mod material;
 mod memory;
 mod paced;
 mod rot;
+mod s3;

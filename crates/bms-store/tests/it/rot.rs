@@ -21,7 +21,8 @@ async fn filled() -> (Arc<dyn ObjectStore>, Store) {
     let store = Store::on(Arc::clone(&objects)).await.unwrap();
     let mut push = store.push().await.unwrap();
     for bytes in files() {
-        push.read(std::io::Cursor::new(bytes), None).await.unwrap();
+        let size = bytes.len() as u64;
+        push.read(std::io::Cursor::new(bytes), Some(size)).await.unwrap();
     }
     push.finish().await.unwrap();
     put(&store, &noise(3, 20_000)).await.unwrap();
