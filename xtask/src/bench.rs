@@ -13,6 +13,7 @@ mod prompts;
 mod report;
 mod serve;
 mod server;
+mod store;
 mod work;
 
 use std::path::PathBuf;
@@ -40,8 +41,9 @@ struct Plan {
 pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     match arguments.command().as_deref() {
         Some("llm") => llm(arguments),
-        Some(other) => bail!("there is no benchmark `{other}`; there is `llm`"),
-        None => bail!("name a benchmark: `llm`"),
+        Some("store") => store::run(arguments),
+        Some(other) => bail!("there is no benchmark `{other}`; there are `llm` and `store`"),
+        None => bail!("name a benchmark: `llm` or `store`"),
     }
 }
 

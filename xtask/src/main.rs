@@ -33,6 +33,8 @@ Usage: cargo xtask COMMAND
   fixtures [--group NAME] [--only NAME]... [--list]
       Fetches real models and data sets by exact version, checks them, and prints the environment the
       tests read. `eval \"$(cargo xtask fixtures --group test)\"` sets it.
+  bench store [--mib N] [--dir DIR]
+      Puts, fetches and scrubs a model and its second version, beside what the machine allows and restic.
   services start|stop|env [NAME]...
       Real servers for the tests, on free ports of this machine: s3. `eval \"$(cargo xtask services env)\"` tells
       the tests where they are.

@@ -19,7 +19,10 @@ use crate::objects::{self, Name, failure};
 use crate::push::blocking;
 use crate::{ChunkRef, Digest, Recipe, Store};
 
+mod assemble;
 mod part;
+
+pub use assemble::assemble;
 
 /// Bytes of one request to the store, about.
 const RUN_BYTES: u64 = 4 << 20;

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use bms_store::{Digest, FileWriter, GcOptions, Location, Store};
+use bms_store::{ChunkRef, Digest, FileWriter, GcOptions, Location, Recipe, Store, assemble};
 use bms_wire::Code;
 use sha2::{Digest as _, Sha256};
 
@@ -79,6 +79,40 @@ async fn a_broken_off_fetch_goes_on_and_files_alike_are_used() {
     let names: BTreeSet<_> =
         std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names.len(), 2, "nothing unfinished is left");
+}
+
+#[test]
+fn a_file_is_assembled_of_what_is_here_and_what_is_given() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = noise(8, 20 << 20);
+    let mut second = first.clone();
+    second[11 << 20..(11 << 20) + 3].fill(0);
+    second.extend(noise(9, 1 << 20));
+    std::fs::write(dir.path().join("first"), &first).unwrap();
+    let recipe = Recipe::of(&second[..], second.len() as u64).unwrap();
+    let path = dir.path().join("second");
+    let like = [dir.path().join("first")];
+    let mut offset = 0;
+    let mut chunks = std::collections::BTreeMap::new();
+    for chunk in &recipe.chunks {
+        chunks.insert(chunk.id, second[offset..][..chunk.size as usize].to_vec());
+        offset += chunk.size as usize;
+    }
+    let give = |asked: &[ChunkRef]| -> bms_wire::Result<Vec<(Digest, bytes::Bytes)>> {
+        Ok(asked.iter().rev().map(|chunk| (chunk.id, chunks[&chunk.id].clone().into())).collect())
+    };
+    let error = assemble(&recipe, &path, &like, |_| Err(bms_wire::Error::new(Code::Unavailable, "gone")));
+    assert_eq!(error.unwrap_err().code(), Code::Unavailable);
+    let wrong = |asked: &[ChunkRef]| Ok(asked.iter().map(|chunk| (chunk.id, "wrong".into())).collect());
+    assert_eq!(assemble(&recipe, &path, &like, wrong).unwrap_err().code(), Code::Tampered);
+    assert!(!path.exists());
+    let fetched = assemble(&recipe, &path, &like, give).unwrap();
+    assert!(std::fs::read(&path).unwrap() == second);
+    assert!((1 << 20..1_300_000).contains(&fetched.bytes_moved), "{fetched:?}");
+    // A recipe that names another file is found out at the end, and leaves nothing.
+    let lie = Recipe { digest: Digest::of(b"x"), ..recipe };
+    assert_eq!(assemble(&lie, &dir.path().join("lie"), &like, give).unwrap_err().code(), Code::Tampered);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
 }
 
 #[tokio::test]
