@@ -42,7 +42,11 @@ impl Care {
         };
         let report = registry.scrub(&options).await?;
         if report.healthy {
-            tracing::info!(bytes = report.bytes_read, chunks = report.chunks_read, "all of the store was read");
+            tracing::info!(
+                bytes = report.bytes_read,
+                chunks = report.chunks_read,
+                "all of the store was read"
+            );
         } else {
             tracing::error!(
                 problems = report.problems_found,
@@ -55,7 +59,11 @@ impl Care {
             // Another replica of this server does it.
             Err(error) if error.code() == Code::Conflict => Ok(()),
             collected => collected.map(|report| {
-                tracing::info!(packs = report.packs_removed, bytes = report.bytes_removed, "garbage was collected");
+                tracing::info!(
+                    packs = report.packs_removed,
+                    bytes = report.bytes_removed,
+                    "garbage was collected"
+                );
             }),
         }
     }

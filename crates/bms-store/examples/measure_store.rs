@@ -56,7 +56,11 @@ fn main() -> Result<(), Failure> {
         let (speed, of_core) = (line.mb_per_second(), line.mb_per_cpu_second());
         println!("{:<34} {:>9.2} {speed:>12.0} {of_core:>14.0}  {}", line.what, line.seconds, line.note);
     }
-    println!("second version: {:.2} % of its bytes changed, {:.2} % were moved", changed * 100.0, ratio * 100.0);
+    println!(
+        "second version: {:.2} % of its bytes changed, {:.2} % were moved",
+        changed * 100.0,
+        ratio * 100.0
+    );
     let all: Vec<Value> = lines
         .iter()
         .map(|line| {
@@ -98,7 +102,13 @@ fn tensor(seed: u64, bytes: usize) -> Vec<u8> {
         let low = f32::from(four[0] ^ four[3].rotate_left(3)) / 65536.0;
         ((sum + low) * 0.02).to_bits().to_be_bytes()
     };
-    random.chunks_exact(4).flat_map(|four| { let bits = value(four); [bits[1], bits[0]] }).collect()
+    random
+        .chunks_exact(4)
+        .flat_map(|four| {
+            let bits = value(four);
+            [bits[1], bits[0]]
+        })
+        .collect()
 }
 
 /// What the machine allows: copying, and the digests every byte needs.
@@ -141,9 +151,7 @@ async fn ours(dir: &Path, first: &Path, second: &Path, lines: &mut Vec<Line>) ->
     let store = Store::open(&Location::Folder(place)).await?;
     let size = std::fs::metadata(first)?.len();
     let mut moved = 0;
-    for (what, file) in
-        [("put", first), ("put the same again", first), ("put the second version", second)]
-    {
+    for (what, file) in [("put", first), ("put the same again", first), ("put the second version", second)] {
         let (cpu, begin) = (cpu_seconds(), Instant::now());
         let (_, pushed) = store.put(std::fs::File::open(file)?, Some(size)).await?;
         moved = pushed.bytes_moved;
@@ -152,7 +160,12 @@ async fn ours(dir: &Path, first: &Path, second: &Path, lines: &mut Vec<Line>) ->
             bytes: pushed.bytes,
             seconds: begin.elapsed().as_secs_f64(),
             cpu_seconds: cpu_seconds() - cpu,
-            note: format!("{} of {} chunks new, {} MB moved", pushed.chunks_new, pushed.chunks, moved / 1_000_000),
+            note: format!(
+                "{} of {} chunks new, {} MB moved",
+                pushed.chunks_new,
+                pushed.chunks,
+                moved / 1_000_000
+            ),
         });
     }
     let digest = digest_of(first)?;
@@ -166,7 +179,13 @@ async fn ours(dir: &Path, first: &Path, second: &Path, lines: &mut Vec<Line>) ->
     let report = store.scrub(&ScrubOptions::default()).await?;
     let seconds = begin.elapsed().as_secs_f64();
     let note = format!("healthy: {}", report.healthy);
-    lines.push(Line { what: "scrub", bytes: report.bytes_read, seconds, cpu_seconds: cpu_seconds() - cpu, note });
+    lines.push(Line {
+        what: "scrub",
+        bytes: report.bytes_read,
+        seconds,
+        cpu_seconds: cpu_seconds() - cpu,
+        note,
+    });
     std::fs::remove_file(dir.join("back"))?;
     Ok(moved as f64 / std::fs::metadata(second)?.len() as f64)
 }

@@ -25,7 +25,8 @@ impl Recipe {
         loop {
             let before = window.len();
             let read = (&mut from).take(WINDOW_BYTES as u64).read_to_end(&mut window);
-            let read = read.map_err(|e| Error::new(Code::Io, format!("failed to read the file: {e}")).because(e))?;
+            let read =
+                read.map_err(|e| Error::new(Code::Io, format!("failed to read the file: {e}")).because(e))?;
             let new = &window[before..];
             total += read as u64;
             let ends = read < WINDOW_BYTES;
@@ -41,8 +42,12 @@ impl Recipe {
                 break;
             }
         }
-        let recipe =
-            Recipe { digest: blake3.finalize().into(), sha256: sha256.finalize().into(), size: total, chunks };
+        let recipe = Recipe {
+            digest: blake3.finalize().into(),
+            sha256: sha256.finalize().into(),
+            size: total,
+            chunks,
+        };
         recipe.check()?;
         Ok(recipe)
     }

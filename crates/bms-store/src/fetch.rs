@@ -116,7 +116,10 @@ impl Store {
         let recipe = self.recipe(file).await?;
         let range = range.start.min(recipe.size)..range.end.min(recipe.size);
         if RANGE_BYTES_MAX < range.end.saturating_sub(range.start) {
-            return Err(Error::new(Code::TooLarge, format!("at most {RANGE_BYTES_MAX} bytes are read at once")));
+            return Err(Error::new(
+                Code::TooLarge,
+                format!("at most {RANGE_BYTES_MAX} bytes are read at once"),
+            ));
         }
         let mut begin = 0;
         let mut skipped = None;
@@ -169,8 +172,11 @@ impl Store {
             blocking(move || Part::open(&recipe, &path, &like)).await??
         };
         let mut part = part;
-        let missing: Vec<ChunkRef> =
-            recipe.chunks[part.chunks()..].iter().filter(|chunk| !known.contains_key(&chunk.id)).copied().collect();
+        let missing: Vec<ChunkRef> = recipe.chunks[part.chunks()..]
+            .iter()
+            .filter(|chunk| !known.contains_key(&chunk.id))
+            .copied()
+            .collect();
         let mut fetched =
             Fetched { bytes: recipe.size, chunks: recipe.chunks.len() as u64, ..Fetched::default() };
         let known = Arc::new(known);
@@ -275,8 +281,9 @@ impl Iterator for Runs {
                 }
                 self.at = self.chunks.len();
                 let what = format!("the store does not hold the chunk `{}` any more", chunk.id);
-                return Some(Err(Error::new(Code::Tampered, what)
-                    .hint("`bms scrub` tells which files are affected and repairs them from another store.")));
+                return Some(Err(Error::new(Code::Tampered, what).hint(
+                    "`bms scrub` tells which files are affected and repairs them from another store.",
+                )));
             };
             let end = place.offset + u64::from(place.stored);
             match &mut run {

@@ -210,11 +210,7 @@ pub(crate) async fn read_lists(objects: &dyn ObjectStore, packs: Vec<ObjectMeta>
     Ok(listing)
 }
 
-async fn read_packs(
-    objects: &dyn ObjectStore,
-    packs: Vec<(Name, u64)>,
-    listing: &mut Listing,
-) -> Result<()> {
+async fn read_packs(objects: &dyn ObjectStore, packs: Vec<(Name, u64)>, listing: &mut Listing) -> Result<()> {
     let mut read = futures_util::stream::iter(packs)
         .map(async |(name, size)| (name, pack::contents(objects, name, size).await))
         .buffer_unordered(READS);

@@ -52,10 +52,11 @@ impl Lease {
     pub async fn check(&self) -> Result<()> {
         match self.objects.head(&objects::held(self.name)).await {
             Ok(_) => Ok(()),
-            Err(object_store::Error::NotFound { .. }) => {
-                Err(Error::new(Code::Unavailable, "the push stood still for so long that the store gave it up")
-                    .hint("Push again; what has arrived is not sent twice."))
-            }
+            Err(object_store::Error::NotFound { .. }) => Err(Error::new(
+                Code::Unavailable,
+                "the push stood still for so long that the store gave it up",
+            )
+            .hint("Push again; what has arrived is not sent twice.")),
             Err(e) => Err(failure("look at a lease in the store", e)),
         }
     }

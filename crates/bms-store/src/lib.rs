@@ -52,7 +52,7 @@ pub use lease::Lease;
 pub use push::{FileWriter, Push, Pushed, Stored};
 
 // Getting them out.
-pub use fetch::{FileReader, Fetched, RANGE_BYTES_MAX, assemble};
+pub use fetch::{Fetched, FileReader, RANGE_BYTES_MAX, assemble};
 
 // Keeping it in order.
 pub use gc::{GcOptions, GcReport, Roots};

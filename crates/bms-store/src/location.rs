@@ -110,7 +110,8 @@ fn sweep(root: &Path) -> Result<()> {
                 folders.push(path);
                 continue;
             }
-            let staged = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.contains('#'));
+            let staged =
+                path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.contains('#'));
             if staged && is_stale(&path) {
                 fs::remove_file(&path).map_err(|e| Error::io("remove the stale upload", &path, e))?;
             }

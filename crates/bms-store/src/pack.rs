@@ -143,7 +143,12 @@ pub(crate) fn read_entries(from: &mut Fields<'_>) -> Option<Vec<Entry>> {
 
 /// What the end of a pack says. `tail` may be any end of it that is long enough.
 pub(crate) fn read_list(name: Name, size: u64, tail: &[u8]) -> Result<List> {
-    let rotten = || Error::new(Code::Tampered, format!("the list of the pack `{name}` holds other bytes than were written"));
+    let rotten = || {
+        Error::new(
+            Code::Tampered,
+            format!("the list of the pack `{name}` holds other bytes than were written"),
+        )
+    };
     let (rest, trailer) = tail.split_last_chunk::<TRAILER_BYTES>().ok_or_else(rotten)?;
     let mut trailer = Fields(trailer);
     let parts = (trailer.take::<32>(), trailer.take::<4>(), trailer.take::<8>());
@@ -181,7 +186,10 @@ pub(crate) enum List {
 pub(crate) async fn contents(objects: &dyn ObjectStore, name: Name, size: u64) -> Result<Option<Contents>> {
     let mut bytes = TAIL_BYTES;
     loop {
-        let options = GetOptions { range: Some(GetRange::Bounded(size.saturating_sub(bytes)..size)), ..GetOptions::default() };
+        let options = GetOptions {
+            range: Some(GetRange::Bounded(size.saturating_sub(bytes)..size)),
+            ..GetOptions::default()
+        };
         let got = match objects.get_opts(&objects::pack(name), options).await {
             Ok(got) => got.bytes().await,
             Err(e) => Err(e),

@@ -248,7 +248,8 @@ impl Push {
         recipe.check()?;
         let lacking = self.lacking(&recipe);
         if let Some(chunk) = lacking.first() {
-            let what = format!("{} chunks of the file are not in the store, `{chunk}` among them", lacking.len());
+            let what =
+                format!("{} chunks of the file are not in the store, `{chunk}` among them", lacking.len());
             return Err(Error::new(Code::NotFound, what).hint("Send them first."));
         }
         self.queue(recipe).await

@@ -48,7 +48,8 @@ impl Recipe {
             let what = format!("a file of a bundle has at most {} bytes", limits::BLOB_BYTES_MAX);
             return Err(Error::new(Code::TooLarge, what));
         }
-        let invalid = |what: &str| Err(Error::new(Code::InvalidRequest, format!("the recipe of a file {what}")));
+        let invalid =
+            |what: &str| Err(Error::new(Code::InvalidRequest, format!("the recipe of a file {what}")));
         if self.chunks.iter().any(|chunk| chunk.size == 0 || CHUNK_BYTES_MAX < chunk.size as usize) {
             return invalid("has a chunk of an impossible size");
         }

@@ -235,7 +235,8 @@ impl Store {
         sentence.packs.extend(listing.unreadable.iter().map(|name| (*name, BTreeSet::new())));
         sentence.pronounce(self.objects.as_ref()).await?;
         for object in listing.unreadable.iter().map(|name| objects::pack(*name).to_string()) {
-            let mut known = report.problems.iter_mut().filter(|known| known.object == object && !known.repaired);
+            let mut known =
+                report.problems.iter_mut().filter(|known| known.object == object && !known.repaired);
             if let Some(problem) = known.next() {
                 problem.repaired = true;
                 report.problems_repaired += 1;
@@ -349,4 +350,3 @@ impl Pace {
         due
     }
 }
-

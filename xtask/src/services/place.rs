@@ -55,7 +55,8 @@ impl Place {
         let log = fs::File::create(self.0.join("log"))?;
         let shown = crate::process::shown(command);
         // A group of its own: an interrupt meant for the chores does not reach it.
-        let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0).spawn();
+        let child =
+            command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0).spawn();
         Ok(child.with_context(|| format!("failed to start `{shown}`"))?.id())
     }
 
@@ -76,7 +77,8 @@ impl Place {
     /// What clients have to know, when it runs.
     pub(super) fn environment(&self) -> Result<Option<Vec<(String, String)>>> {
         let Some(note) = self.read()? else { return Ok(None) };
-        let runs = !note.pids.is_empty() && note.pids.iter().all(|(pid, at)| began(*pid).as_ref() == Some(at));
+        let runs =
+            !note.pids.is_empty() && note.pids.iter().all(|(pid, at)| began(*pid).as_ref() == Some(at));
         Ok(runs.then_some(note.environment))
     }
 

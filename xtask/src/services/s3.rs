@@ -29,7 +29,8 @@ const OWN_CALLS: u16 = 10_000;
 fn start(place: &Place) -> Result<Started> {
     let fixtures = fixtures::provide("services")?;
     let weed = fixtures.iter().find(|(name, _)| name == "BMS_SEAWEEDFS").map(|(_, path)| path);
-    let weed = weed.context("there is no SeaweedFS for this system; set the variables of `services env` yourself")?;
+    let weed =
+        weed.context("there is no SeaweedFS for this system; set the variables of `services env` yourself")?;
     fs::set_permissions(weed, fs::Permissions::from_mode(0o755))?;
     let data = place.dir().join("data");
     fs::create_dir_all(&data)?;

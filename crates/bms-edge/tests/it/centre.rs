@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use bms_store::{Recipe, frame};
-use bms_wire::api::{ChunkList, FileRef, HardSample, NodeOrders, NodeReport, SampleDelivery, Version, VersionRef};
+use bms_wire::api::{
+    ChunkList, FileRef, HardSample, NodeOrders, NodeReport, SampleDelivery, Version, VersionRef,
+};
 use bms_wire::{Code, Error};
 use serde_json::json;
 

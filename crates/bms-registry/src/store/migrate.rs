@@ -13,7 +13,10 @@ pub(super) async fn take_over(store: &Store, blobs: &Path) -> Result<()> {
     let folder = blobs.to_owned();
     let files = blocking(move || list(&folder)).await?;
     if !files.is_empty() {
-        tracing::info!(files = files.len(), "files stored by an older version are taken over; this happens once");
+        tracing::info!(
+            files = files.len(),
+            "files stored by an older version are taken over; this happens once"
+        );
     }
     for (digest, path) in files {
         let opened = path.clone();

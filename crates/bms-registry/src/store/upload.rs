@@ -42,7 +42,7 @@ impl BlobUpload {
     ///
     /// # Errors
     /// [`bms_wire::Code::Tampered`] when the bytes are not those of the digest; storage errors.
-    pub async fn finish(mut self) -> Result<u64> {
+    pub async fn finish(self) -> Result<u64> {
         let BlobUpload { digest, file, push, store } = self;
         let mut push = match push {
             Some(push) => push,

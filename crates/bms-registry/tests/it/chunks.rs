@@ -40,7 +40,8 @@ async fn only_missing_chunks_are_sent_and_the_file_is_seen_to_be_it() {
     let error = site.registry.put_recipe(&digest, &other.to_bytes()).await.unwrap_err();
     assert_eq!(error.code(), Code::Tampered);
     assert!(!site.registry.has_blob(&digest).await.unwrap());
-    let error = site.registry.put_recipe(&Digest::of(b"x").to_string(), &recipe.to_bytes()).await.unwrap_err();
+    let error =
+        site.registry.put_recipe(&Digest::of(b"x").to_string(), &recipe.to_bytes()).await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidRequest);
     assert_eq!(site.registry.put_recipe(&digest, b"rubbish").await.unwrap_err().code(), Code::InvalidRequest);
 

@@ -3,9 +3,9 @@
 mod alias;
 mod audit;
 mod blob;
+mod bundles;
 mod care;
 mod chunks;
-mod bundles;
 mod edge;
 mod kill;
 mod materialise;

@@ -41,7 +41,10 @@ async fn store(State(api): State<Arc<Api>>, request: Request) -> Answer<ChunksSt
     Ok(axum::Json(api.registry.put_chunks(chunks).await?))
 }
 
-async fn read(State(api): State<Arc<Api>>, Document(asked): Document<ChunkList>) -> Result<Response, Failure> {
+async fn read(
+    State(api): State<Arc<Api>>,
+    Document(asked): Document<ChunkList>,
+) -> Result<Response, Failure> {
     let turn = turn(&api).await?;
     let chunks = api.registry.get_chunks(&asked.chunks).await?;
     let mut bytes = Vec::with_capacity(chunks.iter().map(|(_, chunk)| chunk.len() + 36).sum());
@@ -50,7 +53,10 @@ async fn read(State(api): State<Arc<Api>>, Document(asked): Document<ChunkList>)
     Ok(binary(bytes.into()))
 }
 
-async fn recipe(State(api): State<Arc<Api>>, Segments(blake3): Segments<String>) -> Result<Response, Failure> {
+async fn recipe(
+    State(api): State<Arc<Api>>,
+    Segments(blake3): Segments<String>,
+) -> Result<Response, Failure> {
     Ok(binary(api.registry.recipe(&blake3).await?.into()))
 }
 

@@ -36,7 +36,11 @@ fn the_cuts_are_those_of_the_format() {
     let bytes = noise(7, 256 << 10);
     let sizes: Vec<_> = chunks(&Cutter::for_size(Some(1)), &bytes).iter().map(Vec::len).collect();
     let digest = blake3::hash(format!("{sizes:?}").as_bytes()).to_hex();
-    assert_eq!(&digest[..16], "88bd605ec48878db", "other cuts find nothing again that was stored with these: {sizes:?}");
+    assert_eq!(
+        &digest[..16],
+        "88bd605ec48878db",
+        "other cuts find nothing again that was stored with these: {sizes:?}"
+    );
 }
 
 #[test]

@@ -27,7 +27,8 @@ pub fn assemble(
     mut ask: impl FnMut(&[ChunkRef]) -> Result<Vec<(Digest, Bytes)>>,
 ) -> Result<Fetched> {
     let (mut part, known) = Part::open(recipe, path, like)?;
-    let mut fetched = Fetched { bytes: recipe.size, chunks: recipe.chunks.len() as u64, ..Fetched::default() };
+    let mut fetched =
+        Fetched { bytes: recipe.size, chunks: recipe.chunks.len() as u64, ..Fetched::default() };
     let mut rest = &recipe.chunks[part.chunks()..];
     while let Some(first) = rest.first() {
         let here = known.contains_key(&first.id);

@@ -84,7 +84,8 @@ impl Marked {
         }
         marked.kept = readable.len() as u64;
         if let Some(file) = rotten.iter().find(|file| live.contains(*file) && !readable.contains(*file)) {
-            let what = format!("the recipe of the file `{file}` rotted, so it is not known which chunks are needed");
+            let what =
+                format!("the recipe of the file `{file}` rotted, so it is not known which chunks are needed");
             return Err(Error::new(Code::Tampered, what).hint("Repair it first: `bms scrub --from URL`."));
         }
         Ok(marked)

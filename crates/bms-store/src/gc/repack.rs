@@ -54,8 +54,11 @@ impl Store {
         wanted: impl Fn(&Entry) -> bool,
     ) -> Result<Copied> {
         let path = objects::pack(contents.name);
-        let entries: Vec<(u64, Entry)> =
-            contents.places().filter(|(_, entry)| wanted(entry)).map(|(place, entry)| (place, *entry)).collect();
+        let entries: Vec<(u64, Entry)> = contents
+            .places()
+            .filter(|(_, entry)| wanted(entry))
+            .map(|(place, entry)| (place, *entry))
+            .collect();
         let mut copied = Copied::All;
         let mut rest = &entries[..];
         while let Some((begin, _)) = rest.first().copied() {

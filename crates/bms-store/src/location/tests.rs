@@ -7,7 +7,8 @@ fn check(text: &str, want: Location) {
 
 #[test]
 fn places_are_told_apart() {
-    let bucket = |bucket: &str, prefix: &str| Location::Bucket { bucket: bucket.into(), prefix: prefix.into() };
+    let bucket =
+        |bucket: &str, prefix: &str| Location::Bucket { bucket: bucket.into(), prefix: prefix.into() };
     check("s3://models", bucket("models", ""));
     check("s3://models/a/b/", bucket("models", "a/b"));
     check("file:///srv/some%20store", Location::Folder("/srv/some store".into()));

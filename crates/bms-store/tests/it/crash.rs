@@ -44,7 +44,10 @@ struct FullAfter {
 impl Gate for FullAfter {
     async fn pass(&self, writes: bool) -> (Fate, object_store::Error) {
         let full = writes
-            && self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_err();
+            && self
+                .left
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
+                .is_err();
         let error = failed(std::io::Error::from(std::io::ErrorKind::StorageFull));
         (if full { Fate::Refused } else { Fate::Done }, error)
     }
@@ -98,7 +101,8 @@ impl Case {
         // What died may hold a lease or the lock. In time they run out; here they are taken away.
         for below in ["leases", "lock"] {
             let path = object_store::path::Path::from(below);
-            let left: Vec<_> = futures_util::TryStreamExt::try_collect(self.objects.list(Some(&path))).await.unwrap();
+            let left: Vec<_> =
+                futures_util::TryStreamExt::try_collect(self.objects.list(Some(&path))).await.unwrap();
             let left: Vec<object_store::ObjectMeta> = left;
             for meta in left {
                 object_store::ObjectStoreExt::delete(&self.objects, &meta.location).await.unwrap();

@@ -27,8 +27,11 @@ async fn check(count: usize, scale: usize) {
     assert_eq!((again.bytes_moved, again.chunks_new), (0, 0), "the same file again moves nothing");
 
     // Every twentieth tensor is another, and the header is longer, so that everything moved.
-    let second: Vec<(u64, usize)> =
-        tensors.iter().enumerate().map(|(n, t)| if n % 20 == 10 { (t.0 + 1_000_000, t.1) } else { *t }).collect();
+    let second: Vec<(u64, usize)> = tensors
+        .iter()
+        .enumerate()
+        .map(|(n, t)| if n % 20 == 10 { (t.0 + 1_000_000, t.1) } else { *t })
+        .collect();
     let changed: usize = second.iter().zip(&tensors).filter(|(a, b)| a != b).map(|(a, _)| a.1).sum();
     let second = [b"longer: ".to_vec(), model(&second)].concat();
     let pushed = put(&store, &second).await.unwrap();

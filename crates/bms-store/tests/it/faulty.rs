@@ -87,7 +87,8 @@ impl ObjectStore for Gated {
                 let (inner, gate) = (Arc::clone(&inner), Arc::clone(&gate));
                 async move {
                     let one = futures_util::stream::once(std::future::ready(Ok(path.clone()))).boxed();
-                    through(&*gate, true, async { inner.delete_stream(one).try_collect::<Vec<_>>().await }).await?;
+                    through(&*gate, true, async { inner.delete_stream(one).try_collect::<Vec<_>>().await })
+                        .await?;
                     Ok(path)
                 }
             })
@@ -97,7 +98,8 @@ impl ObjectStore for Gated {
     fn list(&self, below: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         let (inner, gate, below) = (Arc::clone(&self.inner), Arc::clone(&self.gate), below.cloned());
         let listed = async move {
-            let all = through(&*gate, false, async { inner.list(below.as_ref()).try_collect::<Vec<_>>().await });
+            let all =
+                through(&*gate, false, async { inner.list(below.as_ref()).try_collect::<Vec<_>>().await });
             Ok::<_, object_store::Error>(futures_util::stream::iter(all.await?.into_iter().map(Ok)))
         };
         futures_util::stream::once(listed).try_flatten().boxed()

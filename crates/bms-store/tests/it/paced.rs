@@ -61,15 +61,17 @@ impl Scheduler {
                 if state.running.is_empty() {
                     return turns;
                 }
-                let all = state.running.iter().all(|process| {
-                    state.waiting.get(process).is_some_and(|waiting| !waiting.is_empty())
-                });
+                let all = state
+                    .running
+                    .iter()
+                    .all(|process| state.waiting.get(process).is_some_and(|waiting| !waiting.is_empty()));
                 all.then(|| {
                     random ^= random << 13;
                     random ^= random >> 7;
                     random ^= random << 17;
                     // Long stretches of one process are as telling as quick changes.
-                    let choice = if seed.is_multiple_of(2) { random >> 33 } else { (turns / (1 + seed % 7)) ^ seed };
+                    let choice =
+                        if seed.is_multiple_of(2) { random >> 33 } else { (turns / (1 + seed % 7)) ^ seed };
                     let process = state.running[choice as usize % state.running.len()];
                     state.waiting.get_mut(&process).unwrap().remove(0)
                 })

@@ -82,7 +82,8 @@ fn a_flip_anywhere_is_found_and_repaired_from_a_replica() {
                 let readable = readable(&store, &wanted).await;
                 assert_eq!(found.healthy, readable, "{what}: {found:?}");
 
-                let options = ScrubOptions { replica: Some(Arc::new(replica.clone())), ..ScrubOptions::default() };
+                let options =
+                    ScrubOptions { replica: Some(Arc::new(replica.clone())), ..ScrubOptions::default() };
                 store.scrub(&options).await.unwrap();
                 let after = store.scrub(&options).await.unwrap();
                 assert!(after.healthy && after.problems_found == 0, "{what}: {after:?}");
@@ -129,7 +130,8 @@ async fn rot_without_a_replica_is_said_and_healed_by_pushing_again() {
     let (objects, _) = filled().await;
     let bytes = noise(1, 60_000);
     let mut rotten = all(objects.as_ref()).await;
-    let pack = rotten.iter_mut().find(|(path, bytes)| path.as_ref().starts_with("packs/") && 60_000 < bytes.len());
+    let pack =
+        rotten.iter_mut().find(|(path, bytes)| path.as_ref().starts_with("packs/") && 60_000 < bytes.len());
     pack.unwrap().1[1000] ^= 1;
     let store = Store::on(copy(&rotten).await).await.unwrap();
     let found = store.scrub(&ScrubOptions::default()).await.unwrap();
@@ -139,7 +141,10 @@ async fn rot_without_a_replica_is_said_and_healed_by_pushing_again() {
     assert!(!again.healthy, "it is said again: {again:?}");
     assert!(!store.has(Digest::of(&bytes)).await.unwrap());
     let pushed = put(&store, &bytes).await.unwrap();
-    assert!(1 <= pushed.chunks_new && pushed.chunks_new < pushed.chunks, "only what rotted is sent: {pushed:?}");
+    assert!(
+        1 <= pushed.chunks_new && pushed.chunks_new < pushed.chunks,
+        "only what rotted is sent: {pushed:?}"
+    );
     assert!(get(&store, Digest::of(&bytes)).await.unwrap() == bytes);
     assert!(store.scrub(&ScrubOptions::default()).await.unwrap().healthy);
 }
@@ -159,7 +164,10 @@ async fn what_was_not_read_is_not_called_healthy() {
     let third = store.scrub(&options).await.unwrap();
     assert!(third.complete || third.packs_read < 4, "{third:?}");
     let last = store.scrub(&ScrubOptions { afresh: true, ..ScrubOptions::default() }).await.unwrap();
-    assert!(last.healthy && last.complete && last.packs_read == 4 && last.bytes_read == last.bytes, "{last:?}");
+    assert!(
+        last.healthy && last.complete && last.packs_read == 4 && last.bytes_read == last.bytes,
+        "{last:?}"
+    );
     assert_eq!(store.last_scrub().await.unwrap(), Some(last));
 }
 

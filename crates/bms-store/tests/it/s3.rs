@@ -14,7 +14,9 @@ use crate::material::{get, noise, put, runtime};
 fn place(test: &str) -> Option<Location> {
     let Some(base) = std::env::var_os("BMS_TEST_S3") else {
         assert!(std::env::var_os("CI").is_none(), "BMS_TEST_S3 is not set: the tests on S3 cannot run");
-        eprintln!("SKIPPED: no S3 server; `cargo xtask services start`, then `eval \"$(cargo xtask services env)\"`");
+        eprintln!(
+            "SKIPPED: no S3 server; `cargo xtask services start`, then `eval \"$(cargo xtask services env)\"`"
+        );
         return None;
     };
     let unique = Digest::of(format!("{:?} {}", std::time::SystemTime::now(), std::process::id()).as_bytes());

@@ -97,7 +97,13 @@ pub(crate) fn push(
     Ok(version)
 }
 
-fn send(client: &Client, file: &FileRef, content: &Content, sent: &mut Sent, progress: &Progress) -> Result<()> {
+fn send(
+    client: &Client,
+    file: &FileRef,
+    content: &Content,
+    sent: &mut Sent,
+    progress: &Progress,
+) -> Result<()> {
     if file.size < CHUNKED_FROM {
         sent.bytes_moved += file.size;
         return client.put_blob(&file.blake3, content.reader(), file.size);

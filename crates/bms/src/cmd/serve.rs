@@ -151,8 +151,11 @@ impl Up {
         let store = self.store.as_deref().map(Location::parse).transpose()?;
         let (every, rate, from) = (self.scrub_every, self.scrub_rate, self.scrub_from);
         if every == 0 && from.is_some() {
-            return Err(Error::new(Code::InvalidRequest, "`--scrub-from` has no effect with `--scrub-every 0`")
-                .hint("Leave one of them out."));
+            return Err(Error::new(
+                Code::InvalidRequest,
+                "`--scrub-from` has no effect with `--scrub-every 0`",
+            )
+            .hint("Leave one of them out."));
         }
         run_until_told(&self.listen, output, |listener, shutdown| async move {
             let registry = Registry::open_with(&data, store.as_ref()).await?;

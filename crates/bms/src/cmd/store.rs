@@ -49,7 +49,8 @@ pub(crate) async fn replica(url: &str) -> Result<Arc<dyn Replica>> {
         && !path.join("format").is_file()
     {
         let what = format!("there is no store in `{}`", path.display());
-        return Err(Error::new(Code::NotFound, what).hint("A server's store is the folder `store` in its data folder."));
+        return Err(Error::new(Code::NotFound, what)
+            .hint("A server's store is the folder `store` in its data folder."));
     }
     Ok(Arc::new(Store::open(&location).await?))
 }
@@ -168,7 +169,7 @@ impl Gc {
 
 fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime
-        .map_err(|e| Error::new(Code::Io, format!("failed to start the threads: {e}")).because(e))?;
+    let runtime =
+        runtime.map_err(|e| Error::new(Code::Io, format!("failed to start the threads: {e}")).because(e))?;
     runtime.block_on(work)
 }

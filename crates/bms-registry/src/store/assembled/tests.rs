@@ -8,8 +8,10 @@ fn old_files_go_and_those_in_use_stay() {
         file.set_modified(SystemTime::now() - STAYS * hours).unwrap();
     };
     let left = || {
-        let mut left: Vec<_> =
-            fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut left: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
         left.sort();
         left.join(" ")
     };
