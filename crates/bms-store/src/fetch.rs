@@ -221,23 +221,39 @@ impl Store {
 
     async fn read_run(&self, run: Run) -> Result<Bytes> {
         match self.objects.get_range(&objects::pack(run.pack), run.range.clone()).await {
-            Ok(bytes) => blocking(move || decode(&run, &bytes)).await?,
+            Ok(bytes) => {
+                let decoding = run.clone();
+                match blocking(move || decode(&decoding, &bytes)).await? {
+                    // Another process may have repaired it since this one looked where it is.
+                    Err(error) if error.code() == Code::Tampered => {
+                        self.refresh().await?;
+                        let moved = |(chunk, place): &(ChunkRef, Place)| self.find(&chunk.id) != Some(*place);
+                        if run.chunks.iter().any(moved) { self.read_again(run).await } else { Err(error) }
+                    }
+                    read => read,
+                }
+            }
             // Collected meanwhile: its chunks are in another pack now.
             Err(object_store::Error::NotFound { .. }) => {
                 self.refresh().await?;
-                let mut all = BytesMut::new();
-                for (chunk, _) in run.chunks {
-                    let place = self.locate(&chunk.id).await?;
-                    let range = place.offset..place.offset + u64::from(place.stored);
-                    let bytes = self.objects.get_range(&objects::pack(place.pack), range.clone()).await;
-                    let bytes = bytes.map_err(|e| failure("read a pack", e))?;
-                    let run = Run { pack: place.pack, range, chunks: vec![(chunk, place)] };
-                    all.extend_from_slice(&blocking(move || decode(&run, &bytes)).await??);
-                }
-                Ok(all.freeze())
+                self.read_again(run).await
             }
             Err(e) => Err(failure("read a pack", e)),
         }
+    }
+
+    /// Reads chunks one by one, from where they are now.
+    async fn read_again(&self, run: Run) -> Result<Bytes> {
+        let mut all = BytesMut::new();
+        for (chunk, _) in run.chunks {
+            let place = self.locate(&chunk.id).await?;
+            let range = place.offset..place.offset + u64::from(place.stored);
+            let bytes = self.objects.get_range(&objects::pack(place.pack), range.clone()).await;
+            let bytes = bytes.map_err(|e| failure("read a pack", e))?;
+            let run = Run { pack: place.pack, range, chunks: vec![(chunk, place)] };
+            all.extend_from_slice(&blocking(move || decode(&run, &bytes)).await??);
+        }
+        Ok(all.freeze())
     }
 }
 

@@ -150,6 +150,20 @@ async fn rot_without_a_replica_is_said_and_healed_by_pushing_again() {
 }
 
 #[tokio::test]
+async fn a_process_that_looked_before_finds_what_another_repaired() {
+    let (objects, replica) = filled().await;
+    let mut rotten = all(objects.as_ref()).await;
+    let pack =
+        rotten.iter_mut().find(|(path, bytes)| path.as_ref().starts_with("packs/") && 60_000 < bytes.len());
+    pack.unwrap().1[1000] ^= 1;
+    let store = Store::on(copy(&rotten).await).await.unwrap();
+    let other = Store::on(store.objects()).await.unwrap();
+    let options = ScrubOptions { replica: Some(Arc::new(replica)), ..ScrubOptions::default() };
+    assert!(other.scrub(&options).await.unwrap().healthy);
+    assert!(readable(&store, &files()).await);
+}
+
+#[tokio::test]
 async fn what_was_not_read_is_not_called_healthy() {
     let store = Store::on(Arc::new(InMemory::new())).await.unwrap();
     for seed in 0..4 {
