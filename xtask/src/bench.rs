@@ -14,6 +14,7 @@ mod report;
 mod scan;
 mod serve;
 mod server;
+mod store;
 mod work;
 
 use std::path::PathBuf;
@@ -31,6 +32,9 @@ use crate::arguments::Arguments;
 const ROUNDS: usize = 5;
 
 /// What was asked for.
+/// The benchmarks there are.
+const NAMES: &str = "`llm`, `scan`, `seal` and `store`";
+
 struct Plan {
     model: PathBuf,
     threads: usize,
@@ -42,8 +46,10 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     match arguments.command().as_deref() {
         Some("llm") => llm(arguments),
         Some("scan") => scan::run(arguments),
-        Some(other) => bail!("there is no benchmark `{other}`; there are `llm` and `scan`"),
-        None => bail!("name a benchmark: `llm` or `scan`"),
+        Some("seal") => seal::run(arguments),
+        Some("store") => store::run(arguments),
+        Some(other) => bail!("there is no benchmark `{other}`; there are {NAMES}"),
+        None => bail!("name a benchmark: {NAMES}"),
     }
 }
 

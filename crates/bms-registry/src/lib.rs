@@ -1,8 +1,8 @@
 //! What exists and who may rely on it: models with immutable versions, aliases, lineage, deployments,
 //! edge nodes, hard samples, quarantine and the audit log.
 //!
-//! State is one folder: `registry.sqlite` (names and facts), `store/` (files by digest),
-//! `quarantine/` (files of refused bundles) and `audit.head` (where the audit chain must end).
+//! State is one folder: `registry.sqlite` (names and facts), `store/` (files as chunks, unless they lie in a
+//! bucket; see `bms_store`), `assembled/` (files put together from them for a while), `quarantine/` (files of refused bundles) and `audit.head` (where the audit chain must end).
 //! Whatever a call acknowledged is on disk: a killed process loses none of it.
 //!
 //! ```
@@ -35,7 +35,7 @@ mod versions;
 pub use registry::Registry;
 
 // Files by digest.
-pub use store::{BlobReader, BlobUpload};
+pub use store::{BlobReader, BlobUpload, Health};
 
 // Questions and answers.
 pub use quarantine::Refusal;

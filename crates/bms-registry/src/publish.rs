@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use bms_bundle::{Bundle, Content, MANIFEST, Policy, Verified};
+use bms_store::Lease;
 use bms_wire::api::{FileRef, NewVersion, Version};
 use bms_wire::{Code, Error, Result, limits};
 use serde_json::json;
@@ -47,6 +48,8 @@ impl Registry {
     }
 
     async fn publish_listed(&self, model: &str, new: NewVersion, policy: Policy) -> Result<Version> {
+        // Until the version is made, nothing says that its files are needed but this.
+        let lease = self.store.chunks.lease().await?;
         // The gate holds the bundle's small files in memory: bounded by the number of gates.
         let place = self.gates.acquire().await;
         let place = place.map_err(|e| Error::new(Code::Internal, "the gates are closed").because(e))?;
@@ -65,7 +68,12 @@ impl Registry {
                     )
                     .hint(format!("Publish it as `{called}`, or package it again under the other name.")));
                 }
-                self.add_version(&verified, &new).await
+                let version = self.add_version(&verified, &new, &lease).await?;
+                self.store.sweep().await?;
+                if let Err(error) = lease.release().await {
+                    tracing::debug!(%error, "a lease runs out by itself");
+                }
+                Ok(version)
             }
             Err((error, findings)) => {
                 let refusal = Refusal {
@@ -115,11 +123,11 @@ impl Registry {
     /// Takes a file that rotted out of the store, so that the publisher's upload can replace it.
     pub(crate) async fn discard(&self, digest: &str, error: Error) -> Result<Error> {
         self.audit("store.corrupt", digest, json!({ "reason": error.message() })).await?;
-        self.store.remove(digest).await?;
+        self.store.discard(digest).await?;
         Ok(error)
     }
 
-    async fn add_version(&self, verified: &Verified, new: &NewVersion) -> Result<Version> {
+    async fn add_version(&self, verified: &Verified, new: &NewVersion, lease: &Lease) -> Result<Version> {
         let model = &verified.manifest().name;
         let mut change = self.change().await?;
         let known = sqlx::query("SELECT version FROM versions WHERE digest = $1")
@@ -131,6 +139,7 @@ impl Registry {
             Some(row) => count(&row, "version")?,
             None => {
                 self.check_still_there(&new.files).await?;
+                lease.check().await?;
                 let version = insert_version(&mut change, verified).await?;
                 insert_files(&mut change, model, version, &new.files).await?;
                 insert_evaluations(&mut change, verified, version).await?;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bms_store::Location;
 use bms_wire::{Code, Error, Result};
 use serde_json::Value;
 use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
@@ -38,8 +39,16 @@ impl Registry {
     /// [`Code::Io`], [`Code::PermissionDenied`] or [`Code::StorageFull`] when the folder cannot be used;
     /// [`Code::Conflict`] when another version of the program made it.
     pub async fn open(dir: &Path) -> Result<Registry> {
+        Registry::open_with(dir, None).await
+    }
+
+    /// Opens the registry in `dir` with its files in a store at another place, e.g. a bucket.
+    ///
+    /// # Errors
+    /// As [`Registry::open`]; errors of the store.
+    pub async fn open_with(dir: &Path, store: Option<&Location>) -> Result<Registry> {
         let dir = make_folder(dir)?;
-        let store = Store::open(&dir).await?;
+        let store = Store::open(&dir, store).await?;
         let db = database::connect(&dir.join("registry.sqlite")).await?;
         let registry = Registry {
             db,

@@ -2,6 +2,7 @@
 
 mod audit;
 mod blobs;
+mod chunks;
 mod deployments;
 mod edge;
 mod models;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use axum::Router;
 use bms_bundle::Policy;
 use bms_registry::Registry;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, Semaphore};
 
 use crate::failure::Failure;
 use crate::gateway::Gateway;
@@ -30,6 +31,8 @@ pub(crate) struct Api {
     pub(crate) audited: audit::Audited,
     /// Held while a delivery of samples is taken.
     pub(crate) deliveries: Mutex<()>,
+    /// Requests whose chunks may be in memory at once.
+    pub(crate) transfers: Semaphore,
 }
 
 /// What a handler returns.
@@ -49,6 +52,7 @@ impl Api {
             changed,
             audited: audit::Audited::default(),
             deliveries: Mutex::default(),
+            transfers: Semaphore::new(chunks::TRANSFERS_MAX),
         })
     }
 
@@ -57,6 +61,7 @@ impl Api {
         let routes = Router::new()
             .merge(audit::routes())
             .merge(blobs::routes())
+            .merge(chunks::routes())
             .merge(deployments::routes())
             .merge(edge::routes())
             .merge(models::routes())

@@ -16,6 +16,7 @@
 
 mod api;
 mod body;
+mod care;
 mod dashboard;
 mod event;
 mod failure;
@@ -32,5 +33,6 @@ mod traffic;
 
 pub mod slot;
 
+pub use care::Care;
 pub use server::{Settings, run, serve_one};
 pub use slots::{KvCache, LanguageLaunch, Launch, Place};

@@ -24,6 +24,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::api::Api;
+use crate::care::Care;
 use crate::failure::{self, Failure};
 use crate::fleet::{Fleet, Wanted};
 use crate::follow::follow;
@@ -60,6 +61,8 @@ pub struct Settings {
     /// How long a client may take nothing of an answer before it is cut off, at most
     /// [`limits::CLIENT_STALL_SECONDS_MAX`] seconds.
     pub client_stall: Duration,
+    /// How the store is looked after; not at all when absent.
+    pub care: Option<Care>,
 }
 
 impl Settings {
@@ -73,6 +76,7 @@ impl Settings {
             deadline: Duration::from_millis(limits::INFER_DEADLINE_MS),
             language_deadline: Duration::from_millis(limits::LANGUAGE_DEADLINE_MS),
             client_stall: Duration::from_secs(limits::CLIENT_STALL_SECONDS_MAX),
+            care: None,
         }
     }
 }
@@ -102,9 +106,14 @@ pub async fn run(
     let api = Api::new(registry.clone(), policy, parts.gateway.clone(), parts.changed.clone());
     let router = Router::new().merge(api.routes()).merge(dashboard::routes());
     let fleet = parts.gateway.fleet.clone();
+    let caring = settings.care.clone().map(|care| tokio::spawn(care.run(registry.clone())));
     let following = tokio::spawn(follow(registry, fleet, settings.work_dir, parts.changed.clone()));
     parts.serve(router, listener, shutdown).await;
     following.abort();
+    // A round that is cut off goes on after the next start.
+    if let Some(caring) = caring {
+        caring.abort();
+    }
     parts.close().await;
     Ok(())
 }

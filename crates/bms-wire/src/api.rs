@@ -20,6 +20,25 @@ pub struct FileRef {
     pub blake3: String,
 }
 
+/// `POST /api/v1/chunks/missing`: which of these chunks does the server lack. A large file is sent as the chunks the server
+/// lacks (`POST /api/v1/chunks`: of each its BLAKE3, its length as four bytes, little-endian, and its bytes), then the list of
+/// all its chunks (`PUT /api/v1/blobs/{blake3}/recipe`). `POST /api/v1/chunks/read` answers with chunks in that form, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChunkList {
+    /// Hex BLAKE3 of each.
+    pub chunks: Vec<String>,
+}
+
+/// What became of chunks that were sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunksStored {
+    /// Chunks that the server lacked.
+    pub new: u64,
+    /// Bytes of those.
+    pub bytes: u64,
+}
+
 /// `POST /api/v1/models/{model}/versions`: make a version of files already uploaded. All files of the
 /// bundle are listed, manifest (`bundle.json`) and signature (`model.sig`) too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -121,6 +121,57 @@ impl Client {
         Ok(response.into_body().into_with_config().limit(limits::BLOB_BYTES_MAX).reader())
     }
 
+    /// Which of these chunks, at most [`limits::CHUNKS_ASKED_MAX`], the server lacks.
+    pub fn missing_chunks(&self, chunks: Vec<String>) -> Result<Vec<String>> {
+        let missing: api::ChunkList =
+            self.send("POST", "/api/v1/chunks/missing", &api::ChunkList { chunks })?;
+        Ok(missing.chunks)
+    }
+
+    /// Sends chunks, in the form that [`api::ChunkList`] tells.
+    pub fn put_chunks(&self, chunks: &[u8]) -> Result<api::ChunksStored> {
+        let request =
+            self.agent.post(self.url("/api/v1/chunks")).header("content-type", "application/octet-stream");
+        let response = request.send(chunks).map_err(|e| self.unreachable(e))?;
+        self.read(response)
+    }
+
+    /// Chunks of the server, in the form that [`api::ChunkList`] tells. The caller verifies what it got.
+    pub fn get_chunks(&self, chunks: Vec<String>) -> Result<Vec<u8>> {
+        let body = serde_json::to_vec(&api::ChunkList { chunks })
+            .map_err(|e| Error::new(Code::Internal, "the request cannot be written as JSON").because(e))?;
+        let request =
+            self.agent.post(self.url("/api/v1/chunks/read")).header("content-type", "application/json");
+        let response = request.send(&body[..]).map_err(|e| self.unreachable(e))?;
+        self.whole(response, limits::CHUNKS_BODY_BYTES_MAX)
+    }
+
+    /// The list of a file's chunks, or `None` when the server knows no such list.
+    pub fn get_recipe(&self, blake3: &str) -> Result<Option<Vec<u8>>> {
+        let url = self.url(&format!("/api/v1/blobs/{}/recipe", segment(blake3)));
+        let response = self.agent.get(&url).call().map_err(|e| self.unreachable(e))?;
+        match response.status().as_u16() {
+            404 => Ok(None),
+            _ => self.whole(response, limits::RECIPE_BYTES_MAX).map(Some),
+        }
+    }
+
+    /// Makes a file of chunks that the server has. It reads them all before it answers.
+    pub fn put_recipe(&self, blake3: &str, recipe: &[u8]) -> Result<()> {
+        let url = self.url(&format!("/api/v1/blobs/{}/recipe", segment(blake3)));
+        let request = self.agent.put(&url).header("content-type", "application/octet-stream");
+        let config = request.config().timeout_global(Some(PUBLISH_TIMEOUT));
+        let request = config.timeout_per_read(Some(PUBLISH_TIMEOUT)).build();
+        let response = request.send(recipe).map_err(|e| self.unreachable(e))?;
+        self.check(response).map(drop)
+    }
+
+    fn whole(&self, response: Response, limit: usize) -> Result<Vec<u8>> {
+        let mut response = self.check(response)?;
+        let body = response.body_mut().with_config().limit(limit as u64);
+        body.read_to_vec().map_err(|e| self.unreachable(e))
+    }
+
     /// Points `alias` of `model` at a version, through the evaluation gate when one is given.
     pub fn set_alias(&self, model: &str, alias: &str, change: &api::SetAlias) -> Result<api::Version> {
         self.send("PUT", &format!("/api/v1/models/{}/aliases/{}", segment(model), segment(alias)), change)

@@ -7,6 +7,12 @@
 pub const INFER_BODY_BYTES_MAX: usize = 32 << 20;
 /// Bytes of one uploaded file of a bundle.
 pub const BLOB_BYTES_MAX: u64 = 64 << 30;
+/// Bytes of chunks in one request of a push, and of one answer to an edge node that fetches some.
+pub const CHUNKS_BODY_BYTES_MAX: usize = 32 << 20;
+/// Chunks asked about in one request.
+pub const CHUNKS_ASKED_MAX: usize = 20_000;
+/// Bytes of the list of a file's chunks.
+pub const RECIPE_BYTES_MAX: usize = 32 << 20;
 /// Bytes of a manifest, signature or other JSON control document.
 pub const CONTROL_BODY_BYTES_MAX: usize = 4 << 20;
 /// Bytes of one JSON answer a client reads.
@@ -108,6 +114,10 @@ pub const CHAT_TEMPLATE_BYTES_MAX: usize = 1 << 20;
 pub const CHAT_PROMPT_BYTES_MAX: usize = 8 << 20;
 
 const _: () = assert!(BLOB_BYTES_MAX <= BUNDLE_BYTES_MAX, "the largest file fits into a bundle");
+const _: () = assert!(
+    CHUNKS_ASKED_MAX * 70 < CONTROL_BODY_BYTES_MAX,
+    "a request about the most chunks, 64 digits and some marks each, is a control document"
+);
 const _: () = assert!(QUEUE_ROWS_MAX.is_multiple_of(BATCH_ROWS_MAX), "the queue drains in whole batches");
 const _: () =
     assert!(TENSOR_VALUES_MAX * 4 <= INFER_BODY_BYTES_MAX, "the largest f32 tensor fits a binary body");

@@ -58,7 +58,7 @@ enum Command {
     /// Show, export or trust signing keys.
     Key(cmd::trust::Key),
     /// Send a bundle to a server's registry as a new version.
-    Push(cmd::registry::Push),
+    Push(cmd::push::Push),
     /// List the models and versions of a server's registry.
     Models(cmd::registry::Models),
     /// Point an alias at a version, through the evaluation gate when asked.
@@ -67,6 +67,10 @@ enum Command {
     Deploy(cmd::registry::Deploy),
     /// Show or check a server's audit log.
     Audit(cmd::registry::Audit),
+    /// Read all of a server's store, find what rotted, and repair it from another store.
+    Scrub(cmd::store::Scrub),
+    /// Remove from a server's store what no version needs.
+    Gc(cmd::store::Gc),
     /// Run the server: registry, slots, gateway, metrics and dashboard.
     Up(cmd::serve::Up),
     /// Serve one model over HTTP, without a registry: a bundle, a GGUF file or a Hugging Face folder.
@@ -111,6 +115,8 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<()> {
         Command::Promote(args) => args.run(output),
         Command::Deploy(args) => args.run(output),
         Command::Audit(args) => args.run(output),
+        Command::Scrub(args) => args.run(&home, output),
+        Command::Gc(args) => args.run(&home, output),
         Command::Up(args) => args.run(&home, output),
         Command::Serve(args) => args.run(&home, output),
         Command::Slot(args) => args.run(),

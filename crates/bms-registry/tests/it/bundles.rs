@@ -29,6 +29,23 @@ impl Site {
         self.dir.path().join("registry")
     }
 
+    /// Flips a bit of the first chunk of a file, wherever the store has it.
+    pub(crate) fn rot(&self, digest: &str) {
+        let recipes = self.root().join("store/files").join(digest);
+        let recipe = std::fs::read_dir(recipes).unwrap().next().unwrap().unwrap().path();
+        let recipe = bms_store::Recipe::read(&std::fs::read(recipe).unwrap()).unwrap();
+        let chunk = recipe.chunks[0].id;
+        for pack in std::fs::read_dir(self.root().join("store/packs")).unwrap() {
+            let path = pack.unwrap().path();
+            let mut bytes = std::fs::read(&path).unwrap();
+            // The list at the end of a pack has the digest of each chunk; the first one's bytes begin after eight others.
+            if bytes.windows(32).any(|window| window == chunk.as_bytes()) {
+                bytes[9] ^= 1;
+                std::fs::write(&path, bytes).unwrap();
+            }
+        }
+    }
+
     /// Signs, uploads and publishes.
     pub(crate) async fn publish(&self, manifest: Manifest, aliases: &[&str]) -> Result<Version> {
         let files = signed(manifest, &self.key);
@@ -138,4 +155,11 @@ pub(crate) fn identity() -> Vec<u8> {
 fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     let length = u8::try_from(bytes.len()).ok().filter(|length| *length < 128).expect("short test fields");
     [&[number << 3 | 2, length], bytes].concat()
+}
+
+/// Bytes that do not compress.
+pub(crate) fn noise(bytes: usize) -> Vec<u8> {
+    let mut out = vec![0; bytes];
+    blake3::Hasher::new().finalize_xof().fill(&mut out);
+    out
 }

@@ -4,6 +4,8 @@ mod alias;
 mod audit;
 mod blob;
 mod bundles;
+mod care;
+mod chunks;
 mod edge;
 mod kill;
 mod materialise;

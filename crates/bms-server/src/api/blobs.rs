@@ -49,15 +49,16 @@ async fn upload(
         return Err(Error::new(Code::TooLarge, what).into());
     }
     let (parts, mut body) = request.into_parts();
-    let stored = receive(&api, &blake3, &mut body).await;
+    let size = body::declared_length(&parts.headers);
+    let stored = receive(&api, &blake3, size, &mut body).await;
     if stored.is_err() {
         body::linger(Request::from_parts(parts, body));
     }
     Ok(axum::Json(Stored { size: stored?, blake3 }))
 }
 
-async fn receive(api: &Api, blake3: &str, body: &mut Body) -> Result<u64> {
-    let mut upload = api.registry.upload_blob(blake3)?;
+async fn receive(api: &Api, blake3: &str, size: Option<u64>, body: &mut Body) -> Result<u64> {
+    let mut upload = api.registry.upload_blob(blake3, size)?;
     loop {
         let frame = tokio::time::timeout(STALL, body.frame()).await.map_err(|_| {
             Error::new(Code::DeadlineExceeded, format!("no byte of the file came for {} s", STALL.as_secs()))

@@ -1,10 +1,7 @@
-//! Commands that talk to a server's registry: push, models, promote, deploy, audit.
+//! Commands that talk to a server's registry: models, promote, deploy, audit.
 
-use std::path::{Path, PathBuf};
-
-use bms_bundle::Bundle;
 use bms_wire::Result;
-use bms_wire::api::{AuditEvent, EvaluationGate, FileRef, NewVersion, SetAlias, Version};
+use bms_wire::api::{AuditEvent, EvaluationGate, SetAlias};
 use bms_wire::client::Client;
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -24,61 +21,6 @@ impl ServerOption {
     pub(crate) fn client(&self) -> Result<Client> {
         Client::new(&self.server)
     }
-}
-
-/// Options of `bms push`.
-#[derive(Debug, Args)]
-pub(crate) struct Push {
-    /// The bundle's folder.
-    bundle: PathBuf,
-    /// Model name in the registry [default: the name in the manifest].
-    #[arg(long)]
-    model: Option<String>,
-    /// Point this alias at the new version; can be given more than once.
-    #[arg(long, value_name = "ALIAS")]
-    alias: Vec<String>,
-    #[command(flatten)]
-    server: ServerOption,
-}
-
-impl Push {
-    pub(crate) fn run(self, output: &Output) -> Result<()> {
-        let version = push(&self.server.client()?, &self.bundle, self.model.as_deref(), &self.alias, output)?;
-        output.result(
-            format_args!("{}@{} is registered ({})", version.model, version.version, version.digest),
-            &version,
-        );
-        Ok(())
-    }
-}
-
-/// Uploads the files the server does not have yet, then makes the version.
-pub(crate) fn push(
-    client: &Client,
-    dir: &Path,
-    model: Option<&str>,
-    aliases: &[String],
-    output: &Output,
-) -> Result<Version> {
-    let bundle = Bundle::open(dir)?;
-    let model = match model {
-        Some(model) => model.to_owned(),
-        None => bundle.manifest_unverified()?.name,
-    };
-    let progress = output.progress("uploading", bundle.files().count() as u64);
-    let mut files = Vec::new();
-    for (path, content) in bundle.contents() {
-        let file = FileRef { path: path.to_owned(), size: content.len() as u64, blake3: content.blake3() };
-        if !client.has_blob(&file.blake3)? {
-            client
-                .put_blob(&file.blake3, content.reader(), file.size)
-                .map_err(|e| e.while_doing(format!("upload `{}`", file.path)))?;
-        }
-        files.push(file);
-        progress.at(files.len() as u64);
-    }
-    progress.done();
-    client.publish(&model, &NewVersion { files, aliases: aliases.to_vec() })
 }
 
 /// Options of `bms models`.

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::edge::Edge;
 use super::place::Place;
 use super::process::Process;
-use crate::cmd::registry::push;
+use crate::cmd::push::push;
 use crate::cmd::serve::wait_until_told;
 use crate::output::Output;
 

@@ -62,6 +62,7 @@ pub(crate) fn bms(home: &Path) -> Command {
         .arg(home)
         .env_remove("BMS_HOME")
         .env_remove("BMS_SERVER")
+        .env_remove("BMS_STORE")
         .stdin(Stdio::null());
     command
 }

@@ -5,8 +5,8 @@ use super::*;
 #[derive(Debug)]
 struct Wrapped(io::Error);
 
-impl std::fmt::Display for Wrapped {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Wrapped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("wrapped")
     }
 }
@@ -30,4 +30,14 @@ fn a_full_disk_is_told_apart_however_deep_it_is_wrapped() {
     check(io::ErrorKind::QuotaExceeded, Code::StorageFull);
     check(io::ErrorKind::PermissionDenied, Code::PermissionDenied);
     check(io::ErrorKind::BrokenPipe, Code::Io);
+}
+
+#[test]
+fn names_differ_and_come_back() {
+    let names: std::collections::BTreeSet<_> = (0..10_000).map(|_| Name::new()).collect();
+    assert_eq!(names.len(), 10_000);
+    let (digest, name) = (Digest::of(b"x"), Name::new());
+    assert_eq!(recipe_of(&recipe(digest, name)), Some((digest, name)));
+    assert_eq!(name_of(&pack(name)), Some(name));
+    assert_eq!(name_of(&Path::from("packs/stray")), None);
 }
