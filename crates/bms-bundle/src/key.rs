@@ -8,6 +8,7 @@ use p256::ecdsa::{self, Signature};
 use p256::elliptic_curve::rand_core::OsRng;
 use p256::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, LineEnding};
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use crate::folder;
 
@@ -79,6 +80,24 @@ impl SigningKey {
     /// The key's name, see [`PublicKey::id`].
     pub fn key_id(&self) -> &str {
         self.public.id()
+    }
+
+    /// What this key and another's public half agree on (ECDH): the x-coordinate of their product.
+    pub(crate) fn agree(&self, other: &PublicKey) -> Zeroizing<[u8; 32]> {
+        let shared = p256::ecdh::diffie_hellman(self.key.as_nonzero_scalar(), other.key.as_affine());
+        let mut bytes = Zeroizing::new([0; 32]);
+        bytes.copy_from_slice(shared.raw_secret_bytes());
+        bytes
+    }
+
+    /// A secret only the holder of this key has, for one purpose.
+    pub(crate) fn secret_for(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
+        let mut hasher = Sha256::new();
+        hasher.update((purpose.len() as u64).to_be_bytes());
+        hasher.update(purpose.as_bytes());
+        let secret = Zeroizing::new(<[u8; 32]>::from(self.key.to_bytes()));
+        hasher.update(&*secret);
+        Zeroizing::new(hasher.finalize().into())
     }
 
     /// Signs a message: DER of a deterministic (RFC 6979) ECDSA signature.
