@@ -207,6 +207,12 @@ pub(crate) fn is_beside(path: &str, sealed: bool) -> bool {
     path == SIGNATURE || approvals::is_approval(path) || (sealed && path == ENVELOPE)
 }
 
+/// Whether the file of a published version may be replaced: approvals are added, and a sealed bundle's envelope is
+/// changed, without the version becoming another.
+pub fn is_replaceable(path: &str, sealed: bool) -> bool {
+    path != SIGNATURE && is_beside(path, sealed)
+}
+
 /// Whether no file of a model can have this name.
 pub(crate) fn is_reserved(path: &str) -> bool {
     let first = path.split('/').next().unwrap_or(path);

@@ -3,13 +3,15 @@
 mod admit;
 mod sealed;
 
+use std::sync::Arc;
+
 use bms_wire::{Code, Error};
 
 use crate::bundle::{check_digests, is_beside, tampered};
 use crate::folder::Files;
 use crate::scan::{self, Scanned};
 use crate::signature::Envelope;
-use crate::seal::SealInfo;
+use crate::seal::{LeasedKey, SealInfo};
 use crate::{
     Approval, Bundle, Content, FileEntry, Finding, Format, MANIFEST, Manifest, Mode, Nature, Policy, PublicKey,
     SIGNATURE, Severity, TrustedKey,
@@ -32,6 +34,7 @@ pub struct Verified {
     approvals: Vec<Approval>,
     deny: Severity,
     seal: Option<SealInfo>,
+    lease: Option<Arc<LeasedKey>>,
 }
 
 /// Who signed a verified bundle.
@@ -142,6 +145,11 @@ impl Verified {
         self.seal.as_ref()
     }
 
+    /// The lease whose key opened it: whoever runs the model looks at it now and then, and stops when it is over.
+    pub fn lease(&self) -> Option<&Arc<LeasedKey>> {
+        self.lease.as_ref()
+    }
+
     /// What the scan found that was not bad enough to refuse.
     pub fn findings(&self) -> &[Finding] {
         &self.findings
@@ -222,8 +230,20 @@ impl Policy {
                 let development = signer.is_none();
                 let findings = scanned.into_iter().flat_map(|file| file.findings).collect();
                 let files = bundle.into_files();
-                let (deny, seal) = (self.deny, None);
-                Ok(Verified { manifest, files, digest, signer, development, findings, approvals, deny, seal })
+                let deny = self.deny;
+                let (seal, lease) = (None, None);
+                Ok(Verified {
+                    manifest,
+                    files,
+                    digest,
+                    signer,
+                    development,
+                    findings,
+                    approvals,
+                    deny,
+                    seal,
+                    lease,
+                })
             }
             Err(error) => Err(Rejected {
                 code: error.code(),

@@ -53,15 +53,15 @@ mod key;
 mod manifest;
 mod path;
 mod policy;
-mod statement;
 mod trust;
 
 pub mod scan;
 pub mod seal;
 pub mod signature;
+pub mod statement;
 
 pub use approvals::{Approval, approve_dir};
-pub use bundle::Bundle;
+pub use bundle::{Bundle, is_replaceable};
 pub use content::Content;
 pub use draft::{Draft, link_or_copy, write};
 pub use finding::{Finding, Nature, Severity};

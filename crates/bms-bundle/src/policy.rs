@@ -6,7 +6,7 @@ use bms_wire::{Code, Error, Result, limits};
 use serde::{Deserialize, Serialize};
 use toml::value::Datetime;
 
-use crate::seal::Keyring;
+use crate::seal::{Keyring, Lease};
 use crate::trust::time;
 use crate::{ApprovalRule, Format, PublicKey, Revocation, Right, Severity, TrustedKey, folder};
 
@@ -193,6 +193,29 @@ impl Policy {
             file.persist(path).map_err(|e| e.error).map(drop)
         };
         write().map_err(|e: std::io::Error| Error::io("write the policy", path, e))
+    }
+
+    /// Checks that somebody who may lease this model signed the lease.
+    ///
+    /// # Errors
+    /// [`Code::SignerUntrusted`], [`Code::KeyRevoked`] or [`Code::SignatureInvalid`].
+    pub fn check_lease(&self, lease: &Lease) -> Result<()> {
+        if let Some(revocation) = self.revocation(lease.key_id()) {
+            return Err(revocation.refusal());
+        }
+        let terms = lease.terms();
+        let known = || self.trust.iter().filter(|entry| entry.key.id() == lease.key_id());
+        if let Some(entry) = known().next() {
+            lease.verify(&entry.key)?;
+        }
+        match known().find(|entry| entry.may(Right::Lease, &terms.model)) {
+            Some(entry) => entry.check_time(terms.issued_ms, "the lease is signed"),
+            None => {
+                let what = format!("the lease of {:?} is signed by a key that may not lease it", terms.model);
+                Err(Error::new(Code::SignerUntrusted, what)
+                    .hint("Give the centre's key the right `lease`: `bms trust add --may lease`."))
+            }
+        }
     }
 
     /// The revocation of the key with this id.

@@ -14,7 +14,7 @@ use crate::{PublicKey, SigningKey};
 
 /// A parsed statement. Nothing is proven until [`Statement::verify`].
 #[derive(Clone, Debug)]
-pub(crate) struct Statement {
+pub struct Statement {
     kind: &'static str,
     payload: Vec<u8>,
     signature: Vec<u8>,
@@ -22,7 +22,10 @@ pub(crate) struct Statement {
 }
 
 /// Signs a statement: the bytes of its file.
-pub(crate) fn sign(kind: &'static str, body: &impl Serialize, key: &SigningKey) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// [`Code::Internal`] when it cannot be written as JSON.
+pub fn sign(kind: &'static str, body: &impl Serialize, key: &SigningKey) -> Result<Vec<u8>> {
     let encode = |e: serde_json::Error| Error::new(Code::Internal, format!("failed to write a statement: {e}"));
     let payload = serde_json::to_vec(body).map_err(encode)?;
     let sig = STANDARD.encode(key.sign(&pre_authentication(kind, &payload)));
@@ -37,7 +40,7 @@ impl Statement {
     ///
     /// # Errors
     /// [`Code::SignatureInvalid`].
-    pub(crate) fn parse(kind: &'static str, bytes: &[u8], bytes_max: usize) -> Result<Statement> {
+    pub fn parse(kind: &'static str, bytes: &[u8], bytes_max: usize) -> Result<Statement> {
         if bytes_max < bytes.len() {
             return Err(invalid(format!("it holds {} bytes, at most {bytes_max} are read", bytes.len())));
         }
@@ -59,7 +62,7 @@ impl Statement {
     }
 
     /// The id of the key that is said to have signed, see [`PublicKey::id`].
-    pub(crate) fn key_id(&self) -> &str {
+    pub fn key_id(&self) -> &str {
         &self.key_id
     }
 
@@ -67,7 +70,7 @@ impl Statement {
     ///
     /// # Errors
     /// [`Code::SignatureInvalid`].
-    pub(crate) fn verify(&self, key: &PublicKey) -> Result<()> {
+    pub fn verify(&self, key: &PublicKey) -> Result<()> {
         if self.key_id != key.id() {
             return Err(invalid("it names another key"));
         }
@@ -81,7 +84,7 @@ impl Statement {
     ///
     /// # Errors
     /// [`Code::SignatureInvalid`] when it is malformed.
-    pub(crate) fn body<T: DeserializeOwned>(&self) -> Result<T> {
+    pub fn body<T: DeserializeOwned>(&self) -> Result<T> {
         serde_json::from_slice(&self.payload)
             .map_err(|e| invalid(format!("what it says is malformed: {e}")).because(e))
     }

@@ -92,6 +92,15 @@ impl Store {
         }
     }
 
+    /// Copies a file of a quarantine back. `false` when it is absent. Whoever reads it verifies its digest.
+    pub(crate) async fn copy_from_quarantine(&self, quarantine: &str, digest: &str) -> Result<bool> {
+        match self.objects.copy(&quarantine_path(quarantine, digest), &blob_path(digest)).await {
+            Ok(()) => Ok(true),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(e) => Err(failure("copy a refused file back", e)),
+        }
+    }
+
     /// Removes a blob; one that is absent already is fine.
     pub(crate) async fn remove(&self, digest: &str) -> Result<()> {
         self.remove_at(&blob_path(digest)).await

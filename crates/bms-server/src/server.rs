@@ -182,7 +182,7 @@ impl Parts {
         let launcher = Launcher::new(
             settings.launch.clone(),
             run_dir.path().to_owned(),
-            policy_file,
+            (policy_file, policy.clone()),
             metrics.clone(),
             changed.clone(),
         )?;

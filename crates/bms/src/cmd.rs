@@ -1,5 +1,6 @@
 //! One module a command: its options, and the few calls that make it.
 
+pub(crate) mod audit;
 pub(crate) mod augment;
 pub(crate) mod bench;
 pub(crate) mod chat;
@@ -12,8 +13,10 @@ pub(crate) mod evaluate;
 pub(crate) mod label;
 pub(crate) mod package;
 pub(crate) mod predict;
+pub(crate) mod quarantine;
 pub(crate) mod reference;
 pub(crate) mod registry;
+pub(crate) mod seal;
 pub(crate) mod serve;
 pub(crate) mod train;
 pub(crate) mod trust;

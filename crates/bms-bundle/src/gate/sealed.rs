@@ -27,7 +27,8 @@ impl Policy {
         let model = bundle.manifest_unverified().ok().map(|manifest| manifest.name);
         let verified = self.check_outside(bundle).and_then(|outside| {
             let key = self.keys.open(&outside.info, &outside.envelope).map_err(|e| (e, Vec::new()))?;
-            self.check_inside(bundle, outside, &key, &digest)
+            let verified = self.check_inside(bundle, outside, &key.key, &digest)?;
+            Ok(Verified { lease: key.lease, ..verified })
         });
         verified.map_err(|(error, findings)| Rejected { code: error.code(), findings, error, model, digest })
     }
@@ -111,7 +112,7 @@ impl Policy {
         let sealed = bundle.sealed_content().ok_or_else(|| tampered(format!("there is no `{SEALED}`")));
         let opened = sealed
             .and_then(|sealed| seal::open(&info, &manifest.name, sealed, key))
-            .and_then(|opened| Bundle::from_contents(opened.files));
+            .and_then(Bundle::from_contents);
         let inside = opened.map_err(|e| (e, findings.clone()))?;
         if inside.seal_unverified().is_some() {
             let what = "a sealed bundle lies inside the sealed bundle";
@@ -163,7 +164,7 @@ impl Policy {
         let manifest = bundle.manifest_unverified()?;
         let Some(info) = &manifest.sealed else { return Ok(None) };
         let envelope = self.check_envelope(bundle, &manifest, info)?;
-        self.keys.open(info, &envelope).map(Some)
+        self.keys.open(info, &envelope).map(|found| Some(found.key))
     }
 }
 

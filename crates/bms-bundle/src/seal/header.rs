@@ -31,7 +31,7 @@ const MAGIC: &[u8; 8] = b"BMSSEAL1";
 
 /// The unencrypted beginning of `sealed.bms`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Preamble {
+pub(crate) struct Preamble {
     pub(crate) seal: SealId,
     pub(crate) chunk_bytes: u32,
     pub(crate) header_bytes: u32,

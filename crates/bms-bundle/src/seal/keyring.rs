@@ -25,6 +25,12 @@ pub enum Key {
     Data(DataKey),
 }
 
+/// A key that opens.
+pub(crate) struct Found {
+    pub(crate) key: DataKey,
+    pub(crate) lease: Option<Arc<LeasedKey>>,
+}
+
 /// The keys at hand, tried in order.
 #[derive(Clone, Default)]
 pub struct Keyring(Vec<Key>);
@@ -40,18 +46,22 @@ impl Keyring {
         self.0.is_empty()
     }
 
-    /// The data key of a sealed bundle.
+    /// The data key of a sealed bundle, and the lease it is under, if it is.
     ///
     /// # Errors
     /// [`Code::KeyMissing`] when no key here opens it; [`Code::LeaseExpired`] when one did once; what a service
     /// answered; [`Code::Tampered`].
-    pub(crate) fn open(&self, info: &SealInfo, envelope: &Envelope) -> Result<DataKey> {
+    pub(crate) fn open(&self, info: &SealInfo, envelope: &Envelope) -> Result<Found> {
         let mut failed = None;
         for key in &self.0 {
             match key.open(info, envelope) {
                 Ok(Some(found)) => {
                     super::open::keys(info, &found)?;
-                    return Ok(found);
+                    let lease = match key {
+                        Key::Leased(lease) => Some(lease.clone()),
+                        _ => None,
+                    };
+                    return Ok(Found { key: found, lease });
                 }
                 Ok(None) => {}
                 Err(error) => failed = failed.or(Some(error)),

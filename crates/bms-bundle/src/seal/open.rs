@@ -5,19 +5,13 @@ use std::sync::{Mutex, PoisonError};
 use bms_wire::{Code, Error, Result};
 
 use super::cipher::{DataKey, Place, SealKeys};
-use super::header::{self, FilePlace, Header, Layout};
+use super::header::{self, FilePlace, Layout};
 use super::{SealInfo, Secret};
 use crate::Content;
 use crate::bundle::tampered;
 
 /// Bytes one thread decrypts before it takes more work.
 const PIECE_BYTES: u64 = 4 << 20;
-
-/// What was inside.
-pub(crate) struct Opened {
-    pub(crate) header: Header,
-    pub(crate) files: Vec<(String, Content)>,
-}
 
 /// The derived keys, when `key` is that of the seal.
 pub(crate) fn keys(info: &SealInfo, key: &DataKey) -> Result<SealKeys> {
@@ -34,7 +28,7 @@ pub(crate) fn keys(info: &SealInfo, key: &DataKey) -> Result<SealKeys> {
 /// # Errors
 /// [`Code::Tampered`] or [`Code::InvalidBundle`] when anything is not what was sealed; [`Code::TooLarge`] when there
 /// is no memory for it.
-pub(crate) fn open(info: &SealInfo, model: &str, sealed: &Content, key: &DataKey) -> Result<Opened> {
+pub(crate) fn open(info: &SealInfo, model: &str, sealed: &Content, key: &DataKey) -> Result<Vec<(String, Content)>> {
     let keys = keys(info, key)?;
     let (preamble, header, layout) = header::read(sealed, &keys)?;
     if preamble.seal != info.seal_id()? || header.digest != info.digest || header.model != model {
@@ -48,8 +42,7 @@ pub(crate) fn open(info: &SealInfo, model: &str, sealed: &Content, key: &DataKey
     }
     decrypt(&layout, sealed, &keys, &mut regions)?;
     let paths = layout.files.into_iter().map(|file| file.path);
-    let files = paths.zip(regions.into_iter().map(Content::secret)).collect();
-    Ok(Opened { header, files })
+    Ok(paths.zip(regions.into_iter().map(Content::secret)).collect())
 }
 
 /// Some chunks of one file, and where they go.

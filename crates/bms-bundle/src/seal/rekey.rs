@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use bms_wire::{Code, Error, Result};
 
 use super::lease::system_ms;
-use super::{ENVELOPE, Envelope, Kms, Lease, Recipient, SEALED, To};
+use super::{ENVELOPE, Envelope, Kms, Lease, LeasedKey, Recipient, SEALED, To};
 use crate::{Bundle, Policy, PublicKey, SigningKey, draft};
 
 /// What changes.
@@ -37,6 +38,7 @@ pub fn rekey_dir(dir: &Path, policy: &Policy, change: &Rekeyed<'_>, signer: &Sig
     }
     let (info, name, envelope) = policy.outside_of(&Bundle::open(dir)?).map_err(doing)?;
     let key = policy.keys.open(&info, &envelope).map_err(doing)?;
+    refuse_leased(&key.lease).map_err(doing)?;
     let mut kept = envelope.recipients().to_vec();
     for gone in change.remove {
         let before = kept.len();
@@ -51,7 +53,7 @@ pub fn rekey_dir(dir: &Path, policy: &Policy, change: &Rekeyed<'_>, signer: &Sig
         rewrap(&mut kept, *kms).map_err(doing)?;
     }
     let revision = envelope.revision().saturating_add(1);
-    let bytes = Envelope::write(&info, &name, &key, (kept, change.add), revision, signer).map_err(doing)?;
+    let bytes = Envelope::write(&info, &name, &key.key, (kept, change.add), revision, signer).map_err(doing)?;
     let fresh = Envelope::parse(&bytes)?;
     replace(dir, &bytes)?;
     Ok(fresh)
@@ -86,6 +88,15 @@ fn replace(dir: &Path, bytes: &[u8]) -> Result<()> {
     draft::sync_dir(dir)
 }
 
+/// Who was lent a key does not hand it on.
+fn refuse_leased(lease: &Option<Arc<LeasedKey>>) -> Result<()> {
+    match lease {
+        None => Ok(()),
+        Some(_) => Err(Error::new(Code::PermissionDenied, "a leased key opens the bundle and does nothing else")
+            .hint("Use a key of one of the bundle's recipients.")),
+    }
+}
+
 /// Leases the key of the sealed bundle in `dir` to an edge node: the bytes of the lease's file. The policy's keys
 /// open the bundle.
 ///
@@ -101,9 +112,10 @@ pub fn lease_dir(
     let lease = || {
         let (info, name, envelope) = policy.outside_of(&Bundle::open(dir)?)?;
         let key = policy.keys.open(&info, &envelope)?;
+        refuse_leased(&key.lease)?;
         let now = system_ms();
         let times = (now, not_before_ms.unwrap_or(now), expires_ms);
-        Lease::issue((&info, &name, &key), (node, node_key), times, signer)
+        Lease::issue((&info, &name, &key.key), (node, node_key), times, signer)
     };
     lease().map_err(|e: Error| e.while_doing(format_args!("lease the key of `{}`", dir.display())))
 }

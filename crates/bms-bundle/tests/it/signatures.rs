@@ -201,3 +201,46 @@ fn the_reference_implementation_accepts_our_signatures() {
     assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
     verify_dir(model.path(), &signature, key.public()).unwrap();
 }
+
+#[test]
+fn the_reference_implementation_accepts_sealed_rekeyed_and_approved_bundles() {
+    use bms_bundle::seal::{Key, Rekeyed, SealOptions, To, rekey_dir, seal_to};
+    use bms_bundle::{APPROVALS, Policy, approve_dir};
+    let Some(program) = reference() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let [plain, sealed, pem, second_pem] =
+        ["plain", "sealed", "pub.pem", "second.pem"].map(|name| dir.path().join(name));
+    let (key, second, reader) = (SigningKey::generate(), SigningKey::generate(), SigningKey::generate());
+    fs::write(&pem, key.public_pem()).unwrap();
+    fs::write(&second_pem, second.public_pem()).unwrap();
+    draft().write_signed(&plain, &key).unwrap();
+    let mut policy = Policy::trusting(key.public(), "me");
+    let verified = policy.verify(Bundle::open(&plain).unwrap()).unwrap();
+    let to = [To::Key(reader.public().clone())];
+    seal_to(&verified, &sealed, &SealOptions { to: &to, signer: &key, replace: false, now_ms: 1 }).unwrap();
+    assert!(accepts(&program, &sealed, &pem), "sealed");
+    policy.keys.add(Key::Private(std::sync::Arc::new(reader)));
+    let add = [To::Key(second.public().clone())];
+    rekey_dir(&sealed, &policy, &Rekeyed { add: &add, ..Rekeyed::default() }, &key).unwrap();
+    assert!(accepts(&program, &sealed, &pem), "rekeyed");
+    for bundle in [&plain, &sealed] {
+        approve_dir(bundle, &second).unwrap();
+        assert!(accepts(&program, bundle, &pem), "approved");
+        let approval = bundle.join(APPROVALS).join(format!("{}.sig", second.key_id()));
+        let output = Command::new(&program)
+            .args(["verify", "key"])
+            .arg(bundle)
+            .arg("--signature")
+            .arg(&approval)
+            .arg("--public_key")
+            .arg(&second_pem)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "the approval: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let data = sealed.join(bms_bundle::seal::SEALED);
+    let mut bytes = fs::read(&data).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&data, bytes).unwrap();
+    assert!(!accepts(&program, &sealed, &pem), "the reference must notice a change");
+}

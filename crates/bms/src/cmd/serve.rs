@@ -132,9 +132,11 @@ impl Up {
             None => home.server_dir()?,
         };
         let policy = self.policy.load(home)?;
+        let audit_key = home.audit_key()?;
         let settings = Settings::new(launch(&self.runtime, &self.language)?, data.join("loaded"));
         run_until_told(&self.listen, output, |listener, shutdown| async move {
             let registry = Registry::open(&data).await?;
+            registry.anchor_audit(audit_key).await?;
             bms_server::run(settings, registry, policy, listener, shutdown).await
         })
     }
@@ -193,6 +195,9 @@ pub(crate) struct Slot {
     /// The trust policy.
     #[arg(long)]
     policy: PathBuf,
+    /// The first line of standard input is the model's key.
+    #[arg(long)]
+    sealed: bool,
     #[command(flatten)]
     runtime: RuntimeOptions,
     #[command(flatten)]
@@ -322,6 +327,7 @@ impl Slot {
             place,
             socket: self.socket,
             policy: self.policy,
+            sealed: self.sealed,
             runtime: self.runtime.runtime,
             threads: self.runtime.threads,
             language: self.language.launch(),
