@@ -11,6 +11,7 @@ mod ours;
 mod peer;
 mod prompts;
 mod report;
+mod seal;
 mod serve;
 mod server;
 mod work;
@@ -40,8 +41,9 @@ struct Plan {
 pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     match arguments.command().as_deref() {
         Some("llm") => llm(arguments),
-        Some(other) => bail!("there is no benchmark `{other}`; there is `llm`"),
-        None => bail!("name a benchmark: `llm`"),
+        Some("seal") => seal::run(arguments),
+        Some(other) => bail!("there is no benchmark `{other}`; there are `llm` and `seal`"),
+        None => bail!("name a benchmark: `llm` or `seal`"),
     }
 }
 
@@ -67,7 +69,7 @@ fn llm(mut arguments: Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn number(value: Option<String>, name: &str) -> Result<Option<usize>> {
+pub(crate) fn number(value: Option<String>, name: &str) -> Result<Option<usize>> {
     let parse = |text: String| match text.parse() {
         Ok(number) if 0 < number => Ok(number),
         _ => bail!("`{name}` needs a whole number above zero, not `{text}`"),

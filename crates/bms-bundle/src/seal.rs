@@ -23,17 +23,19 @@ mod open;
 mod recipient;
 mod region;
 mod rekey;
+mod trial;
 mod write;
 
 pub use cipher::DataKey;
 pub use envelope::Envelope;
-pub use header::Header;
+pub use header::{Header, check_preamble};
 pub use info::{ScanRecord, SealInfo};
 pub use keyring::{Key, Keyring};
 pub use kms::Kms;
 pub use lease::{Clock, Lease, LeaseTerms, LeasedKey};
 pub use recipient::{PassphraseCost, Recipient, To};
 pub use rekey::{Rekeyed, lease_dir, rekey_dir};
+pub use trial::Trial;
 pub use write::{SealOptions, seal_to, unseal_to};
 
 pub(crate) use info::check_outside;

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use crate::event::{Event, ReconcileFailed};
 use crate::fleet::{Fleet, Wanted};
+use crate::policy::PolicyWatch;
 use crate::slots::{Source, VersionName};
 
 /// How often the registry is looked at without being told of a change: other programs write to it too.
@@ -26,9 +27,15 @@ const QUARANTINED: [Code; 6] = [
 ];
 
 /// Follows the registry for ever; to be dropped when the server stops.
-pub(crate) async fn follow(registry: Registry, fleet: Arc<Fleet>, work_dir: PathBuf, changed: Arc<Notify>) {
+pub(crate) async fn follow(
+    registry: Registry,
+    fleet: Arc<Fleet>,
+    work_dir: PathBuf,
+    changed: Arc<Notify>,
+    mut policy: PolicyWatch,
+) {
     loop {
-        if let Err(error) = step(&registry, &fleet, &work_dir).await {
+        if let Err(error) = step(&registry, &fleet, &work_dir, &mut policy).await {
             ReconcileFailed { code: error.code(), why: &error.to_string() }.emit(&fleet.launcher.metrics);
         }
         // Woken or not, the next step looks at everything.
@@ -36,10 +43,19 @@ pub(crate) async fn follow(registry: Registry, fleet: Arc<Fleet>, work_dir: Path
     }
 }
 
-async fn step(registry: &Registry, fleet: &Arc<Fleet>, work_dir: &std::path::Path) -> Result<()> {
+async fn step(
+    registry: &Registry,
+    fleet: &Arc<Fleet>,
+    work_dir: &std::path::Path,
+    policy: &mut PolicyWatch,
+) -> Result<()> {
+    policy.look(registry).await?;
     let mut wanted = Vec::new();
     for deployment in registry.deployments().await? {
         let Some(version) = deployment.version else { continue };
+        if policy.is_revoked(registry, &deployment).await? {
+            continue;
+        }
         wanted.push(Wanted {
             of: VersionName { model: deployment.model, version },
             alias: Some(deployment.alias),

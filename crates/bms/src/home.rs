@@ -148,6 +148,14 @@ impl PolicyOption {
         Ok(policy)
     }
 
+    /// The file the policy is read from.
+    pub(crate) fn file(&self, home: &Home) -> Result<PathBuf> {
+        match &self.policy {
+            Some(path) => Ok(path.clone()),
+            None => home.policy_file(),
+        }
+    }
+
     /// How to reach key-management services.
     pub(crate) fn access(&self) -> &AccessOptions {
         self.keys.access()

@@ -194,6 +194,14 @@ impl FilePlace {
     }
 }
 
+/// Checks the unencrypted beginning of `sealed.bms`. Public for fuzzing.
+///
+/// # Errors
+/// [`Code::InvalidBundle`].
+pub fn check_preamble(sealed: &[u8]) -> Result<()> {
+    Preamble::parse(sealed, sealed.len() as u64).map(drop)
+}
+
 /// Opens the header of `sealed.bms`.
 pub(crate) fn read(sealed: &[u8], keys: &SealKeys) -> Result<(Preamble, Header, Layout)> {
     let preamble = Preamble::parse(sealed, sealed.len() as u64)?;

@@ -52,7 +52,7 @@ struct Piece<'a> {
     into: &'a mut [u8],
 }
 
-fn decrypt(layout: &Layout, sealed: &Content, keys: &SealKeys, regions: &mut [Secret]) -> Result<()> {
+pub(super) fn decrypt(layout: &Layout, sealed: &Content, keys: &SealKeys, regions: &mut [Secret]) -> Result<()> {
     let piece_chunks = PIECE_BYTES / layout.chunk_bytes;
     let mut pieces = Vec::new();
     for (file, region) in layout.files.iter().zip(regions) {

@@ -97,7 +97,7 @@ impl Recipient {
         match to {
             To::Key(public) => {
                 let fresh = SigningKey::generate();
-                let wrapping = agreed(seal, &fresh, public, fresh.public(), public);
+                let wrapping = agreed(seal, &fresh, public, fresh.public(), public)?;
                 Ok(Recipient::Key {
                     key: public.id().to_owned(),
                     ephemeral: fresh.public_pem().to_owned(),
@@ -153,7 +153,7 @@ impl Recipient {
             return Ok(None);
         }
         let ephemeral = PublicKey::from_pem(ephemeral)?;
-        let wrapping = agreed(seal, own, &ephemeral, &ephemeral, own.public());
+        let wrapping = agreed(seal, own, &ephemeral, &ephemeral, own.public())?;
         match unwrap(seal, &wrapping, wrapped)? {
             Some(key) => Ok(Some(key)),
             None => Err(Error::new(Code::Tampered, "the key wrapped for this recipient was changed")),
@@ -185,11 +185,11 @@ fn agreed(
     other: &PublicKey,
     ephemeral: &PublicKey,
     recipient: &PublicKey,
-) -> Zeroizing<[u8; KEY_BYTES]> {
+) -> Result<Zeroizing<[u8; KEY_BYTES]>> {
     let mut wrapping = Zeroizing::new([0; KEY_BYTES]);
     let info: [&[u8]; 3] = [b"bms seal 1 p256", ephemeral.id().as_bytes(), recipient.id().as_bytes()];
-    cipher::derive(seal, &*own.agree(other), &info, &mut wrapping);
-    wrapping
+    cipher::derive(seal, &*own.agree(other)?, &info, &mut wrapping);
+    Ok(wrapping)
 }
 
 /// The wrapping key a passphrase makes.

@@ -105,7 +105,7 @@ fn outside(inside: &Manifest, info: SealInfo) -> Manifest {
 
 /// Some chunks of one file.
 #[derive(Clone, Copy)]
-struct Piece<'a> {
+pub(super) struct Piece<'a> {
     file: &'a FilePlace,
     content: &'a Content,
     first: u64,
@@ -136,21 +136,24 @@ fn encrypt(verified: &Verified, seal: &SealId, keys: &SealKeys, path: &Path) -> 
     let mut file = File::create_new(path).map_err(|e| Error::io("make", path, e))?;
     file.write_all(&preamble).and_then(|()| file.write_all(&header_bytes)).map_err(|e| Error::io("write", path, e))?;
     let file = Mutex::new(file);
-    let pieces: Vec<Piece<'_>> = layout
-        .files
-        .iter()
-        .zip(verified.contents())
-        .flat_map(|(file, (_, content))| {
-            let firsts = (0..file.chunks(layout.chunk_bytes)).step_by(PIECE_CHUNKS as usize);
-            firsts.map(move |first| Piece { file, content, first })
-        })
-        .collect();
+    let pieces: Vec<Piece<'_>> = pieces(&layout, verified.contents().map(|(_, content)| content)).collect();
     encrypt_pieces(&layout, keys, &pieces, &file).map_err(|e| match e {
         Fault::Disk(e) => Error::io("write", path, e),
         Fault::Other(e) => e,
     })?;
     let file = file.into_inner().unwrap_or_else(PoisonError::into_inner);
     file.sync_all().map_err(|e| Error::io("write", path, e))
+}
+
+/// The work on files with these contents.
+pub(super) fn pieces<'a>(
+    layout: &'a Layout,
+    contents: impl Iterator<Item = &'a Content> + 'a,
+) -> impl Iterator<Item = Piece<'a>> {
+    layout.files.iter().zip(contents).flat_map(|(file, content)| {
+        let firsts = (0..file.chunks(layout.chunk_bytes)).step_by(PIECE_CHUNKS as usize);
+        firsts.map(move |first| Piece { file, content, first })
+    })
 }
 
 enum Fault {
@@ -187,7 +190,12 @@ fn encrypt_pieces(
 }
 
 /// Fills `buffer` with the encrypted chunks and says where they belong.
-fn encrypt_piece(layout: &Layout, keys: &SealKeys, piece: Piece<'_>, buffer: &mut Vec<u8>) -> Result<u64> {
+pub(super) fn encrypt_piece(
+    layout: &Layout,
+    keys: &SealKeys,
+    piece: Piece<'_>,
+    buffer: &mut Vec<u8>,
+) -> Result<u64> {
     let Piece { file, content, first } = piece;
     let (size, chunks) = (layout.chunk_bytes, file.chunks(layout.chunk_bytes));
     buffer.clear();

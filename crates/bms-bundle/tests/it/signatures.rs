@@ -142,6 +142,38 @@ fn an_inconsistent_bundle_is_not_signed() {
     assert!(sign_bundle(&Bundle::open(&path).unwrap(), &key).is_err());
 }
 
+/// Keys on the larger curves, made with OpenSSL, and what the reference signed with them.
+const LARGER: [(&str, &str); 2] = [
+    (
+        include_str!("../fixtures/oms/p384.pem"),
+        include_str!("../fixtures/oms/p384.sig"),
+    ),
+    (
+        include_str!("../fixtures/oms/p521.pem"),
+        include_str!("../fixtures/oms/p521.sig"),
+    ),
+];
+
+#[test]
+fn signatures_on_larger_curves_are_accepted_and_only_whole() {
+    for (pem, signature) in LARGER {
+        let key = PublicKey::from_pem(pem).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("model.sig");
+        fs::write(&file, signature).unwrap();
+        verify_dir(&fixture("model"), &file, &key).unwrap();
+        let other = PublicKey::load(&fixture("pub.pem")).unwrap();
+        assert_eq!(verify_dir(&fixture("model"), &file, &other).unwrap_err().code(), Code::SignatureInvalid);
+        let envelope = Envelope::parse(signature.as_bytes()).unwrap();
+        assert_eq!(envelope.hint(), Some(key.id()));
+        let sig = serde_json::from_str::<serde_json::Value>(signature).unwrap();
+        let sig = sig["dsseEnvelope"]["signatures"][0]["sig"].as_str().unwrap().to_owned();
+        let changed = signature.replace(&sig[..20], &sig[..20].to_lowercase());
+        assert_ne!(changed, signature);
+        assert!(Envelope::parse(changed.as_bytes()).and_then(|envelope| envelope.verify(&key)).is_err());
+    }
+}
+
 /// The reference command line: named by `BMS_MODEL_SIGNING`, or found on the search path.
 fn reference() -> Option<PathBuf> {
     let named = std::env::var_os("BMS_MODEL_SIGNING").map(PathBuf::from);

@@ -106,11 +106,17 @@ impl HeadFile {
     /// the evidence by which verification finds what happened.
     pub(crate) fn advance(&self, head: &Head) -> Result<()> {
         match self.read() {
+            // A process without the key leaves what one that has it signed: the file may lag behind.
+            Ok(Some(_)) if self.key.get().is_none() && self.is_signed() => Ok(()),
             Ok(Some(noted)) if noted.sequence < head.sequence => self.write(head),
             Ok(_) => Ok(()),
             Err(error) if error.code() == Code::Tampered => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    fn is_signed(&self) -> bool {
+        fs::read(&self.path).is_ok_and(|bytes| Statement::parse(KIND, &bytes, limits::STATEMENT_BYTES_MAX).is_ok())
     }
 
     /// Replaces the file as a whole, durably.

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::Registry;
 use crate::clock::now_ms;
-use crate::database::{count, reading, text, value, writing};
+use crate::database::{count, reading, text, to_db, value, writing};
 
 impl Registry {
     /// One refused bundle with its files.
@@ -48,6 +48,21 @@ impl Registry {
             at_ms: value(&row, "at_ms")?,
         };
         Ok(QuarantinedBundle { about, files_kept: value::<i64>(&row, "files_kept")? != 0, files })
+    }
+
+    /// The id of the key that signed a version, when one on the allow-list did.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub async fn signer_key(&self, model: &str, version: u64) -> Result<Option<String>> {
+        let mut db = self.db.acquire().await.map_err(reading)?;
+        let row = sqlx::query("SELECT signer_key FROM versions WHERE model = $1 AND version = $2")
+            .bind(model)
+            .bind(to_db(version)?)
+            .fetch_optional(&mut *db)
+            .await
+            .map_err(reading)?;
+        row.map_or(Ok(None), |row| value::<Option<String>>(&row, "signer_key"))
     }
 
     /// Passes a refused bundle through the gate again, as somebody who may ordered, and makes a version of it when the

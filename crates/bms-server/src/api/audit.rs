@@ -76,7 +76,7 @@ async fn release(
     Segments(id): Segments<String>,
     Document(order): Document<SignedOrder>,
 ) -> Answer<Version> {
-    let version = api.registry.release(&id, &Order::parse(order.order.as_bytes())?, &api.policy).await?;
+    let version = api.registry.release(&id, &Order::parse(order.order.as_bytes())?, &api.policy.now()).await?;
     api.changed.notify_one();
     Ok(axum::Json(version))
 }
@@ -86,7 +86,7 @@ async fn purge(
     Segments(id): Segments<String>,
     Document(order): Document<SignedOrder>,
 ) -> Answer<serde_json::Value> {
-    api.registry.purge(&id, &Order::parse(order.order.as_bytes())?, &api.policy).await?;
+    api.registry.purge(&id, &Order::parse(order.order.as_bytes())?, &api.policy.now()).await?;
     Ok(axum::Json(serde_json::json!({ "purged": id })))
 }
 

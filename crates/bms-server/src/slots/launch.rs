@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bms_bundle::seal::DataKey;
-use bms_bundle::{Bundle, Policy};
+use bms_bundle::Bundle;
 use bms_kernels::Isa;
 use bms_nn::onnx::RuntimeChoice;
 use bms_wire::{Code, Error, Result};
@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 
 use super::Place;
 use crate::metrics::Metrics;
+use crate::policy::SharedPolicy;
 
 /// Bytes a Unix socket's path may have (108 on Linux, with its terminator).
 const SOCKET_PATH_BYTES_MAX: usize = 100;
@@ -150,7 +151,7 @@ pub(crate) struct Launcher {
     /// The trust policy every slot checks its bundle against.
     policy: PathBuf,
     /// The same with the keys of sealed bundles, which no slot gets: only the one of its own model.
-    keys: Policy,
+    keys: SharedPolicy,
     pub(crate) metrics: Arc<Metrics>,
     /// Rung whenever a slot's condition changes.
     pub(crate) changed: Arc<Notify>,
@@ -161,7 +162,7 @@ impl Launcher {
     pub(crate) fn new(
         launch: Launch,
         run_dir: PathBuf,
-        (policy, keys): (PathBuf, Policy),
+        (policy, keys): (PathBuf, SharedPolicy),
         metrics: Arc<Metrics>,
         changed: Arc<Notify>,
     ) -> Result<Self> {
@@ -185,7 +186,7 @@ impl Launcher {
     /// The key a slot needs for the model that lies there, if it is sealed. May ask a service.
     pub(crate) async fn data_key(&self, model: &Place) -> Result<Option<DataKey>> {
         let Place::Bundle(folder) = model else { return Ok(None) };
-        let (folder, keys) = (folder.clone(), self.keys.clone());
+        let (folder, keys) = (folder.clone(), self.keys.now());
         tokio::task::spawn_blocking(move || keys.data_key(&Bundle::open(&folder)?))
             .await
             .map_err(|e| Error::new(Code::Internal, "the search for a key broke").because(e))?

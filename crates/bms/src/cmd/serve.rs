@@ -134,6 +134,7 @@ impl Up {
         let policy = self.policy.load(home)?;
         let audit_key = home.audit_key()?;
         let settings = Settings::new(launch(&self.runtime, &self.language)?, data.join("loaded"));
+        let settings = Settings { policy_file: Some(self.policy.file(home)?), ..settings };
         run_until_told(&self.listen, output, |listener, shutdown| async move {
             let registry = Registry::open(&data).await?;
             registry.anchor_audit(audit_key).await?;

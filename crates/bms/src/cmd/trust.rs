@@ -271,7 +271,7 @@ impl Add {
         policy.save(&file)?;
         let publisher = self.publisher;
         output.result(
-            format_args!("`{publisher}` is trusted by {}; a running server takes it over when it is started again", file.display()),
+            format_args!("`{publisher}` is trusted by {}", file.display()),
             &json!({"publisher": publisher, "key_id": key_id, "policy": file}),
         );
         Ok(())
@@ -363,7 +363,7 @@ impl Revoke {
         let file = home.policy_file()?;
         policy.save(&file)?;
         output.result(
-            format_args!("key {}… is revoked in {}; a running server refuses what it signed when it is started again", &key[..16], file.display()),
+            format_args!("key {}… is revoked in {}", &key[..16], file.display()),
             &json!({"key_id": key, "reason": self.reason, "policy": file}),
         );
         Ok(())

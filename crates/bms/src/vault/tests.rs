@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bms_bundle::seal::{DataKey, Kms};
 use bms_wire::Code;
+use ureq::tls::{PemItem, parse_pem};
 use serde_json::{Value, json};
 
 use super::{Access, Vault, parse};
@@ -25,22 +27,59 @@ struct Transit {
 }
 
 /// A transit engine with one key, `models`, mounted at `transit`.
-pub(crate) struct Server {
-    pub(crate) uri: String,
+struct Server {
+    uri: String,
     state: Arc<Mutex<Transit>>,
 }
 
 impl Server {
-    pub(crate) fn start() -> Server {
+    fn start() -> Server {
+        Server::over("http", |stream| Some(stream))
+    }
+
+    /// Behind TLS, with a certificate of the authority in the fixtures.
+    fn start_tls() -> Server {
+        let pem = |name| std::fs::read(fixture(name)).unwrap();
+        let (mut chain, mut key) = (Vec::new(), None);
+        for item in [pem("cert.pem"), pem("key.pem")].iter().flat_map(|pem| parse_pem(pem)) {
+            match item.unwrap() {
+                PemItem::Certificate(certificate) => chain.push(certificate.der().to_vec().into()),
+                PemItem::PrivateKey(private) => key = Some(private.der().to_vec()),
+                _ => {}
+            }
+        }
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.unwrap());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key.into())
+            .unwrap();
+        let config = Arc::new(config);
+        Server::over("https", move |stream| {
+            let connection = rustls::ServerConnection::new(config.clone()).ok()?;
+            Some(rustls::StreamOwned::new(connection, stream))
+        })
+    }
+
+    fn over<S: Read + Write + Send + 'static>(
+        scheme: &str,
+        wrap: impl Fn(TcpStream) -> Option<S> + Send + 'static,
+    ) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let uri = format!("http://{}/v1/transit/keys/models", listener.local_addr().unwrap());
+        let uri = format!("{scheme}://{}/v1/transit/keys/models", listener.local_addr().unwrap());
         let state = Arc::new(Mutex::new(Transit { version: 1, ..Transit::default() }));
         let shared = state.clone();
         // Ends with the test's process.
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let shared = shared.clone();
-                std::thread::spawn(move || while serve(&stream, &shared).is_some() {});
+                let (shared, stream) = (shared.clone(), wrap(stream));
+                std::thread::spawn(move || {
+                    let mut stream = BufReader::new(stream?);
+                    while serve(&mut stream, &shared).is_some() {}
+                    Some(())
+                });
             }
         });
         Server { uri, state }
@@ -52,8 +91,7 @@ impl Server {
 }
 
 /// One request of a connection; `None` at its end.
-fn serve(stream: &TcpStream, state: &Mutex<Transit>) -> Option<()> {
-    let mut reader = BufReader::new(stream);
+fn serve(reader: &mut BufReader<impl Read + Write>, state: &Mutex<Transit>) -> Option<()> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|read| 0 < *read)?;
     let mut headers = BTreeMap::new();
@@ -70,8 +108,8 @@ fn serve(stream: &TcpStream, state: &Mutex<Transit>) -> Option<()> {
     let (status, answer) = answer(&mut state.lock().unwrap(), &line, &path, token, &body);
     let text = answer.to_string();
     let head = format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", text.len());
-    let mut stream = stream;
-    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(text.as_bytes())).ok()
+    let stream = reader.get_mut();
+    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(text.as_bytes())).and_then(|()| stream.flush()).ok()
 }
 
 fn answer(transit: &mut Transit, line: &str, path: &str, token: &str, body: &[u8]) -> (u16, Value) {
@@ -109,6 +147,10 @@ impl Transit {
     }
 }
 
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/vault-tls").join(name)
+}
+
 fn vault(uri: &str, token: &str) -> Vault {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("token");
@@ -131,6 +173,49 @@ fn keys_are_wrapped_unwrapped_and_rewrapped() {
     assert_eq!(vault.unwrap("vault:v1:AAAA").unwrap_err().code(), Code::InvalidRequest);
     let asked = server.state.lock().unwrap().asked.clone();
     assert_eq!(asked[0], "/v1/transit/encrypt/models");
+}
+
+#[test]
+fn tls_is_spoken_with_the_authority_that_was_named_and_no_other() {
+    let server = Server::start_tls();
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("token");
+    std::fs::write(&token, TOKEN).unwrap();
+    let with = |authority: &str| {
+        let access = Access { token_file: Some(token.clone()), authority: Some(fixture(authority)) };
+        Vault::new(&server.uri, &access)
+    };
+    let key = DataKey::from_bytes(&[9; 32]).unwrap();
+    let vault = with("ca.pem").unwrap();
+    assert_eq!(vault.unwrap(&vault.wrap(&key).unwrap()).unwrap().expose(), key.expose());
+    // The server's own certificate is no authority.
+    let refused = with("cert.pem").unwrap().wrap(&key).unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert!(with("key.pem").is_err(), "no certificate");
+}
+
+#[test]
+fn the_server_of_these_tests_speaks_what_vaults_own_client_speaks() {
+    let Some(python) = std::env::var_os("BMS_HVAC_PYTHON") else {
+        return eprintln!("SKIPPED: BMS_HVAC_PYTHON names no Python that has `hvac`");
+    };
+    let server = Server::start();
+    let script = r#"
+import base64, hvac, sys
+client = hvac.Client(url=sys.argv[1].split('/v1/')[0], token='hvs.a-token')
+transit = client.secrets.transit
+key = base64.b64encode(bytes(range(32))).decode()
+sealed = transit.encrypt_data(name='models', plaintext=key)['data']['ciphertext']
+again = transit.rewrap_data(name='models', ciphertext=sealed)['data']['ciphertext']
+assert transit.decrypt_data(name='models', ciphertext=again)['data']['plaintext'] == key
+print(again)
+"#;
+    let output = std::process::Command::new(python).args(["-c", script, &server.uri]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // What the client wrapped we unwrap.
+    let wrapped = String::from_utf8(output.stdout).unwrap();
+    let key = vault(&server.uri, TOKEN).unwrap(wrapped.trim()).unwrap();
+    assert!(key.expose().iter().copied().eq(0..32));
 }
 
 #[test]
