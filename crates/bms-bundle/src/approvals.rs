@@ -79,7 +79,10 @@ impl Policy {
             let doing = |e: Error| e.while_doing(format_args!("verify the approval {:?}", &name[..16]));
             let envelope = Envelope::parse(bytes).map_err(doing)?;
             let trusted = self.trust.iter().filter(|entry| entry.key.id() == name);
-            let Some(entry) = trusted.clone().find(|entry| entry.may(Right::Approve, &manifest.name)).or(trusted.clone().next())
+            let Some(entry) = trusted
+                .clone()
+                .find(|entry| entry.may(Right::Approve, &manifest.name))
+                .or(trusted.clone().next())
             else {
                 continue;
             };
@@ -99,14 +102,17 @@ impl Policy {
 
     /// Refuses a bundle that fewer approved than the rules ask for.
     pub(crate) fn check_approvals(&self, name: &str, approvals: &[Approval]) -> Result<()> {
-        let required = self.approvals.iter().filter(|rule| rule.is_about(name)).map(|rule| rule.required).max();
+        let required =
+            self.approvals.iter().filter(|rule| rule.is_about(name)).map(|rule| rule.required).max();
         match required {
             Some(required) if approvals.len() < required => {
                 let by: Vec<_> = approvals.iter().map(|approval| approval.publisher.as_str()).collect();
                 let by = if by.is_empty() { "nobody".to_owned() } else { by.join(", ") };
                 Err(Error::new(
                     Code::ApprovalMissing,
-                    format!("`{name}` needs the approval of {required} other publishers and has that of {by}"),
+                    format!(
+                        "`{name}` needs the approval of {required} other publishers and has that of {by}"
+                    ),
                 )
                 .hint("Have it approved with `bms approve`, then publish it again."))
             }

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use bms_wire::{Code, Error, Result};
 
 use crate::bundle::is_reserved;
-use crate::{Content, FileEntry, MANIFEST, Manifest, SIGNATURE, SigningKey, bare, digest, folder, path, signature};
+use crate::{
+    Content, FileEntry, MANIFEST, Manifest, SIGNATURE, SigningKey, bare, digest, folder, path, signature,
+};
 
 /// A bundle in the making: a manifest whose `files` are filled in when it is written.
 #[derive(Clone, Debug)]

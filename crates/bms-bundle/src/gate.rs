@@ -10,11 +10,11 @@ use bms_wire::{Code, Error};
 use crate::bundle::{check_digests, is_beside, tampered};
 use crate::folder::Files;
 use crate::scan::{self, Scanned};
-use crate::signature::Envelope;
 use crate::seal::{LeasedKey, SealInfo};
+use crate::signature::Envelope;
 use crate::{
-    Approval, Bundle, Content, FileEntry, Finding, Format, MANIFEST, Manifest, Mode, Nature, Policy, PublicKey,
-    SIGNATURE, Severity, TrustedKey,
+    Approval, Bundle, Content, FileEntry, Finding, Format, MANIFEST, Manifest, Mode, Nature, Policy,
+    PublicKey, SIGNATURE, Severity, TrustedKey,
 };
 
 pub use admit::Admitted;
@@ -364,8 +364,7 @@ impl Policy {
             Proof::By(_, key) => match self.grant(&key, &manifest.name) {
                 Some(entry) => {
                     entry.check_made(manifest)?;
-                    let signer =
-                        Signer { publisher: entry.publisher.clone(), key_id: key.id().to_owned() };
+                    let signer = Signer { publisher: entry.publisher.clone(), key_id: key.id().to_owned() };
                     return Ok(Some(signer));
                 }
                 None => {
@@ -394,7 +393,8 @@ impl Policy {
         if let (Some(signer), Some(formats)) = (signer, entry.and_then(|entry| entry.formats.as_ref()))
             && let Some(file) = files().find(|file| !formats.contains(&file.format))
         {
-            let what = format!("{:?} may not publish {:?}, which is {}", signer.publisher, file.path, file.format);
+            let what =
+                format!("{:?} may not publish {:?}, which is {}", signer.publisher, file.path, file.format);
             return Err(Error::new(Code::FormatDenied, what)
                 .hint("Add the format to the publisher's key in the policy, or convert the model."));
         }

@@ -26,12 +26,12 @@ pub struct Statement {
 /// # Errors
 /// [`Code::Internal`] when it cannot be written as JSON.
 pub fn sign(kind: &'static str, body: &impl Serialize, key: &SigningKey) -> Result<Vec<u8>> {
-    let encode = |e: serde_json::Error| Error::new(Code::Internal, format!("failed to write a statement: {e}"));
+    let encode =
+        |e: serde_json::Error| Error::new(Code::Internal, format!("failed to write a statement: {e}"));
     let payload = serde_json::to_vec(body).map_err(encode)?;
     let sig = STANDARD.encode(key.sign(&pre_authentication(kind, &payload)));
     let signatures = vec![Signature { sig, keyid: key.key_id().to_owned() }];
-    let document =
-        Document { payload_type: kind.to_owned(), payload: STANDARD.encode(&payload), signatures };
+    let document = Document { payload_type: kind.to_owned(), payload: STANDARD.encode(&payload), signatures };
     serde_json::to_vec(&document).map_err(encode)
 }
 

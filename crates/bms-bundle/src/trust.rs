@@ -97,8 +97,11 @@ impl TrustedKey {
         let refused = |why: &str, limit: i64| {
             let when = time::to_text(limit);
             let key = &self.key.id()[..16];
-            Err(Error::new(Code::KeyRevoked, format!("{what} with key {key}…, which is trusted {why} {when}"))
-                .hint("Sign it with a key that is trusted now, or change the key's times in the policy."))
+            Err(Error::new(
+                Code::KeyRevoked,
+                format!("{what} with key {key}…, which is trusted {why} {when}"),
+            )
+            .hint("Sign it with a key that is trusted now, or change the key's times in the policy."))
         };
         match (self.not_before_ms, self.not_after_ms) {
             (Some(limit), _) if at_ms < limit => refused("only from", limit),
@@ -117,8 +120,10 @@ impl Revocation {
     /// The refusal of what the key signed.
     pub(crate) fn refusal(&self) -> Error {
         let key = self.key.get(..16).unwrap_or(&self.key);
-        let what = format!("the signer's key {key}… was revoked on {}: {}", time::to_text(self.at_ms), self.reason);
-        Error::new(Code::KeyRevoked, what).hint("Get the model from its publisher again, signed with a new key.")
+        let what =
+            format!("the signer's key {key}… was revoked on {}: {}", time::to_text(self.at_ms), self.reason);
+        Error::new(Code::KeyRevoked, what)
+            .hint("Get the model from its publisher again, signed with a new key.")
     }
 }
 

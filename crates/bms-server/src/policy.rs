@@ -100,7 +100,11 @@ impl PolicyWatch {
     }
 }
 
-async fn set_aside(registry: &Registry, (model, version): &(String, u64), revoked: &Revocation) -> Result<()> {
+async fn set_aside(
+    registry: &Registry,
+    (model, version): &(String, u64),
+    revoked: &Revocation,
+) -> Result<()> {
     let version = registry.version(model, *version).await?;
     let reason = format!("the signer's key {} was revoked: {}", revoked.key, revoked.reason);
     let refusal = Refusal {

@@ -123,7 +123,8 @@ pub const CHAT_TEMPLATE_BYTES_MAX: usize = 1 << 20;
 pub const CHAT_PROMPT_BYTES_MAX: usize = 8 << 20;
 
 const _: () = assert!(BLOB_BYTES_MAX <= BUNDLE_BYTES_MAX, "the largest file fits into a bundle");
-const _: () = assert!(SEAL_HEADER_BYTES_MAX >= BUNDLE_FILES_MAX * (PATH_BYTES_MAX + 128), "a header lists all files");
+const _: () =
+    assert!(SEAL_HEADER_BYTES_MAX >= BUNDLE_FILES_MAX * (PATH_BYTES_MAX + 128), "a header lists all files");
 const _: () = assert!(QUEUE_ROWS_MAX.is_multiple_of(BATCH_ROWS_MAX), "the queue drains in whole batches");
 const _: () =
     assert!(TENSOR_VALUES_MAX * 4 <= INFER_BODY_BYTES_MAX, "the largest f32 tensor fits a binary body");

@@ -130,7 +130,9 @@ fn passphrase(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     }
     match text.is_empty() {
         false => Ok(text),
-        true => Err(Error::new(Code::InvalidRequest, format!("the passphrase in `{}` is empty", path.display()))),
+        true => {
+            Err(Error::new(Code::InvalidRequest, format!("the passphrase in `{}` is empty", path.display())))
+        }
     }
 }
 

@@ -20,11 +20,8 @@ use zeroize::Zeroizing;
 /// How long one call may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// Where Linux distributions keep the certificate authorities they trust.
-const SYSTEM_AUTHORITIES: [&str; 3] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/cert.pem",
-];
+const SYSTEM_AUTHORITIES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 /// How to reach a service.
 #[derive(Clone, Debug, Default)]
@@ -102,8 +99,10 @@ impl Vault {
         }
         serde_json::from_str(&text).map_err(|_| {
             // What it says may hold a key: it does not go into a message.
-            doing(Error::new(Code::Unavailable, "its answer is not that of a transit engine")
-                .hint("Name the key as https://HOST:PORT/v1/MOUNT/keys/NAME."))
+            doing(
+                Error::new(Code::Unavailable, "its answer is not that of a transit engine")
+                    .hint("Name the key as https://HOST:PORT/v1/MOUNT/keys/NAME."),
+            )
         })
     }
 
@@ -153,10 +152,13 @@ fn refused(status: u16, text: &str) -> Error {
     struct Refusal {
         errors: Vec<String>,
     }
-    let why: Vec<String> = serde_json::from_str::<Refusal>(text).map(|refusal| refusal.errors).unwrap_or_default();
+    let why: Vec<String> =
+        serde_json::from_str::<Refusal>(text).map(|refusal| refusal.errors).unwrap_or_default();
     let why: String = why.join("; ").chars().take(300).collect();
     let (code, hint) = match status {
-        403 => (Code::PermissionDenied, "Check the token and its policy: it needs encrypt, decrypt or rewrap."),
+        403 => {
+            (Code::PermissionDenied, "Check the token and its policy: it needs encrypt, decrypt or rewrap.")
+        }
         400 => (Code::InvalidRequest, "The key may be another, or its version too old to decrypt."),
         404 => (Code::NotFound, "Check the mount and the name of the key."),
         _ => (Code::Unavailable, "The service may be sealed, standing by or overloaded; try again."),
@@ -177,7 +179,8 @@ fn parse(uri: &str) -> Result<(String, String)> {
     };
     let (mount, name) = uri.split_once("/keys/").ok_or_else(wrong)?;
     let plain = |text: &str| {
-        !matches!(text, "" | "." | "..") && text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.'))
+        !matches!(text, "" | "." | "..")
+            && text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.'))
     };
     let (_, path) = rest.split_once("/v1/").ok_or_else(wrong)?;
     let path = path.split_once("/keys/").map_or(path, |(path, _)| path);

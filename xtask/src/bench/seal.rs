@@ -44,7 +44,10 @@ pub(super) fn run(mut arguments: Arguments) -> Result<ExitCode> {
         let openssl = first.map_or_else(openssl, Ok)?;
         all.push(Round { openssl, decipher: rate("decipher")?, seal: rate("seal")?, open: rate("open")? });
     }
-    println!("{}, {CHUNK_BYTES}-byte blocks, GB per second of processor time: median (lowest to highest)", version.trim());
+    println!(
+        "{}, {CHUNK_BYTES}-byte blocks, GB per second of processor time: median (lowest to highest)",
+        version.trim()
+    );
     let values = |of: fn(&Round) -> f64| all.iter().map(of).collect::<Vec<_>>();
     let openssl = line("openssl speed -evp aes-256-gcm", values(|round| round.openssl));
     let decipher = line("decipher chunks", values(|round| round.decipher));

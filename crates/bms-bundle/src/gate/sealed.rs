@@ -89,12 +89,17 @@ impl Policy {
         }
         let entries = self.trust.iter().filter(|entry| entry.key.id() == envelope.key_id());
         let named = entries.clone().next().map(|entry| envelope.verify(&entry.key)).transpose()?;
-        let trusted = named.is_some() && entries.clone().any(|entry| self.grant(&entry.key, &manifest.name).is_some());
+        let trusted =
+            named.is_some() && entries.clone().any(|entry| self.grant(&entry.key, &manifest.name).is_some());
         match trusted || self.mode == Mode::Development {
             true => envelope.check(info, &manifest.name).map(|()| envelope),
             false => Err(Error::new(
                 Code::SignerUntrusted,
-                format!("`{ENVELOPE}` is signed by the key {:?}, which may not publish {:?}", envelope.key_id(), manifest.name),
+                format!(
+                    "`{ENVELOPE}` is signed by the key {:?}, which may not publish {:?}",
+                    envelope.key_id(),
+                    manifest.name
+                ),
             )
             .hint("Add the publisher's public key to the policy, if you trust it.")),
         }

@@ -169,7 +169,13 @@ impl Place<'_> {
 
 /// What the chunks of one file are authenticated with: a digest of everything that says which file of which model it
 /// is. Each part goes in with its length, so that no two lists of parts look alike.
-pub(crate) fn file_binding(seal: &SealId, model: &str, digest: &str, file: (u32, &str, u64), total: u64) -> [u8; 32] {
+pub(crate) fn file_binding(
+    seal: &SealId,
+    model: &str,
+    digest: &str,
+    file: (u32, &str, u64),
+    total: u64,
+) -> [u8; 32] {
     let (number, path, size) = file;
     let mut hasher = Sha256::new();
     let number = number.to_be_bytes();

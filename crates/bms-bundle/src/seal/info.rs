@@ -64,7 +64,8 @@ impl SealInfo {
 
     pub(crate) fn seal_id(&self) -> Result<SealId> {
         let mut id = SealId::default();
-        hex::decode_to_slice(&self.id, &mut id).map_err(|e| invalid("the seal's id is not hex").because(e))?;
+        hex::decode_to_slice(&self.id, &mut id)
+            .map_err(|e| invalid("the seal's id is not hex").because(e))?;
         Ok(id)
     }
 }

@@ -121,7 +121,8 @@ impl Lease {
 
 impl LeaseTerms {
     fn validate(&self) -> Result<()> {
-        let refused = |what: String| Error::new(Code::SignatureInvalid, format!("a lease is refused: {what}"));
+        let refused =
+            |what: String| Error::new(Code::SignatureInvalid, format!("a lease is refused: {what}"));
         if self.schema != SCHEMA {
             return Err(refused(format!("schema {} is not supported, only {SCHEMA}", self.schema)));
         }
@@ -246,7 +247,10 @@ impl Clock {
         let known = latest.0.saturating_add(if latest.0 == 0 { 0 } else { passed });
         if system_ms < known.saturating_sub(TOLERANCE_MS) {
             let behind = (known - system_ms) / 1000;
-            return Err(Error::new(Code::LeaseExpired, format!("the clock was set back by {behind} seconds")));
+            return Err(Error::new(
+                Code::LeaseExpired,
+                format!("the clock was set back by {behind} seconds"),
+            ));
         }
         let now = known.max(system_ms);
         self.keep(now)?;

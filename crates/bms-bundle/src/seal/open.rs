@@ -18,8 +18,10 @@ pub(crate) fn keys(info: &SealInfo, key: &DataKey) -> Result<SealKeys> {
     let keys = SealKeys::derive(key, &info.seal_id()?);
     match keys.commitment() == info.commitment {
         true => Ok(keys),
-        false => Err(Error::new(Code::Tampered, "the key in the envelope is not the key of the sealed files")
-            .hint("Fetch the bundle again from its publisher; do not use this copy.")),
+        false => {
+            Err(Error::new(Code::Tampered, "the key in the envelope is not the key of the sealed files")
+                .hint("Fetch the bundle again from its publisher; do not use this copy."))
+        }
     }
 }
 
@@ -28,7 +30,12 @@ pub(crate) fn keys(info: &SealInfo, key: &DataKey) -> Result<SealKeys> {
 /// # Errors
 /// [`Code::Tampered`] or [`Code::InvalidBundle`] when anything is not what was sealed; [`Code::TooLarge`] when there
 /// is no memory for it.
-pub(crate) fn open(info: &SealInfo, model: &str, sealed: &Content, key: &DataKey) -> Result<Vec<(String, Content)>> {
+pub(crate) fn open(
+    info: &SealInfo,
+    model: &str,
+    sealed: &Content,
+    key: &DataKey,
+) -> Result<Vec<(String, Content)>> {
     let keys = keys(info, key)?;
     let (preamble, header, layout) = header::read(sealed, &keys)?;
     if preamble.seal != info.seal_id()? || header.digest != info.digest || header.model != model {
@@ -52,7 +59,12 @@ struct Piece<'a> {
     into: &'a mut [u8],
 }
 
-pub(super) fn decrypt(layout: &Layout, sealed: &Content, keys: &SealKeys, regions: &mut [Secret]) -> Result<()> {
+pub(super) fn decrypt(
+    layout: &Layout,
+    sealed: &Content,
+    keys: &SealKeys,
+    regions: &mut [Secret],
+) -> Result<()> {
     let piece_chunks = PIECE_BYTES / layout.chunk_bytes;
     let mut pieces = Vec::new();
     for (file, region) in layout.files.iter().zip(regions) {
@@ -61,7 +73,11 @@ pub(super) fn decrypt(layout: &Layout, sealed: &Content, keys: &SealKeys, region
             continue;
         }
         let parts = region.chunks_mut((piece_chunks * layout.chunk_bytes) as usize);
-        pieces.extend((0_u64..).zip(parts).map(|(number, into)| Piece { file, first: number * piece_chunks, into }));
+        pieces.extend((0_u64..).zip(parts).map(|(number, into)| Piece {
+            file,
+            first: number * piece_chunks,
+            into,
+        }));
     }
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(pieces.len());
     let pieces = Mutex::new(pieces.into_iter());
@@ -75,9 +91,9 @@ pub(super) fn decrypt(layout: &Layout, sealed: &Content, keys: &SealKeys, region
     std::thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
         let own = work();
-        let joined = others.into_iter().map(|other| {
-            other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        });
+        let joined = others
+            .into_iter()
+            .map(|other| other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         joined.fold(own, Result::and)
     })
 }

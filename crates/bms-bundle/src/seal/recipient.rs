@@ -126,7 +126,10 @@ impl Recipient {
         match self {
             Recipient::Key { key, .. } => format!("key:{}", key.get(..16).unwrap_or(key)),
             Recipient::Passphrase { salt, .. } => {
-                format!("passphrase:{}", salt.chars().filter(char::is_ascii_alphanumeric).take(6).collect::<String>())
+                format!(
+                    "passphrase:{}",
+                    salt.chars().filter(char::is_ascii_alphanumeric).take(6).collect::<String>()
+                )
             }
             Recipient::Kms { uri, .. } => uri.clone(),
         }
@@ -162,7 +165,9 @@ impl Recipient {
 
     /// Tries a passphrase: `None` when it is not the one.
     pub(crate) fn open_with_passphrase(&self, seal: &SealId, passphrase: &[u8]) -> Result<Option<DataKey>> {
-        let Recipient::Passphrase { salt, memory_kib, passes, lanes, wrapped } = self else { return Ok(None) };
+        let Recipient::Passphrase { salt, memory_kib, passes, lanes, wrapped } = self else {
+            return Ok(None);
+        };
         let salt = STANDARD.decode(salt).map_err(|e| refused("a salt is not base64").because(e))?;
         let cost = PassphraseCost { memory_kib: *memory_kib, passes: *passes };
         unwrap(seal, &*stretched(passphrase, &salt, cost, *lanes)?, wrapped)

@@ -53,7 +53,8 @@ pub fn rekey_dir(dir: &Path, policy: &Policy, change: &Rekeyed<'_>, signer: &Sig
         rewrap(&mut kept, *kms).map_err(doing)?;
     }
     let revision = envelope.revision().saturating_add(1);
-    let bytes = Envelope::write(&info, &name, &key.key, (kept, change.add), revision, signer).map_err(doing)?;
+    let bytes =
+        Envelope::write(&info, &name, &key.key, (kept, change.add), revision, signer).map_err(doing)?;
     let fresh = Envelope::parse(&bytes)?;
     replace(dir, &bytes)?;
     Ok(fresh)
@@ -92,8 +93,10 @@ fn replace(dir: &Path, bytes: &[u8]) -> Result<()> {
 fn refuse_leased(lease: &Option<Arc<LeasedKey>>) -> Result<()> {
     match lease {
         None => Ok(()),
-        Some(_) => Err(Error::new(Code::PermissionDenied, "a leased key opens the bundle and does nothing else")
-            .hint("Use a key of one of the bundle's recipients.")),
+        Some(_) => {
+            Err(Error::new(Code::PermissionDenied, "a leased key opens the bundle and does nothing else")
+                .hint("Use a key of one of the bundle's recipients."))
+        }
     }
 }
 
@@ -122,6 +125,9 @@ pub fn lease_dir(
 
 impl std::fmt::Debug for Rekeyed<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rekeyed").field("add", &self.add).field("remove", &self.remove).finish_non_exhaustive()
+        f.debug_struct("Rekeyed")
+            .field("add", &self.add)
+            .field("remove", &self.remove)
+            .finish_non_exhaustive()
     }
 }

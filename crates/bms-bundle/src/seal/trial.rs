@@ -26,9 +26,14 @@ impl Trial {
         let file = SealedFile { path: "trial".to_owned(), size: bytes as u64 };
         let header = Header { model: "trial".to_owned(), digest: String::new(), files: vec![file] };
         let layout = Layout::new(&header, &seal, 0, CHUNK_BYTES)?;
-        let mut trial =
-            Trial { keys, layout, plain: Content::secret(Secret::zeroed(bytes)?), sealed: Content::from(Vec::new()) };
-        let end = usize::try_from(trial.layout.end).map_err(|e| Error::new(Code::TooLarge, "over memory").because(e))?;
+        let mut trial = Trial {
+            keys,
+            layout,
+            plain: Content::secret(Secret::zeroed(bytes)?),
+            sealed: Content::from(Vec::new()),
+        };
+        let end = usize::try_from(trial.layout.end)
+            .map_err(|e| Error::new(Code::TooLarge, "over memory").because(e))?;
         let mut sealed = vec![0; end];
         trial.seal_with(|at, piece| sealed[at..at + piece.len()].copy_from_slice(piece))?;
         trial.sealed = Content::from(sealed);

@@ -134,7 +134,9 @@ fn encrypt(verified: &Verified, seal: &SealId, keys: &SealKeys, path: &Path) -> 
     keys.seal_header(&preamble, &mut header_bytes)?;
 
     let mut file = File::create_new(path).map_err(|e| Error::io("make", path, e))?;
-    file.write_all(&preamble).and_then(|()| file.write_all(&header_bytes)).map_err(|e| Error::io("write", path, e))?;
+    file.write_all(&preamble)
+        .and_then(|()| file.write_all(&header_bytes))
+        .map_err(|e| Error::io("write", path, e))?;
     let file = Mutex::new(file);
     let pieces: Vec<Piece<'_>> = pieces(&layout, verified.contents().map(|(_, content)| content)).collect();
     encrypt_pieces(&layout, keys, &pieces, &file).map_err(|e| match e {
@@ -182,9 +184,9 @@ fn encrypt_pieces(
     std::thread::scope(|scope| {
         let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
         let own = work();
-        let joined = others.into_iter().map(|other| {
-            other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        });
+        let joined = others
+            .into_iter()
+            .map(|other| other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         joined.fold(own, std::result::Result::and)
     })
 }
@@ -208,7 +210,8 @@ pub(super) fn encrypt_piece(
             binding: &file.binding,
             path: &file.path,
             file: file.number,
-            chunk: u32::try_from(number).map_err(|_| Error::new(Code::TooLarge, "a file of too many chunks"))?,
+            chunk: u32::try_from(number)
+                .map_err(|_| Error::new(Code::TooLarge, "a file of too many chunks"))?,
             is_last: number + 1 == chunks,
         };
         let tag = keys.seal_chunk(&place, &mut buffer[begin..])?;

@@ -49,7 +49,10 @@ impl Order {
     pub fn write(action: Action, quarantine: &str, reason: &str, key: &SigningKey) -> Result<Vec<u8>> {
         let reason = reason.trim();
         if reason.is_empty() || REASON_CHARS_MAX < reason.chars().count() {
-            return Err(Error::new(Code::InvalidRequest, format!("a reason of 1 to {REASON_CHARS_MAX} characters is needed")));
+            return Err(Error::new(
+                Code::InvalidRequest,
+                format!("a reason of 1 to {REASON_CHARS_MAX} characters is needed"),
+            ));
         }
         let (quarantine, reason) = (quarantine.to_owned(), reason.to_owned());
         statement::sign(KIND, &Body { action, quarantine, reason, at_ms: system_ms() }, key)

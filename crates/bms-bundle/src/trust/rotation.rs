@@ -71,7 +71,12 @@ impl Policy {
         for entry in self.trust.iter_mut().filter(|entry| entry.key.id() == old) {
             rotation.statement.verify(&entry.key)?;
             entry.check_time(now_ms, "the rotation is signed")?;
-            added.push(TrustedKey { key: new.clone(), not_before_ms: None, not_after_ms: None, ..entry.clone() });
+            added.push(TrustedKey {
+                key: new.clone(),
+                not_before_ms: None,
+                not_after_ms: None,
+                ..entry.clone()
+            });
             let end = now_ms.saturating_add(overlap_ms.max(0));
             entry.not_after_ms = Some(entry.not_after_ms.map_or(end, |limit| limit.min(end)));
         }

@@ -40,7 +40,11 @@ pub(crate) fn to_toml(at_ms: i64) -> Datetime {
     // Within the range that was read or the clock gives; years past that would be shown wrong, not stored wrong.
     let part = |value: i64| u8::try_from(value).unwrap_or(0);
     Datetime {
-        date: Some(Date { year: u16::try_from(year).unwrap_or(u16::MAX), month: part(month), day: part(day) }),
+        date: Some(Date {
+            year: u16::try_from(year).unwrap_or(u16::MAX),
+            month: part(month),
+            day: part(day),
+        }),
         time: Some(Time {
             hour: part(second / 3600),
             minute: part(second / 60 % 60),

@@ -279,9 +279,8 @@ fn a_leased_key_opens_the_bundle_it_is_for() {
     let lease = Lease::parse(&lease.unwrap()).unwrap();
     lease.verify(site.publisher.public()).unwrap();
     let clock = site.dir.path().join("clock");
-    let leased = |key: Arc<SigningKey>| {
-        Key::Leased(Arc::new(LeasedKey::new(lease.clone(), key, &clock).unwrap()))
-    };
+    let leased =
+        |key: Arc<SigningKey>| Key::Leased(Arc::new(LeasedKey::new(lease.clone(), key, &clock).unwrap()));
     assert_eq!(code(&site.policy(Some(leased(node.clone()))), &site.sealed()), None);
     fs::remove_file(&clock).unwrap();
     let stolen = site.policy(Some(leased(Arc::new(SigningKey::generate()))));

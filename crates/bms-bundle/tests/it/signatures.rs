@@ -144,14 +144,8 @@ fn an_inconsistent_bundle_is_not_signed() {
 
 /// Keys on the larger curves, made with OpenSSL, and what the reference signed with them.
 const LARGER: [(&str, &str); 2] = [
-    (
-        include_str!("../fixtures/oms/p384.pem"),
-        include_str!("../fixtures/oms/p384.sig"),
-    ),
-    (
-        include_str!("../fixtures/oms/p521.pem"),
-        include_str!("../fixtures/oms/p521.sig"),
-    ),
+    (include_str!("../fixtures/oms/p384.pem"), include_str!("../fixtures/oms/p384.sig")),
+    (include_str!("../fixtures/oms/p521.pem"), include_str!("../fixtures/oms/p521.sig")),
 ];
 
 #[test]

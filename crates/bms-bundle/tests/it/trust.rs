@@ -49,7 +49,8 @@ fn a_key_is_trusted_in_its_time_only() {
 fn a_revoked_key_is_refused_in_every_mode() {
     let key = SigningKey::generate();
     let (_dir, path) = bundle(&key);
-    let revoked = Revocation { key: key.key_id().to_owned(), reason: "laptop stolen".to_owned(), at_ms: MADE };
+    let revoked =
+        Revocation { key: key.key_id().to_owned(), reason: "laptop stolen".to_owned(), at_ms: MADE };
     for policy in [Policy::trusting(key.public(), "me"), Policy::development()] {
         let policy = Policy { revoked: vec![revoked.clone()], ..policy };
         assert_eq!(code(&policy, &path), Some(Code::KeyRevoked));
@@ -141,7 +142,8 @@ fn an_approval_is_of_these_files_only() {
     let keys: Vec<_> = (0..2).map(|_| SigningKey::generate()).collect();
     let (_dir, path) = bundle(&keys[0]);
     let (_other_dir, other) = bundle(&keys[0]);
-    fs::write(other.join("bundle.json"), fs::read_to_string(other.join("bundle.json")).unwrap() + " ").unwrap();
+    fs::write(other.join("bundle.json"), fs::read_to_string(other.join("bundle.json")).unwrap() + " ")
+        .unwrap();
     approve_dir(&other, &keys[1]).unwrap();
     fs::create_dir(path.join(APPROVALS)).unwrap();
     let name = format!("{}.sig", keys[1].key_id());

@@ -116,7 +116,8 @@ impl HeadFile {
     }
 
     fn is_signed(&self) -> bool {
-        fs::read(&self.path).is_ok_and(|bytes| Statement::parse(KIND, &bytes, limits::STATEMENT_BYTES_MAX).is_ok())
+        fs::read(&self.path)
+            .is_ok_and(|bytes| Statement::parse(KIND, &bytes, limits::STATEMENT_BYTES_MAX).is_ok())
     }
 
     /// Replaces the file as a whole, durably.

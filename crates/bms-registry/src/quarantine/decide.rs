@@ -25,11 +25,13 @@ impl Registry {
             Error::new(Code::NotFound, format!("there is no {id:?} in quarantine"))
                 .hint("`bms quarantine list` shows what there is.")
         })?;
-        let rows = sqlx::query("SELECT path, size, blake3 FROM quarantine_files WHERE quarantine = $1 ORDER BY path")
-            .bind(id)
-            .fetch_all(&mut *db)
-            .await
-            .map_err(reading)?;
+        let rows = sqlx::query(
+            "SELECT path, size, blake3 FROM quarantine_files WHERE quarantine = $1 ORDER BY path",
+        )
+        .bind(id)
+        .fetch_all(&mut *db)
+        .await
+        .map_err(reading)?;
         let mut files = Vec::with_capacity(rows.len());
         for row in &rows {
             files.push(FileRef {
@@ -80,7 +82,10 @@ impl Registry {
         let model = &bundle.about.model;
         for file in &bundle.files {
             if !self.store.copy_from_quarantine(id, &file.blake3).await? {
-                return Err(Error::new(Code::NotFound, format!("{:?} is gone from the quarantine", file.path)));
+                return Err(Error::new(
+                    Code::NotFound,
+                    format!("{:?} is gone from the quarantine", file.path),
+                ));
             }
         }
         // The whole gate, as for any upload: an order replaces no check.
@@ -129,13 +134,20 @@ impl Registry {
     }
 
     /// Files first: an entry without files can be purged again, files without an entry would stay for ever.
-    async fn forget(&self, bundle: &QuarantinedBundle, action: &str, details: serde_json::Value) -> Result<()> {
+    async fn forget(
+        &self,
+        bundle: &QuarantinedBundle,
+        action: &str,
+        details: serde_json::Value,
+    ) -> Result<()> {
         let id = &bundle.about.id;
         let mut change = self.change().await?;
         for file in &bundle.files {
             self.store.remove_from_quarantine(id, &file.blake3).await?;
         }
-        for table in ["DELETE FROM quarantine_files WHERE quarantine = $1", "DELETE FROM quarantine WHERE id = $1"] {
+        for table in
+            ["DELETE FROM quarantine_files WHERE quarantine = $1", "DELETE FROM quarantine WHERE id = $1"]
+        {
             sqlx::query(table).bind(id).execute(change.db()).await.map_err(writing)?;
         }
         change.audit(action, &bundle.about.model, details).await?;

@@ -76,7 +76,8 @@ async fn release(
     Segments(id): Segments<String>,
     Document(order): Document<SignedOrder>,
 ) -> Answer<Version> {
-    let version = api.registry.release(&id, &Order::parse(order.order.as_bytes())?, &api.policy.now()).await?;
+    let version =
+        api.registry.release(&id, &Order::parse(order.order.as_bytes())?, &api.policy.now()).await?;
     api.changed.notify_one();
     Ok(axum::Json(version))
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bms_bundle::seal::DataKey;
 use bms_bundle::Bundle;
+use bms_bundle::seal::DataKey;
 use bms_kernels::Isa;
 use bms_nn::onnx::RuntimeChoice;
 use bms_wire::{Code, Error, Result};
@@ -166,7 +166,8 @@ impl Launcher {
         metrics: Arc<Metrics>,
         changed: Arc<Notify>,
     ) -> Result<Self> {
-        let launcher = Launcher { launch, run_dir, policy, keys, metrics, changed, sockets: AtomicU64::new(0) };
+        let launcher =
+            Launcher { launch, run_dir, policy, keys, metrics, changed, sockets: AtomicU64::new(0) };
         let longest = launcher.run_dir.join(format!("{}.sock", u64::MAX));
         if SOCKET_PATH_BYTES_MAX < longest.as_os_str().len() {
             let what = format!("`{}` is too long for the path of a Unix socket", longest.display());

@@ -106,14 +106,18 @@ fn export(server: &ServerOption, out: &Path) -> Result<u64> {
     let head = client.audit_head()?;
     let end = AuditChain::length_claimed(&head)?;
     let folder = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| Error::io("make a file in", folder, e))?;
+    let mut file =
+        tempfile::NamedTempFile::new_in(folder).map_err(|e| Error::io("make a file in", folder, e))?;
     let mut writer = std::io::BufWriter::new(file.as_file_mut());
     let io = |e: std::io::Error| Error::io("write", out, e);
     let mut last = 0;
     while last < end {
         let page = client.audit(last)?;
         if page.is_empty() {
-            return Err(Error::new(Code::Tampered, format!("the server's events end at {last}, not at {end}")));
+            return Err(Error::new(
+                Code::Tampered,
+                format!("the server's events end at {last}, not at {end}"),
+            ));
         }
         for event in page.iter().filter(|event| event.sequence <= end) {
             serde_json::to_writer(&mut writer, event).map_err(|e| io(e.into()))?;
@@ -126,7 +130,9 @@ fn export(server: &ServerOption, out: &Path) -> Result<u64> {
     drop(writer);
     file.as_file().sync_all().map_err(io)?;
     file.persist_noclobber(out).map_err(|e| match e.error.kind() {
-        std::io::ErrorKind::AlreadyExists => Error::new(Code::Conflict, format!("`{}` exists already", out.display())),
+        std::io::ErrorKind::AlreadyExists => {
+            Error::new(Code::Conflict, format!("`{}` exists already", out.display()))
+        }
         _ => io(e.error),
     })?;
     Ok(end)

@@ -100,7 +100,9 @@ pub(crate) fn compress_bundle(
     if parent.seal().is_some() {
         // The result would lie on the disk in plain.
         let what = format!("`{}` is sealed", work.bundle.display());
-        return Err(Error::new(Code::InvalidRequest, what).hint("Unseal it, compress it, and seal the result."));
+        return Err(
+            Error::new(Code::InvalidRequest, what).hint("Unseal it, compress it, and seal the result.")
+        );
     }
     let manifest = parent.manifest();
     let compressed = compress(

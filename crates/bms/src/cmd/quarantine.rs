@@ -77,7 +77,8 @@ impl Quarantine {
                 output.result(text, &one);
             }
             QuarantineAction::Release(decision) => {
-                let version = client.release_quarantined(&decision.id, &order(Action::Release, &decision)?)?;
+                let version =
+                    client.release_quarantined(&decision.id, &order(Action::Release, &decision)?)?;
                 output.result(
                     format_args!("{}@{} passed the gate and is registered", version.model, version.version),
                     &version,

@@ -43,7 +43,8 @@ impl Seal {
         let manifest = seal_to(&verified, &self.out, &options)?;
         let digest = Bundle::open(&self.out)?.digest();
         let seal = manifest.sealed.map(|seal| seal.id);
-        let text = format!("sealed {} into `{}` for {} recipients", manifest.name, self.out.display(), to.len());
+        let text =
+            format!("sealed {} into `{}` for {} recipients", manifest.name, self.out.display(), to.len());
         output.result(
             text,
             &json!({"bundle": self.out, "model": manifest.name, "digest": digest, "seal": seal, "recipients": to.len()}),
@@ -69,10 +70,16 @@ impl Unseal {
         let policy = self.policy.load(home)?;
         let verified = policy.verify(Bundle::open(&self.bundle)?).map_err(Error::from)?;
         let Some(seal) = verified.seal() else {
-            return Err(Error::new(Code::InvalidRequest, format!("`{}` is not sealed", self.bundle.display())));
+            return Err(Error::new(
+                Code::InvalidRequest,
+                format!("`{}` is not sealed", self.bundle.display()),
+            ));
         };
         if verified.lease().is_some() {
-            return Err(Error::new(Code::PermissionDenied, "a leased key loads the bundle and does nothing else"));
+            return Err(Error::new(
+                Code::PermissionDenied,
+                "a leased key loads the bundle and does nothing else",
+            ));
         }
         unseal_to(&verified, &self.out)?;
         let text = format!("wrote {} in plain to `{}`", verified.manifest().name, self.out.display());
@@ -172,7 +179,8 @@ impl Lease {
                 let holds = terms.check(now_ms()).err().map(|e| e.message().to_owned());
                 let verdict = trusted.as_ref().or(holds.as_ref()).map_or("it holds", String::as_str);
                 let (from, to) = (time_text(terms.not_before_ms), time_text(terms.expires_ms));
-                let text = format!("{} for the node {}, from {from} until {to}: {verdict}", terms.model, terms.node);
+                let text =
+                    format!("{} for the node {}, from {from} until {to}: {verdict}", terms.model, terms.node);
                 let holds = trusted.is_none() && holds.is_none();
                 output.result(
                     text,
@@ -197,7 +205,8 @@ impl Issue {
         let node = (self.node.as_str(), &node_key);
         let lease = lease_dir(&self.bundle, &policy, node, (begin, expires_ms), &home.signing_key()?)?;
         crate::home::write_new(&self.out, &lease)?;
-        let text = format!("leased to {} until {}: `{}`", self.node, time_text(expires_ms), self.out.display());
+        let text =
+            format!("leased to {} until {}: `{}`", self.node, time_text(expires_ms), self.out.display());
         output.result(text, &json!({"lease": self.out, "node": self.node, "expires_ms": expires_ms}));
         Ok(())
     }

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use bms_bundle::{
-    Bundle, Finding, Format, Policy, PublicKey, Revocation, Right, Rotation, TrustedKey, approve_dir, parse_time, scan,
-    sign_dir, time_text,
+    Bundle, Finding, Format, Policy, PublicKey, Revocation, Right, Rotation, TrustedKey, approve_dir,
+    parse_time, scan, sign_dir, time_text,
 };
 use bms_wire::{Code, Error, Result};
 use clap::{Args, Subcommand};
@@ -282,10 +282,17 @@ fn list(home: &Home, output: &Output) -> Result<()> {
     let policy = home.policy()?;
     let mut table = output::table(&["publisher", "may", "models", "formats", "from", "until", "key"]);
     let time = |at: Option<i64>| at.map(time_text).unwrap_or_default();
-    let names = |list: &[Right]| list.iter().map(|right| json!(right).as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>();
+    let names = |list: &[Right]| {
+        list.iter().map(|right| json!(right).as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
     for trusted in &policy.trust {
         let formats = trusted.formats.as_ref();
-        let formats = formats.map(|list| list.iter().map(|format| json!(format).as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>().join(", "));
+        let formats = formats.map(|list| {
+            list.iter()
+                .map(|format| json!(format).as_str().unwrap_or_default().to_owned())
+                .collect::<Vec<_>>()
+                .join(", ")
+        });
         table.add_row([
             trusted.publisher.clone(),
             names(&trusted.may).join(", "),
@@ -333,7 +340,11 @@ impl Rotate {
         policy.save(&home.policy_file()?)?;
         let (publisher, key) = (&added[0].publisher, added[0].key.id());
         output.result(
-            format_args!("`{publisher}` signs with key {}… from now on; the old key is trusted for {} more days", &key[..16], self.overlap_days),
+            format_args!(
+                "`{publisher}` signs with key {}… from now on; the old key is trusted for {} more days",
+                &key[..16],
+                self.overlap_days
+            ),
             &json!({"publisher": publisher, "key_id": key, "overlap_days": self.overlap_days}),
         );
         Ok(())

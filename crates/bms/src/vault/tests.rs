@@ -10,8 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bms_bundle::seal::{DataKey, Kms};
 use bms_wire::Code;
-use ureq::tls::{PemItem, parse_pem};
 use serde_json::{Value, json};
+use ureq::tls::{PemItem, parse_pem};
 
 use super::{Access, Vault, parse};
 
@@ -107,9 +107,16 @@ fn serve(reader: &mut BufReader<impl Read + Write>, state: &Mutex<Transit>) -> O
     let token = headers.get("x-vault-token").map_or("", String::as_str);
     let (status, answer) = answer(&mut state.lock().unwrap(), &line, &path, token, &body);
     let text = answer.to_string();
-    let head = format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", text.len());
+    let head = format!(
+        "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        text.len()
+    );
     let stream = reader.get_mut();
-    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(text.as_bytes())).and_then(|()| stream.flush()).ok()
+    stream
+        .write_all(head.as_bytes())
+        .and_then(|()| stream.write_all(text.as_bytes()))
+        .and_then(|()| stream.flush())
+        .ok()
 }
 
 fn answer(transit: &mut Transit, line: &str, path: &str, token: &str, body: &[u8]) -> (u16, Value) {
@@ -125,7 +132,9 @@ fn answer(transit: &mut Transit, line: &str, path: &str, token: &str, body: &[u8
             None => return (400, json!({ "errors": ["cipher: message authentication failed"] })),
         },
         (true, "/v1/transit/rewrap/models") => match transit.unwrap(&body["ciphertext"]) {
-            Some(plaintext) => json!({ "ciphertext": transit.wrap(&json!(plaintext)), "key_version": transit.version }),
+            Some(plaintext) => {
+                json!({ "ciphertext": transit.wrap(&json!(plaintext)), "key_version": transit.version })
+            }
             None => return (400, json!({ "errors": ["invalid ciphertext"] })),
         },
         _ => return (404, json!({ "errors": [] })),
@@ -137,7 +146,8 @@ impl Transit {
     fn wrap(&mut self, plaintext: &Value) -> String {
         let plaintext = plaintext.as_str().unwrap().to_owned();
         assert_eq!(STANDARD.decode(&plaintext).unwrap().len(), 32, "a key in base64");
-        let name = format!("vault:v{}:{}", self.version, STANDARD.encode(format!("no {}", self.wrapped.len())));
+        let name =
+            format!("vault:v{}:{}", self.version, STANDARD.encode(format!("no {}", self.wrapped.len())));
         self.wrapped.insert(name.clone(), plaintext);
         name
     }

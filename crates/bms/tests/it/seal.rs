@@ -56,7 +56,9 @@ fn answer(command: &mut std::process::Command) -> String {
 #[test]
 fn a_sealed_bundle_answers_with_its_key_and_with_no_other() {
     let (site, home) = (Site::new(), shared().home());
-    let plain = answer(bms(&home).arg("predict").arg(site.at("picture.png")).arg("--bundle").arg(shared().at("fp32")));
+    let plain = answer(
+        bms(&home).arg("predict").arg(site.at("picture.png")).arg("--bundle").arg(shared().at("fp32")),
+    );
     let predict = || {
         let mut command = bms(&home);
         command.arg("predict").arg(site.at("picture.png")).arg("--bundle").arg(site.at("sealed"));
@@ -96,8 +98,17 @@ fn a_sealed_bundle_answers_with_its_key_and_with_no_other() {
 
     let unsealed = site.at("unsealed");
     let key_file = other.join("sealing-key.pem");
-    ok(bms(&home).arg("unseal").arg(site.at("sealed")).arg("--out").arg(&unsealed).arg("--key-file").arg(&key_file));
-    assert_eq!(std::fs::read(unsealed.join("model.sig")).unwrap(), std::fs::read(shared().at("fp32").join("model.sig")).unwrap());
+    ok(bms(&home)
+        .arg("unseal")
+        .arg(site.at("sealed"))
+        .arg("--out")
+        .arg(&unsealed)
+        .arg("--key-file")
+        .arg(&key_file));
+    assert_eq!(
+        std::fs::read(unsealed.join("model.sig")).unwrap(),
+        std::fs::read(shared().at("fp32").join("model.sig")).unwrap()
+    );
     ok(bms(&home).arg("verify").arg(&unsealed));
 }
 
@@ -120,12 +131,17 @@ fn a_server_keeps_a_sealed_bundle_and_serves_it_once_it_has_the_key() {
     assert_eq!(event.expect("the slot is refused").details["code"], "key_missing");
     server.kill();
 
-    let server = Server::start(&home, &["up", "--data", &data, "--passphrase-file", &site.path("passphrase")]);
+    let server =
+        Server::start(&home, &["up", "--data", &data, "--passphrase-file", &site.path("passphrase")]);
     let url = server.client.base().to_owned();
     assert_eq!(server.client.version("digits", "1").unwrap().digest, version["digest"].as_str().unwrap());
     server.wait_for("digits");
-    let there = answer(bms(&home).arg("predict").arg(site.at("picture.png")).args(["--server", &url, "--model", "digits"]));
-    let here = answer(bms(&home).arg("predict").arg(site.at("picture.png")).arg("--bundle").arg(shared().at("fp32")));
+    let there = answer(
+        bms(&home).arg("predict").arg(site.at("picture.png")).args(["--server", &url, "--model", "digits"]),
+    );
+    let here = answer(
+        bms(&home).arg("predict").arg(site.at("picture.png")).arg("--bundle").arg(shared().at("fp32")),
+    );
     assert_eq!(there, here);
     // What lies on disk is sealed, for the loaded version, too.
     for folder in [Path::new(&data).join("store"), Path::new(&data).join("loaded")] {
@@ -148,7 +164,9 @@ fn serve_opens_a_sealed_bundle() {
     let server = Server::start(&home, &["serve", &sealed, "--passphrase-file", &passphrase]);
     let url = server.client.base().to_owned();
     server.wait_for("digits");
-    answer(bms(&home).arg("predict").arg(site.at("picture.png")).args(["--server", &url, "--model", "digits"]));
+    answer(
+        bms(&home).arg("predict").arg(site.at("picture.png")).args(["--server", &url, "--model", "digits"]),
+    );
 }
 
 #[test]
@@ -178,23 +196,47 @@ fn an_edge_node_answers_while_its_lease_lasts() {
     lease("0.00012", "short.lease");
     let short = site.path("short.lease");
     let data = site.path("edge");
-    let args =
-        ["edge", "--centre", &url, "--model", "digits", "--node", "edge-1", "--data", &data, "--report-seconds", "0.2", "--lease"];
+    let args = [
+        "edge",
+        "--centre",
+        &url,
+        "--model",
+        "digits",
+        "--node",
+        "edge-1",
+        "--data",
+        &data,
+        "--report-seconds",
+        "0.2",
+        "--lease",
+    ];
     // Who may publish may not lease, unless it is said.
     ok(bms(&node).args(["trust", "add", "--publisher", "centre"]).arg(site.at("centre.pem")));
     let (exit, _) = fails(bms(&node).args(args).arg(&short));
     assert_eq!(exit, i32::from(Code::SignerUntrusted.exit()));
-    ok(bms(&node).args(["trust", "add", "--publisher", "centre", "--may", "publish", "--may", "lease"]).arg(site.at("centre.pem")));
+    ok(bms(&node)
+        .args(["trust", "add", "--publisher", "centre", "--may", "publish", "--may", "lease"])
+        .arg(site.at("centre.pem")));
     let edge = Server::start(&node, &[&args[..], &[&short]].concat());
     edge.wait_for("digits");
     let edge_url = edge.client.base().to_owned();
-    answer(bms(&node).arg("predict").arg(site.at("picture.png")).args(["--server", &edge_url, "--model", "digits"]));
+    answer(
+        bms(&node)
+            .arg("predict")
+            .arg(site.at("picture.png"))
+            .args(["--server", &edge_url, "--model", "digits"]),
+    );
     let over = (0..1200).any(|_| {
         std::thread::sleep(Duration::from_millis(50));
         !edge.client.is_model_ready("digits").unwrap()
     });
     assert!(over, "the lease is over and the model answers all the same");
-    let (_, error) = fails(bms(&node).arg("predict").arg(site.at("picture.png")).args(["--server", &edge_url, "--model", "digits"]));
+    let (_, error) = fails(
+        bms(&node)
+            .arg("predict")
+            .arg(site.at("picture.png"))
+            .args(["--server", &edge_url, "--model", "digits"]),
+    );
     assert!(error["error"].as_str().unwrap().contains("expired"), "{error}");
     edge.kill();
 
@@ -229,7 +271,11 @@ fn a_rekey_that_is_killed_leaves_an_envelope_that_opens() {
         let _ = child.kill();
         let done = child.wait().unwrap().success();
         acknowledged += u64::from(done);
-        let verify = ok(bms(&home).arg("verify").arg(site.at("sealed")).arg("--passphrase-file").arg(site.at("passphrase")));
+        let verify = ok(bms(&home)
+            .arg("verify")
+            .arg(site.at("sealed"))
+            .arg("--passphrase-file")
+            .arg(site.at("passphrase")));
         assert_eq!(verify["verified"], true);
     }
     let last = ok(&mut rekey())["revision"].as_u64().unwrap();
@@ -293,7 +339,9 @@ fn what_a_revoked_key_signed_is_unloaded_and_set_aside() {
     ok(bms(&home).args(["trust", "add", "--publisher", "them"]).arg(at("publisher.pem")));
     let bundle = at("bundle");
     std::fs::create_dir(&bundle).unwrap();
-    for entry in std::fs::read_dir(shared().at("fp32")).unwrap().flatten().filter(|entry| entry.path().is_file()) {
+    for entry in
+        std::fs::read_dir(shared().at("fp32")).unwrap().flatten().filter(|entry| entry.path().is_file())
+    {
         std::fs::copy(entry.path(), bundle.join(entry.file_name())).unwrap();
     }
     ok(bms(&publisher).arg("sign").arg(&bundle));
@@ -330,9 +378,16 @@ fn a_publishers_key_is_rotated_and_revoked() {
     ok(bms(&there).args(["trust", "rotate", "--out"]).arg(&statement));
     let new = ok(bms(&there).args(["key", "show"]));
     assert_ne!(old["key_id"], new["key_id"]);
-    let rotated = ok(bms(&here).args(["trust", "rotate", "--overlap-days", "7", "--statement"]).arg(&statement));
+    let rotated =
+        ok(bms(&here).args(["trust", "rotate", "--overlap-days", "7", "--statement"]).arg(&statement));
     assert_eq!((&rotated["publisher"], &rotated["key_id"]), (&"there".into(), &new["key_id"]));
-    ok(bms(&here).args(["trust", "revoke", old["key_id"].as_str().unwrap(), "--reason", "the laptop was stolen"]));
+    ok(bms(&here).args([
+        "trust",
+        "revoke",
+        old["key_id"].as_str().unwrap(),
+        "--reason",
+        "the laptop was stolen",
+    ]));
     let list = ok(bms(&here).args(["trust", "list"]));
     assert_eq!(list["revoked"][0]["key_id"], old["key_id"]);
     assert_eq!(list["trusted"].as_array().unwrap().len(), 3);

@@ -1,8 +1,11 @@
 use super::{CHUNK_BYTES, Header, Layout, Preamble, SealedFile};
 
 fn header(sizes: &[u64]) -> Header {
-    let mut files: Vec<_> =
-        sizes.iter().enumerate().map(|(n, size)| SealedFile { path: format!("file-{n}"), size: *size }).collect();
+    let mut files: Vec<_> = sizes
+        .iter()
+        .enumerate()
+        .map(|(n, size)| SealedFile { path: format!("file-{n}"), size: *size })
+        .collect();
     files.push(SealedFile { path: "bundle.json".to_owned(), size: 10 });
     Header { model: "digits".to_owned(), digest: "d".to_owned(), files }
 }

@@ -3,16 +3,15 @@ use std::sync::Arc;
 use bms_wire::Code;
 
 use super::{Clock, DAY_MS, Lease, LeasedKey};
+use crate::Severity;
 use crate::SigningKey;
 use crate::seal::cipher::SealKeys;
 use crate::seal::{DataKey, ScanRecord, SealInfo};
-use crate::Severity;
 
 const NOW: i64 = 1_800_000_000_000;
 
 fn info(key: &DataKey) -> SealInfo {
-    let scan =
-        ScanRecord { scanner: "test".into(), at_ms: 0, files: 1, deny: Severity::Medium, findings: 0 };
+    let scan = ScanRecord { scanner: "test".into(), at_ms: 0, files: 1, deny: Severity::Medium, findings: 0 };
     SealInfo::new(&[1; 16], &"d".repeat(64), SealKeys::derive(key, &[1; 16]).commitment(), scan)
 }
 
@@ -62,7 +61,11 @@ fn a_clock_that_is_set_back_is_noticed_after_a_restart_too() {
         assert_eq!(Clock::open(&path, &key).unwrap_err().code(), Code::Tampered, "byte {at}");
     }
     std::fs::write(&path, &good).unwrap();
-    assert_eq!(Clock::open(&path, &SigningKey::generate()).unwrap_err().code(), Code::Tampered, "another's clock");
+    assert_eq!(
+        Clock::open(&path, &SigningKey::generate()).unwrap_err().code(),
+        Code::Tampered,
+        "another's clock"
+    );
 }
 
 #[test]

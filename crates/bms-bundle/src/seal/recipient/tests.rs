@@ -33,9 +33,16 @@ fn a_passphrase_opens_what_was_wrapped_for_it() {
 
 #[test]
 fn a_cost_over_the_limit_is_refused_before_it_is_paid() {
-    for (memory_kib, passes, lanes) in [(u32::MAX, 1, 1), (64, u32::MAX, 1), (64, 0, 1), (64, 1, 0), (64, 1, 1000)] {
-        let hostile =
-            Recipient::Passphrase { salt: "AAAAAAAAAAA=".to_owned(), memory_kib, passes, lanes, wrapped: String::new() };
+    for (memory_kib, passes, lanes) in
+        [(u32::MAX, 1, 1), (64, u32::MAX, 1), (64, 0, 1), (64, 1, 0), (64, 1, 1000)]
+    {
+        let hostile = Recipient::Passphrase {
+            salt: "AAAAAAAAAAA=".to_owned(),
+            memory_kib,
+            passes,
+            lanes,
+            wrapped: String::new(),
+        };
         assert!(hostile.validate().is_err());
         assert_eq!(hostile.open_with_passphrase(&SEAL, b"x").unwrap_err().code(), Code::InvalidBundle);
     }

@@ -35,7 +35,8 @@ impl Seal {
         let encipher = self.rate(&trial, || trial.seal())?;
         let open = self.rate(&trial, || trial.open())?;
         let mut table = output::table(&["work", "per core", "by the clock"]);
-        let rows = [("decipher chunks", decipher), ("seal a file", encipher), ("open into fresh memory", open)];
+        let rows =
+            [("decipher chunks", decipher), ("seal a file", encipher), ("open into fresh memory", open)];
         for (name, rate) in rows {
             let show = |rate: f64| format!("{}/s", output::bytes(rate as u64));
             table.add_row([name.to_owned(), show(rate.processor), show(rate.wall)]);
