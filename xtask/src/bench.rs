@@ -12,6 +12,7 @@ mod peer;
 mod prompts;
 mod report;
 mod scan;
+mod seal;
 mod serve;
 mod server;
 mod store;
@@ -75,7 +76,7 @@ fn llm(mut arguments: Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn number(value: Option<String>, name: &str) -> Result<Option<usize>> {
+pub(crate) fn number(value: Option<String>, name: &str) -> Result<Option<usize>> {
     let parse = |text: String| match text.parse() {
         Ok(number) if 0 < number => Ok(number),
         _ => bail!("`{name}` needs a whole number above zero, not `{text}`"),

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use bms_store::{Recipe, assemble, unframe};
+use bms_store::{Recipe, unframe};
 use bms_wire::api::{FileRef, Version, VersionRef};
 use bms_wire::client::Client;
 use bms_wire::{Code, Error, Result, limits};
@@ -111,7 +111,7 @@ impl Pull<'_> {
             return Err(Error::new(Code::Tampered, message));
         }
         let like: Vec<PathBuf> = self.known.iter().map(|dir| dir.join(&file.path)).collect();
-        let fetched = assemble(&recipe, path, &like, |chunks| {
+        let fetched = bms_store::assemble(&recipe, path, &like, |chunks| {
             if !(self.wanted)() {
                 return Err(Error::new(Code::Unavailable, "the version is not wanted any more"));
             }

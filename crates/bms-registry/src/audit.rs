@@ -3,8 +3,9 @@
 //! An event's hash is BLAKE3 over its canonical JSON (keys sorted, no spaces), which holds the hash of
 //! the event before it. Editing, dropping, inserting or reordering events breaks the chain at that
 //! place. Cutting off its end does not, so the end is kept twice more: in the table `audit_head` and in
-//! the file `audit.head` outside the database. Whoever can rewrite the database *and* that file can
-//! forge the log from some point on; against that, note a hash somewhere else now and then.
+//! the file `audit.head` outside the database. Signed with a key that lies elsewhere ([`Registry::anchor_audit`]), that
+//! file cannot be written by who can rewrite both; what is left is to put back an older state of both as a whole, and
+//! against that there are exports ([`AuditChain`]), kept somewhere else.
 
 use bms_wire::api::AuditEvent;
 use bms_wire::{Code, Error, Result};
@@ -17,14 +18,18 @@ use crate::clock::now_ms;
 use crate::database::{count, reading, text, to_db, value, writing};
 
 mod canonical;
+mod chain;
 mod head;
 
+pub use chain::AuditChain;
 pub(crate) use head::{Head, HeadFile, sync_folder};
 
 /// Bytes of one event's details.
 const DETAILS_BYTES_MAX: usize = 64 << 10;
 /// Characters of an action or subject.
 const SUBJECT_CHARS_MAX: usize = 1024;
+/// The event that says that the chain's end is signed from then on.
+const ANCHORED: &str = "audit.anchored";
 /// Events in one answer.
 const EVENTS_MAX: u32 = 1000;
 /// What the first event gives as the hash before it.
@@ -46,6 +51,52 @@ impl Registry {
             .await
             .map_err(reading)?;
         rows.iter().map(|row| Stored::from_row(row)?.event()).collect()
+    }
+
+    /// Has the end of the chain signed from now on with `key`, which should lie neither in the registry's folder nor in
+    /// its database. The first time that becomes an event; from then on an unsigned end is a forged one.
+    ///
+    /// # Errors
+    /// Storage errors; [`Code::Conflict`] when there is a key already.
+    pub async fn anchor_audit(&self, key: bms_bundle::SigningKey) -> Result<()> {
+        let key_id = key.key_id().to_owned();
+        let unsigned = self.head_file.set_key(key)?;
+        let mut db = self.db.acquire().await.map_err(reading)?;
+        let anchored = sqlx::query("SELECT sequence FROM audit_events WHERE action = $1 AND subject = $2")
+            .bind(ANCHORED)
+            .bind(&key_id)
+            .fetch_optional(&mut *db)
+            .await
+            .map_err(reading)?;
+        let end = match (anchored.is_none(), unsigned) {
+            (true, Some(noted)) if holds(&mut db, &noted).await? => Some(noted),
+            // A file that contradicts the chain, or was signed once and is not now, is evidence and stays.
+            _ => None,
+        };
+        drop(db);
+        if let Some(end) = end {
+            self.head_file.sign_first(&end)?;
+            self.audit(ANCHORED, &key_id, serde_json::json!({})).await?;
+        }
+        Ok(())
+    }
+
+    /// The signed end of the chain, for an export.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] when it is not signed; [`Code::Tampered`] when it contradicts the chain.
+    pub async fn audit_head(&self) -> Result<String> {
+        let mut db = self.db.acquire().await.map_err(reading)?;
+        let end = head(&mut db).await?;
+        let noted = self.head_file.read()?.unwrap_or_else(|| Head { sequence: 0, hash: NO_HASH.to_owned() });
+        if !holds(&mut db, &noted).await? {
+            return Err(tampered(format!("the audit log does not hold event {} as noted", noted.sequence)));
+        }
+        // What the file notes may lag behind; what is exported ends where the chain does now.
+        self.head_file.signed(&end)?.ok_or_else(|| {
+            Error::new(Code::NotFound, "this server has no key to sign the audit log with")
+                .hint("`bms up` gives it one.")
+        })
     }
 
     /// Follows the whole chain and returns its length. Reads every event: not for every request.

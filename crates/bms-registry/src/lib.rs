@@ -38,6 +38,7 @@ pub use registry::Registry;
 pub use store::{BlobReader, BlobUpload, Health};
 
 // Questions and answers.
+pub use audit::AuditChain;
 pub use quarantine::Refusal;
 pub use samples::{SampleCounts, SampleFilter};
 

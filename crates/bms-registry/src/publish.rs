@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use bms_bundle::{Bundle, Content, MANIFEST, Policy, Verified};
+use bms_bundle::{Admitted, Bundle, Content, MANIFEST, Policy};
 use bms_store::Lease;
 use bms_wire::api::{FileRef, NewVersion, Version};
 use bms_wire::{Code, Error, Result, limits};
@@ -59,8 +59,8 @@ impl Registry {
         let judged =
             judged.map_err(|e| Error::new(Code::Internal, format!("the gate failed: {e}")).because(e))?;
         match judged {
-            Ok(verified) => {
-                let called = &verified.manifest().name;
+            Ok(admitted) => {
+                let called = &admitted.manifest.name;
                 if called != model {
                     return Err(Error::new(
                         Code::InvalidRequest,
@@ -68,7 +68,7 @@ impl Registry {
                     )
                     .hint(format!("Publish it as `{called}`, or package it again under the other name.")));
                 }
-                let version = self.add_version(&verified, &new, &lease).await?;
+                let version = self.add_version(&admitted, &new, &lease).await?;
                 self.store.sweep().await?;
                 if let Err(error) = lease.release().await {
                     tracing::debug!(%error, "a lease runs out by itself");
@@ -127,27 +127,34 @@ impl Registry {
         Ok(error)
     }
 
-    async fn add_version(&self, verified: &Verified, new: &NewVersion, lease: &Lease) -> Result<Version> {
-        let model = &verified.manifest().name;
+    async fn add_version(&self, admitted: &Admitted, new: &NewVersion, lease: &Lease) -> Result<Version> {
+        let model = &admitted.manifest.name;
         let mut change = self.change().await?;
         let known = sqlx::query("SELECT version FROM versions WHERE digest = $1")
-            .bind(verified.digest())
+            .bind(&admitted.digest)
             .fetch_optional(change.db())
             .await
             .map_err(reading)?;
         let version = match known {
-            Some(row) => count(&row, "version")?,
+            Some(row) => {
+                let version = count(&row, "version")?;
+                self.check_still_there(&new.files).await?;
+                replace_beside(&mut change, admitted, version, &new.files).await?;
+                version
+            }
             None => {
                 self.check_still_there(&new.files).await?;
                 lease.check().await?;
-                let version = insert_version(&mut change, verified).await?;
+                let version = insert_version(&mut change, admitted).await?;
                 insert_files(&mut change, model, version, &new.files).await?;
-                insert_evaluations(&mut change, verified, version).await?;
-                let signer = verified.signer();
+                insert_evaluations(&mut change, admitted, version).await?;
+                let signer = admitted.signer.as_ref();
+                let sealed = admitted.manifest.sealed.as_ref();
                 let details = json!({
-                    "version": version, "digest": verified.digest(),
+                    "version": version, "digest": admitted.digest,
                     "signer": signer.map(|s| &s.publisher), "key": signer.map(|s| &s.key_id),
-                    "development": verified.development(), "parent": verified.manifest().lineage.parent,
+                    "development": admitted.development, "parent": admitted.manifest.lineage.parent,
+                    "sealed": sealed.map(|seal| &seal.id), "scanned_here": admitted.opened,
                 });
                 change.audit("version.published", model, details).await?;
                 version
@@ -176,9 +183,9 @@ impl Registry {
 fn judge(
     files: Vec<(String, Content)>,
     policy: &Policy,
-) -> Result<Verified, (Error, Vec<bms_bundle::Finding>)> {
+) -> Result<Admitted, (Error, Vec<bms_bundle::Finding>)> {
     let bundle = Bundle::from_contents(files).map_err(|error| (error, Vec::new()))?;
-    policy.verify(bundle).map_err(|rejected| (rejected.error, rejected.findings))
+    policy.admit(&bundle).map_err(|rejected| (rejected.error, rejected.findings))
 }
 
 /// Checks what must hold before anything is read. Whether paths are safe is the gate's business: a bundle
@@ -225,8 +232,8 @@ fn not_uploaded(paths: &[&str]) -> Error {
         .hint("Upload them, then publish again.")
 }
 
-async fn insert_version(change: &mut Change, verified: &Verified) -> Result<u64> {
-    let manifest = verified.manifest();
+async fn insert_version(change: &mut Change, admitted: &Admitted) -> Result<u64> {
+    let manifest = &admitted.manifest;
     let now = now_ms();
     sqlx::query("INSERT INTO models (name, created_ms) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
         .bind(&manifest.name)
@@ -241,7 +248,7 @@ async fn insert_version(change: &mut Change, verified: &Verified) -> Result<u64>
         .await
         .map_err(reading)?;
     let version = count(&row, "next")?;
-    let signer = verified.signer();
+    let signer = admitted.signer.as_ref();
     sqlx::query(
         "INSERT INTO versions
              (model, version, digest, task, size_bytes, signer, signer_key, development, parent, created_ms)
@@ -249,18 +256,51 @@ async fn insert_version(change: &mut Change, verified: &Verified) -> Result<u64>
     )
     .bind(&manifest.name)
     .bind(to_db(version)?)
-    .bind(verified.digest())
+    .bind(&admitted.digest)
     .bind(&manifest.task)
-    .bind(to_db(verified.size_bytes())?)
+    .bind(to_db(admitted.size_bytes)?)
     .bind(signer.map(|s| &s.publisher))
     .bind(signer.map(|s| &s.key_id))
-    .bind(i64::from(verified.development()))
+    .bind(i64::from(admitted.development))
     .bind(&manifest.lineage.parent)
     .bind(now)
     .execute(change.db())
     .await
     .map_err(writing)?;
     Ok(version)
+}
+
+/// Takes over what stands beside the signed files of a version that is known: a new envelope, further approvals. The
+/// rest is the same, since the digest is.
+async fn replace_beside(
+    change: &mut Change,
+    admitted: &Admitted,
+    version: u64,
+    files: &[FileRef],
+) -> Result<()> {
+    let model = &admitted.manifest.name;
+    let known = read_version(change.db(), model, version).await?.files;
+    let sealed = admitted.manifest.sealed.is_some();
+    let fresh: Vec<FileRef> = files
+        .iter()
+        .filter(|file| bms_bundle::is_replaceable(&file.path, sealed) && !known.contains(file))
+        .cloned()
+        .collect();
+    if fresh.is_empty() {
+        return Ok(());
+    }
+    for file in &fresh {
+        sqlx::query("DELETE FROM version_files WHERE model = $1 AND version = $2 AND path = $3")
+            .bind(model)
+            .bind(to_db(version)?)
+            .bind(&file.path)
+            .execute(change.db())
+            .await
+            .map_err(writing)?;
+    }
+    insert_files(change, model, version, &fresh).await?;
+    let paths: Vec<_> = fresh.iter().map(|file| file.path.as_str()).take(16).collect();
+    change.audit("version.resealed", model, json!({ "version": version, "files": paths })).await.map(drop)
 }
 
 async fn insert_files(change: &mut Change, model: &str, version: u64, files: &[FileRef]) -> Result<()> {
@@ -280,14 +320,14 @@ async fn insert_files(change: &mut Change, model: &str, version: u64, files: &[F
     Ok(())
 }
 
-async fn insert_evaluations(change: &mut Change, verified: &Verified, version: u64) -> Result<()> {
-    for (position, evaluation) in verified.manifest().metrics.iter().enumerate() {
+async fn insert_evaluations(change: &mut Change, admitted: &Admitted, version: u64) -> Result<()> {
+    for (position, evaluation) in admitted.manifest.metrics.iter().enumerate() {
         for (metric, value) in &evaluation.values {
             sqlx::query(
                 "INSERT INTO evaluations (model, version, position, data_digest, data_name, metric, value)
                  VALUES ($1, $2, $3, $4, $5, $6, $7)",
             )
-            .bind(&verified.manifest().name)
+            .bind(&admitted.manifest.name)
             .bind(to_db(version)?)
             .bind(to_db(position as u64)?)
             .bind(&evaluation.data_digest)

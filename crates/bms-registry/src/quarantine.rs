@@ -1,5 +1,7 @@
 //! What the gate refused: set aside with its files, written to the audit log, never to be loaded.
 
+mod decide;
+
 use bms_bundle::Finding;
 use bms_wire::api::{FileRef, Quarantined};
 use bms_wire::{Code, Result};

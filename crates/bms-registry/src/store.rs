@@ -108,6 +108,27 @@ impl Store {
         }
     }
 
+    /// Copies a file of a quarantine back. `false` when it is absent. Whoever reads it verifies its digest.
+    pub(crate) async fn copy_from_quarantine(&self, quarantine: &str, digest: &str) -> Result<bool> {
+        let path = self.quarantined(quarantine, digest);
+        let opened = blocking(move || match fs::File::open(&path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            opened => {
+                let file = opened.map_err(|e| Error::io("open", &path, e))?;
+                let size = file.metadata().map_err(|e| Error::io("examine", &path, e))?.len();
+                Ok(Some((file, size)))
+            }
+        });
+        let Some((file, size)) = opened.await? else { return Ok(false) };
+        let mut push = self.chunks.push().await?;
+        let stored = push.read(file, Some(size)).await?;
+        if stored.digest != Digest::parse(digest)? {
+            return Err(Error::new(Code::Tampered, format!("the file {digest} rotted in quarantine")));
+        }
+        push.finish().await?;
+        Ok(true)
+    }
+
     /// Removes a file; one that is absent already is fine.
     pub(crate) async fn remove(&self, digest: &str) -> Result<()> {
         remove_file(self.assembled().join(digest)).await?;

@@ -12,19 +12,19 @@ mod samples;
 use std::sync::Arc;
 
 use axum::Router;
-use bms_bundle::Policy;
 use bms_registry::Registry;
 use tokio::sync::{Mutex, Notify, Semaphore};
 
 use crate::failure::Failure;
 use crate::gateway::Gateway;
+use crate::policy::SharedPolicy;
 
 /// What the routes of the management API share.
 #[derive(Debug)]
 pub(crate) struct Api {
     pub(crate) registry: Registry,
     /// What every bundle is checked against before it becomes a version.
-    pub(crate) policy: Policy,
+    pub(crate) policy: SharedPolicy,
     pub(crate) gateway: Arc<Gateway>,
     /// Rung when what shall be loaded may have changed.
     pub(crate) changed: Arc<Notify>,
@@ -41,7 +41,7 @@ type Answer<T> = Result<axum::Json<T>, Failure>;
 impl Api {
     pub(crate) fn new(
         registry: Registry,
-        policy: Policy,
+        policy: SharedPolicy,
         gateway: Arc<Gateway>,
         changed: Arc<Notify>,
     ) -> Arc<Self> {

@@ -288,6 +288,32 @@ pub struct AuditEvent {
     pub hash: String,
 }
 
+/// A refused bundle with its files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuarantinedBundle {
+    /// What and why.
+    pub about: Quarantined,
+    /// Whether its files are still there.
+    pub files_kept: bool,
+    /// Its files, as it named them.
+    pub files: Vec<FileRef>,
+}
+
+/// `POST /api/v1/quarantine/{id}/release` and `…/purge`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignedOrder {
+    /// A DSSE envelope by somebody who may: what shall be done to which bundle, and why.
+    pub order: String,
+}
+
+/// `GET /api/v1/audit/head`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditHead {
+    /// A DSSE envelope by the server's audit key: number and hash of the last event.
+    pub head: String,
+}
+
 /// A bundle that was refused and set aside.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quarantined {

@@ -237,6 +237,30 @@ impl Client {
         self.get("/api/v1/quarantine")
     }
 
+    /// One of them, with its files.
+    pub fn quarantined(&self, id: &str) -> Result<api::QuarantinedBundle> {
+        self.get(&format!("/api/v1/quarantine/{}", segment(id)))
+    }
+
+    /// Passes it through the gate again; a version when it is admitted by now.
+    pub fn release_quarantined(&self, id: &str, order: &api::SignedOrder) -> Result<api::Version> {
+        let path = format!("/api/v1/quarantine/{}/release", segment(id));
+        self.send_within("POST", &path, order, PUBLISH_TIMEOUT)
+    }
+
+    /// Deletes it.
+    pub fn purge_quarantined(&self, id: &str, order: &api::SignedOrder) -> Result<()> {
+        let path = format!("/api/v1/quarantine/{}/purge", segment(id));
+        let _: serde_json::Value = self.send("POST", &path, order)?;
+        Ok(())
+    }
+
+    /// Where the audit log ends, signed by the server.
+    pub fn audit_head(&self) -> Result<String> {
+        let head: api::AuditHead = self.get("/api/v1/audit/head")?;
+        Ok(head.head)
+    }
+
     /// The audit log after position `after`, from one answer; ask on with its last position.
     pub fn audit(&self, after: u64) -> Result<Vec<api::AuditEvent>> {
         self.get(&format!("/api/v1/audit?after={after}"))

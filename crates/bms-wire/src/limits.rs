@@ -25,6 +25,26 @@ pub const BUNDLE_BYTES_MAX: u64 = 64 << 30;
 pub const PATH_BYTES_MAX: usize = 1024;
 /// Characters of a model, alias or node name.
 pub const NAME_CHARS_MAX: usize = 100;
+/// Bytes of the encrypted header of a sealed model: the list of its files.
+pub const SEAL_HEADER_BYTES_MAX: usize = 16 << 20;
+/// Bytes of the envelope that holds a sealed model's wrapped keys.
+pub const SEAL_ENVELOPE_BYTES_MAX: usize = 1 << 20;
+/// Those who can open one sealed model.
+pub const SEAL_RECIPIENTS_MAX: usize = 256;
+/// KiB of memory that deriving a key from a passphrase may take.
+pub const PASSPHRASE_MEMORY_KIB_MAX: u32 = 1 << 20;
+/// Passes over that memory.
+pub const PASSPHRASE_PASSES_MAX: u32 = 16;
+/// Bytes of a key, passphrase or token file.
+pub const KEY_FILE_BYTES_MAX: u64 = 64 << 10;
+/// Bytes of a lease, approval, revocation or other small signed statement.
+pub const STATEMENT_BYTES_MAX: usize = 64 << 10;
+/// Days one lease may last.
+pub const LEASE_DAYS_MAX: u32 = 3660;
+/// Keys, revocations and rules in one trust policy.
+pub const TRUST_ENTRIES_MAX: usize = 10_000;
+/// Approvals of one bundle.
+pub const APPROVALS_MAX: usize = 64;
 /// Values in one input tensor.
 pub const TENSOR_VALUES_MAX: usize = 8 << 20;
 /// Width and height of a picture, in pixels.
@@ -118,6 +138,8 @@ const _: () = assert!(
     CHUNKS_ASKED_MAX * 70 < CONTROL_BODY_BYTES_MAX,
     "a request about the most chunks, 64 digits and some marks each, is a control document"
 );
+const _: () =
+    assert!(SEAL_HEADER_BYTES_MAX >= BUNDLE_FILES_MAX * (PATH_BYTES_MAX + 128), "a header lists all files");
 const _: () = assert!(QUEUE_ROWS_MAX.is_multiple_of(BATCH_ROWS_MAX), "the queue drains in whole batches");
 const _: () =
     assert!(TENSOR_VALUES_MAX * 4 <= INFER_BODY_BYTES_MAX, "the largest f32 tensor fits a binary body");

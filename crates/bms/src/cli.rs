@@ -51,12 +51,24 @@ enum Command {
     Package(cmd::package::Package),
     /// Sign a bundle (again) with the home folder's key.
     Sign(cmd::trust::Sign),
+    /// Approve a bundle: sign the same files as somebody else than its publisher.
+    Approve(cmd::trust::Approve),
+    /// Encrypt a bundle so that only those it is sealed for can load it.
+    Seal(cmd::seal::Seal),
+    /// Write a sealed bundle out in plain.
+    Unseal(cmd::seal::Unseal),
+    /// Change who can open a sealed bundle, without rewriting its data.
+    Rekey(cmd::seal::Rekey),
+    /// Lend a sealed bundle's key to an edge node for a time.
+    Lease(cmd::seal::Lease),
     /// Pass a bundle through the load gate and say what it found.
     Verify(cmd::trust::Verify),
     /// Scan files, folders or versions in a registry for code and hostile constructs, without loading them.
     Scan(cmd::scan::Scan),
-    /// Show, export or trust signing keys.
+    /// Show this home folder's keys.
     Key(cmd::trust::Key),
+    /// Say whose models may be published and loaded: add, list, rotate and revoke publishers' keys.
+    Trust(cmd::trust::Trust),
     /// Send a bundle to a server's registry as a new version.
     Push(cmd::push::Push),
     /// List the models and versions of a server's registry.
@@ -65,8 +77,10 @@ enum Command {
     Promote(cmd::registry::Promote),
     /// Keep the version an alias points at loaded and serving.
     Deploy(cmd::registry::Deploy),
-    /// Show or check a server's audit log.
-    Audit(cmd::registry::Audit),
+    /// Show, check or export a server's audit log.
+    Audit(cmd::audit::Audit),
+    /// List, show, release or purge what a server refused.
+    Quarantine(cmd::quarantine::Quarantine),
     /// Read all of a server's store, find what rotted, and repair it from another store.
     Scrub(cmd::store::Scrub),
     /// Remove from a server's store what no version needs.
@@ -107,14 +121,21 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<()> {
         Command::Convert(args) => args.run(output),
         Command::Package(args) => args.run(&home, output),
         Command::Sign(args) => args.run(&home, output),
+        Command::Approve(args) => args.run(&home, output),
+        Command::Seal(args) => args.run(&home, output),
+        Command::Unseal(args) => args.run(&home, output),
+        Command::Rekey(args) => args.run(&home, output),
+        Command::Lease(args) => args.run(&home, output),
         Command::Verify(args) => args.run(&home, output),
         Command::Scan(args) => args.run(output),
         Command::Key(args) => args.run(&home, output),
+        Command::Trust(args) => args.run(&home, output),
         Command::Push(args) => args.run(output),
         Command::Models(args) => args.run(output),
         Command::Promote(args) => args.run(output),
         Command::Deploy(args) => args.run(output),
-        Command::Audit(args) => args.run(output),
+        Command::Audit(args) => args.run(&home, output),
+        Command::Quarantine(args) => args.run(&home, output),
         Command::Scrub(args) => args.run(&home, output),
         Command::Gc(args) => args.run(&home, output),
         Command::Up(args) => args.run(&home, output),

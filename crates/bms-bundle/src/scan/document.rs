@@ -81,7 +81,8 @@ impl Walk<'_> {
             }
             ("custom_pipelines", Json::Object(entries)) => {
                 for implementation in entries.iter().filter_map(|(_, entry)| entry.text("impl")) {
-                    let message = format!("the settings name the pipeline {} to be run", quote(implementation));
+                    let message =
+                        format!("the settings name the pipeline {} to be run", quote(implementation));
                     self.context.attack("json-code", Severity::High, "custom_pipelines", message);
                 }
             }
@@ -119,7 +120,9 @@ impl Walk<'_> {
             let message = format!("the settings name code of another repository, {}", quote(text));
             self.context.attack("json-code", Severity::High, key, message);
         }
-        if text.len() < NESTED_BYTES_MAX && text.starts_with('{') && text.contains("class_name")
+        if text.len() < NESTED_BYTES_MAX
+            && text.starts_with('{')
+            && text.contains("class_name")
             && let Ok(nested) = Json::parse_all(text.as_bytes())
         {
             self.value(&nested, key);
@@ -129,17 +132,23 @@ impl Walk<'_> {
 
 /// Judges a node of a skops file: its type is imported by name, or called.
 fn skops(node: &Json, context: &mut Context) {
-    let texts = |key: &str| {
-        let members = node.members().iter().filter(move |(name, _)| name == key);
-        members.filter_map(|(_, value)| if let Json::Text(text) = value { Some(text.as_str()) } else { None })
+    let texts = |wanted: &'static str| -> Vec<&str> {
+        let members = node.members().iter().filter(|(name, _)| name == wanted);
+        members
+            .filter_map(|(_, value)| if let Json::Text(text) = value { Some(text.as_str()) } else { None })
+            .collect()
     };
-    for loader in texts("__loader__").filter(|loader| matches!(*loader, "MethodNode" | "OperatorFuncNode")) {
+    for loader in
+        texts("__loader__").into_iter().filter(|loader| matches!(*loader, "MethodNode" | "OperatorFuncNode"))
+    {
         let message = format!("a node of the kind {} is called by a name it states", quote(loader));
         context.attack("skops-type", Severity::High, "", message);
     }
-    for (module, class) in texts("__module__").flat_map(|module| texts("__class__").map(move |class| (module, class))) {
-        if !pickle::is_data(module, class) {
-            let message = format!("the type {}.{} is imported, which does more than rebuild data", quote(module), quote(class));
+    let classes = texts("__class__");
+    for module in texts("__module__") {
+        for class in classes.iter().filter(|class| !pickle::is_data(module, class)) {
+            let (module, class) = (quote(module), quote(class));
+            let message = format!("the type {module}.{class} is imported, which does more than rebuild data");
             context.attack("skops-type", Severity::High, "", message);
         }
     }
@@ -173,8 +182,22 @@ fn weights(tensor: &str, file: &Json, context: &mut Context) {
 
 /// Packages whose classes Hydra may build: neural networks and what trains them.
 const TARGETS: [&str; 16] = [
-    "diffusers", "espnet2", "fairseq", "lightning", "nemo", "numpy", "omegaconf", "peft", "pytorch_lightning", "speechbrain",
-    "timm", "torch.nn", "torch.optim", "torchmetrics", "torchvision", "transformers",
+    "diffusers",
+    "espnet2",
+    "fairseq",
+    "lightning",
+    "nemo",
+    "numpy",
+    "omegaconf",
+    "peft",
+    "pytorch_lightning",
+    "speechbrain",
+    "timm",
+    "torch.nn",
+    "torch.optim",
+    "torchmetrics",
+    "torchvision",
+    "transformers",
 ];
 
 /// Judges what Hydra would import and call: a class of a known package passes, nothing else does.
@@ -184,10 +207,13 @@ fn target(path: &str, context: &mut Context) {
     let class = parts.next().unwrap_or_default();
     let is_class = class.starts_with(|c: char| c.is_ascii_uppercase());
     let plain = path.split('.').all(|part| {
-        !part.is_empty() && !part.starts_with("__") && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        !part.is_empty()
+            && !part.starts_with("__")
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
     });
     let out = ["os", "sys", "subprocess", "builtins", "importlib", "runpy", "shutil", "ctypes", "utils"];
-    let known = TARGETS.iter().any(|package| path.strip_prefix(package).is_some_and(|rest| rest.starts_with('.')));
+    let known =
+        TARGETS.iter().any(|package| path.strip_prefix(package).is_some_and(|rest| rest.starts_with('.')));
     if !(is_class && plain && known) || path.split('.').any(|part| out.contains(&part) && part != "utils") {
         let message = format!("the settings have {} imported and called", quote(path));
         context.attack("settings-target", Severity::High, "", message);
@@ -250,7 +276,14 @@ fn yaml(text: &str, context: &mut Context) {
         let value = |key: &str| {
             let entry = entry.trim_start_matches(['"', '\'', '{', ' ']);
             let rest = entry.strip_prefix(key)?.trim_start_matches(['"', '\'']).trim_start();
-            Some(rest.strip_prefix(':')?.split(" #").next().unwrap_or_default().trim().trim_matches(['"', '\'', '}', ',']))
+            Some(
+                rest.strip_prefix(':')?
+                    .split(" #")
+                    .next()
+                    .unwrap_or_default()
+                    .trim()
+                    .trim_matches(['"', '\'', '}', ',']),
+            )
         };
         if let Some(module) = value("loader_module").filter(|module| !is_flavour(module)) {
             let message = format!("the document names the module {} to be imported", quote(module));
@@ -261,7 +294,8 @@ fn yaml(text: &str, context: &mut Context) {
         }
         // Settings inside braces, as flow style has them.
         if let Some((_, rest)) = line.split_once("_target_").filter(|_| !entry.starts_with("_target_")) {
-            let path = rest.trim_start_matches(['"', '\'', ':', ' ']).split(['"', '\'', ',', '}', ' ']).next();
+            let path =
+                rest.trim_start_matches(['"', '\'', ':', ' ']).split(['"', '\'', ',', '}', ' ']).next();
             if rest.trim_start_matches(['"', '\'']).trim_start().starts_with(':') {
                 target(path.unwrap_or_default(), context);
             }
@@ -272,8 +306,11 @@ fn yaml(text: &str, context: &mut Context) {
 /// Whether a module is one of MLflow's own flavours, which load what they wrote.
 fn is_flavour(module: &str) -> bool {
     module.strip_prefix("mlflow.").is_some_and(|rest| {
-        rest.split('.').all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
-            && !rest.starts_with("pyfunc.") && !rest.contains("utils") && !rest.contains("projects")
+        rest.split('.')
+            .all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
+            && !rest.starts_with("pyfunc.")
+            && !rest.contains("utils")
+            && !rest.contains("projects")
     })
 }
 
@@ -294,15 +331,29 @@ fn percent(tag: &str) -> String {
 /// such calls, with or without code between its lines, is none.
 fn source(text: &str, context: &mut Context) {
     const CALLS: [&str; 12] = [
-        "os.system(", "os.popen(", "subprocess.", "exec(", "eval(", "__import__(", "pickle.loads(", "marshal.loads(",
-        "pty.spawn(", "socket.socket(", "ctypes.CDLL(", "urlopen(",
+        "os.system(",
+        "os.popen(",
+        "subprocess.",
+        "exec(",
+        "eval(",
+        "__import__(",
+        "pickle.loads(",
+        "marshal.loads(",
+        "pty.spawn(",
+        "socket.socket(",
+        "ctypes.CDLL(",
+        "urlopen(",
     ];
     let (mut imports, mut code, mut prose) = (0_usize, 0_usize, 0_usize);
     for line in text.lines().map(str::trim_end).filter(|line| !line.is_empty()) {
         let import = line.starts_with("import ") || line.starts_with("from ") && line.contains(" import ");
         imports += usize::from(import);
         let inner = line.starts_with("    ") || line.starts_with('\t') || line.starts_with('#');
-        match import || inner || line.ends_with([':', ')', ']', '}', '"', '\'', ',', '(']) || line.contains(" = ") {
+        match import
+            || inner
+            || line.ends_with([':', ')', ']', '}', '"', '\'', ',', '('])
+            || line.contains(" = ")
+        {
             true => code += 1,
             false => prose += 1,
         }

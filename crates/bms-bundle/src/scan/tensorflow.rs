@@ -64,12 +64,14 @@ fn is_meta_graph(bytes: &[u8]) -> bool {
     // Information about it, then the graph: nodes, a library, or versions.
     outline(bytes).take(2).any(|(number, wire, value)| {
         let value = content(wire, value);
-        number == 2 && wire == 2 && outline(value).next().is_some_and(|(number, wire, value)| match (number, wire) {
-            (1, 2) => is_node(content(wire, value)),
-            (2, 2) => is_library(content(wire, value)),
-            (4, 2) => content(wire, value).len() < 64,
-            _ => false,
-        })
+        number == 2
+            && wire == 2
+            && outline(value).next().is_some_and(|(number, wire, value)| match (number, wire) {
+                (1, 2) => is_node(content(wire, value)),
+                (2, 2) => is_library(content(wire, value)),
+                (4, 2) => content(wire, value).len() < 64,
+                _ => false,
+            })
     })
 }
 
@@ -94,12 +96,19 @@ fn is_operator_name(bytes: &[u8]) -> bool {
 
 fn is_library(bytes: &[u8]) -> bool {
     // A function, its signature, and that one's name.
-    let first = |bytes| outline(bytes).next().filter(|(number, wire, _)| (*number, *wire) == (1, 2)).map(|(_, wire, value)| content(wire, value));
+    let first = |bytes| {
+        outline(bytes)
+            .next()
+            .filter(|(number, wire, _)| (*number, *wire) == (1, 2))
+            .map(|(_, wire, value)| content(wire, value))
+    };
     first(bytes).and_then(first).and_then(first).is_some_and(|name| std::str::from_utf8(name).is_ok())
 }
 
 fn is_saved_object(bytes: &[u8]) -> bool {
-    outline(bytes).take(5).any(|(number, wire, value)| (number, wire) == (4, 2) && content(wire, value).starts_with(b"_tf_keras"))
+    outline(bytes).take(5).any(|(number, wire, value)| {
+        (number, wire) == (4, 2) && content(wire, value).starts_with(b"_tf_keras")
+    })
 }
 
 /// Scans a file that [`is_graph`].
@@ -195,7 +204,12 @@ impl Walk<'_> {
         }
         if let Some(path) = path.filter(|_| FILES.contains(&&*operator)) {
             let message = format!("the operator {operator} uses the fixed path {}", quote(path));
-            self.context.attack("tensorflow-path", Severity::High, &format!("node {}", quote(&name)), message);
+            self.context.attack(
+                "tensorflow-path",
+                Severity::High,
+                &format!("node {}", quote(&name)),
+                message,
+            );
         }
         let attribute = |wanted: &str| attribute(bytes, wanted);
         if let Some((rule, severity, message)) = operators::judge(&operator, attribute) {
@@ -219,8 +233,16 @@ type Paths = HashMap<String, String>;
 
 /// Operators of savers and tables, which take the names of files. Real ones are given them when they run.
 const FILES: [&str; 10] = [
-    "InitializeTableFromTextFile", "InitializeTableFromTextFileV2", "MergeV2Checkpoints", "Restore", "RestoreSlice",
-    "RestoreV2", "Save", "SaveSlices", "SaveV2", "ShardedFilename",
+    "InitializeTableFromTextFile",
+    "InitializeTableFromTextFileV2",
+    "MergeV2Checkpoints",
+    "Restore",
+    "RestoreSlice",
+    "RestoreV2",
+    "Save",
+    "SaveSlices",
+    "SaveV2",
+    "ShardedFilename",
 ];
 
 /// The name and text of a constant node that names a file outside.

@@ -15,5 +15,7 @@ mod scan_other;
 mod scan_pickle;
 mod scan_safetensors;
 mod scan_tensorflow;
+mod seal;
 mod signatures;
 mod tamper;
+mod trust;

@@ -87,6 +87,7 @@ fn manifest(name: &str) -> Manifest {
         precision: "fp32".to_owned(),
         licence: None,
         created_ms: 0,
+        sealed: None,
         files: Vec::new(),
     }
 }

@@ -84,6 +84,7 @@ pub(crate) fn manifest(model: &str, seed: u64) -> Manifest {
         precision: "fp32".into(),
         licence: None,
         created_ms: 1,
+        sealed: None,
         files: Vec::new(),
     }
 }

@@ -6,6 +6,7 @@ mod blob;
 mod bundles;
 mod care;
 mod chunks;
+mod decide;
 mod edge;
 mod kill;
 mod materialise;

@@ -45,7 +45,7 @@ async fn publish(
     Segments(model): Segments<String>,
     Document(new): Document<NewVersion>,
 ) -> Answer<Version> {
-    let version = api.registry.publish(&model, new, &api.policy).await?;
+    let version = api.registry.publish(&model, new, &api.policy.now()).await?;
     api.changed.notify_one();
     Ok(axum::Json(version))
 }

@@ -1,10 +1,9 @@
-//! Commands that talk to a server's registry: models, promote, deploy, audit.
+//! Commands that talk to a server's registry: models, promote, deploy.
 
 use bms_wire::Result;
-use bms_wire::api::{AuditEvent, EvaluationGate, SetAlias};
+use bms_wire::api::{EvaluationGate, SetAlias};
 use bms_wire::client::Client;
-use clap::{Args, Subcommand};
-use serde_json::json;
+use clap::Args;
 
 use crate::output::{self, Output};
 
@@ -106,56 +105,6 @@ impl Deploy {
             format_args!("{} serves {} (version {version})", deployment.model, deployment.alias),
             &deployment,
         );
-        Ok(())
-    }
-}
-
-/// Options of `bms audit`.
-#[derive(Debug, Args)]
-pub(crate) struct Audit {
-    #[command(subcommand)]
-    action: Option<AuditAction>,
-    #[command(flatten)]
-    server: ServerOption,
-}
-
-#[derive(Clone, Copy, Debug, Subcommand)]
-enum AuditAction {
-    /// Show the events (the default).
-    Show,
-    /// Check the chain: no event edited, dropped or reordered.
-    Verify,
-}
-
-impl Audit {
-    pub(crate) fn run(self, output: &Output) -> Result<()> {
-        let client = self.server.client()?;
-        if let Some(AuditAction::Verify) = self.action {
-            let events = client.verify_audit()?;
-            output.result(
-                format_args!("the audit log holds: {events} events"),
-                &json!({"verified": true, "events": events}),
-            );
-            return Ok(());
-        }
-        let mut events: Vec<AuditEvent> = Vec::new();
-        loop {
-            let page = client.audit(events.last().map_or(0, |e| e.sequence))?;
-            if page.is_empty() {
-                break;
-            }
-            events.extend(page);
-        }
-        let mut table = output::table(&["#", "action", "subject", "details"]);
-        for event in &events {
-            table.add_row([
-                event.sequence.to_string(),
-                event.action.clone(),
-                event.subject.clone(),
-                event.details.to_string(),
-            ]);
-        }
-        output.result(table, &events);
         Ok(())
     }
 }

@@ -147,7 +147,9 @@ impl Up {
             None => home.server_dir()?,
         };
         let policy = self.policy.load(home)?;
+        let audit_key = home.audit_key()?;
         let mut settings = Settings::new(launch(&self.runtime, &self.language)?, data.join("loaded"));
+        settings.policy_file = Some(self.policy.file(home)?);
         let store = self.store.as_deref().map(Location::parse).transpose()?;
         let (every, rate, from) = (self.scrub_every, self.scrub_rate, self.scrub_from);
         if every == 0 && from.is_some() {
@@ -159,6 +161,7 @@ impl Up {
         }
         run_until_told(&self.listen, output, |listener, shutdown| async move {
             let registry = Registry::open_with(&data, store.as_ref()).await?;
+            registry.anchor_audit(audit_key).await?;
             if every != 0 {
                 let replica = match &from {
                     Some(url) => Some(replica(url).await?),
@@ -228,6 +231,9 @@ pub(crate) struct Slot {
     /// The trust policy.
     #[arg(long)]
     policy: PathBuf,
+    /// The first line of standard input is the model's key.
+    #[arg(long)]
+    sealed: bool,
     #[command(flatten)]
     runtime: RuntimeOptions,
     #[command(flatten)]
@@ -357,6 +363,7 @@ impl Slot {
             place,
             socket: self.socket,
             policy: self.policy,
+            sealed: self.sealed,
             runtime: self.runtime.runtime,
             threads: self.runtime.threads,
             language: self.language.launch(),

@@ -143,10 +143,10 @@ fn keys_are_shown_and_trusted() {
     let key = ok(bms(&there).args(["key", "show"]));
     let pem = dir.path().join("there.pem");
     std::fs::write(&pem, key["public_key"].as_str().unwrap()).unwrap();
-    ok(bms(&here).args(["key", "trust", "--publisher", "there", "--model", "digits*"]).arg(&pem));
-    let list = ok(bms(&here).args(["key", "list"]));
-    assert_eq!(list.as_array().unwrap().len(), 2);
-    assert_eq!(list[1]["key_id"], key["key_id"]);
+    ok(bms(&here).args(["trust", "add", "--publisher", "there", "--model", "digits*"]).arg(&pem));
+    let list = ok(bms(&here).args(["trust", "list"]));
+    assert_eq!(list["trusted"].as_array().unwrap().len(), 2);
+    assert_eq!(list["trusted"][1]["key_id"], key["key_id"]);
 }
 
 #[test]

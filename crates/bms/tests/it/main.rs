@@ -6,5 +6,6 @@ mod commands;
 mod durability;
 mod language;
 mod program;
+mod seal;
 mod store;
 mod wrong_input;
