@@ -18,6 +18,7 @@ use self::counts::Counts;
 use self::steps::STEPS;
 use crate::arguments::Arguments;
 use crate::fixtures::{self, Environment};
+use crate::services::Services;
 use crate::{process, root};
 
 /// One check.
@@ -37,6 +38,8 @@ enum Verdict {
 struct Run {
     root: PathBuf,
     environment: Option<Environment>,
+    /// Real servers, running from the first test to the end.
+    services: Option<Services>,
     tests: Counts,
 }
 
@@ -60,7 +63,12 @@ impl Run {
     fn environment(&mut self) -> Result<Environment> {
         let environment = match self.environment.take() {
             Some(environment) => environment,
-            None => fixtures::provide("test")?,
+            None => {
+                let services = self.services.insert(Services::start()?);
+                let mut environment = fixtures::provide("test")?;
+                environment.extend(services.environment());
+                environment
+            }
         };
         Ok(self.environment.insert(environment).clone())
     }
@@ -87,7 +95,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let root = root().canonicalize().context("failed to find the checkout")?;
-    let mut run = Run { root, environment: None, tests: Counts::default() };
+    let mut run = Run { root, environment: None, services: None, tests: Counts::default() };
     let lines = all(chosen, &mut run, keep_going);
     print_table(&lines);
     // The last line says how many tests ran, in words that programs which read such output know.

@@ -1,4 +1,4 @@
-//! The project's chores as a program: `cargo xtask tidy`, `codegen`, `fixtures`, `bench` and `ci`.
+//! The project's chores as a program: `cargo xtask tidy`, `codegen`, `fixtures`, `services`, `bench` and `ci`.
 //!
 //! It is compiled before everything else, so it stays small: no argument parser, no async runtime.
 
@@ -9,6 +9,7 @@ mod codegen;
 mod debian;
 mod fixtures;
 mod process;
+mod services;
 mod tidy;
 
 use std::path::Path;
@@ -32,6 +33,9 @@ Usage: cargo xtask COMMAND
   fixtures [--group NAME] [--only NAME]... [--list]
       Fetches real models and data sets by exact version, checks them, and prints the environment the
       tests read. `eval \"$(cargo xtask fixtures --group test)\"` sets it.
+  services [--stop]
+      Starts the real servers that tests talk to (PostgreSQL), on sockets of this machine, and prints the
+      environment that names them. They run until --stop.
 ";
 
 /// The root of the checkout.
@@ -63,6 +67,7 @@ fn run(mut arguments: Arguments) -> Result<ExitCode> {
         }
         Some("bench") => bench::run(arguments),
         Some("fixtures") => fixtures::run(arguments),
+        Some("services") => services::run(arguments),
         None | Some("help" | "--help" | "-h") => {
             print!("{USAGE}");
             Ok(ExitCode::SUCCESS)

@@ -3,11 +3,10 @@
 use bms_wire::api::{EvaluationGate, SetAlias, Version};
 use bms_wire::{Code, Error, Result};
 use serde_json::json;
-use sqlx::SqliteConnection;
 
 use crate::Registry;
 use crate::clock::now_ms;
-use crate::database::{count, reading, text, to_db, value, writing};
+use crate::database::{Connection, count, reading, text, to_db, value, writing};
 use crate::names::check_alias;
 use crate::registry::Change;
 use crate::versions::{alias_target, no_alias, read_version};
@@ -98,7 +97,7 @@ pub(crate) async fn point(change: &mut Change, model: &str, alias: &str, version
 
 /// The evaluation gate: the metric of `next` against that of `current`, on the same data.
 async fn judge(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     model: &str,
     current: Option<u64>,
     next: u64,
@@ -147,7 +146,7 @@ async fn judge(
 }
 
 /// Without a version to compare with, the metric must at least have been measured.
-async fn require_metric(db: &mut SqliteConnection, model: &str, version: u64, metric: &str) -> Result<()> {
+async fn require_metric(db: &mut Connection, model: &str, version: u64, metric: &str) -> Result<()> {
     let row = sqlx::query(
         "SELECT COUNT(*) AS n FROM evaluations WHERE model = $1 AND version = $2 AND metric = $3",
     )
@@ -169,7 +168,7 @@ async fn require_metric(db: &mut SqliteConnection, model: &str, version: u64, me
 
 /// Says on which data the current version was measured, so that one knows what to evaluate on.
 async fn nothing_in_common(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     model: &str,
     current: u64,
     next: u64,

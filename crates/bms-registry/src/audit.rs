@@ -9,12 +9,10 @@
 use bms_wire::api::AuditEvent;
 use bms_wire::{Code, Error, Result};
 use serde_json::Value;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Connection, SqliteConnection};
 
 use crate::Registry;
 use crate::clock::now_ms;
-use crate::database::{count, reading, text, to_db, value, writing};
+use crate::database::{Connection, Row, count, reading, text, to_db, value, writing};
 
 mod canonical;
 mod head;
@@ -33,7 +31,7 @@ const NO_HASH: &str = "000000000000000000000000000000000000000000000000000000000
 impl Registry {
     /// Events after the one numbered `after`, oldest first, at most `limit` (and at most 1000).
     pub async fn audit_events(&self, after: u64, limit: u32) -> Result<Vec<AuditEvent>> {
-        let mut db = self.db.acquire().await.map_err(reading)?;
+        let mut db = self.db.pool.acquire().await.map_err(reading)?;
         let rows = page(&mut db, after, limit).await?;
         rows.iter().map(|stored| stored.event()).collect()
     }
@@ -41,8 +39,8 @@ impl Registry {
     /// The last `limit` events (at most 1000), newest first.
     pub async fn audit_latest(&self, limit: u32) -> Result<Vec<AuditEvent>> {
         let rows = sqlx::query("SELECT * FROM audit_events ORDER BY sequence DESC LIMIT $1")
-            .bind(limit.min(EVENTS_MAX))
-            .fetch_all(&self.db)
+            .bind(i64::from(limit.min(EVENTS_MAX)))
+            .fetch_all(&self.db.pool)
             .await
             .map_err(reading)?;
         rows.iter().map(|row| Stored::from_row(row)?.event()).collect()
@@ -56,9 +54,8 @@ impl Registry {
     pub async fn audit_verify(&self) -> Result<u64> {
         // The file first: it may lag behind the chain, but never be ahead of it.
         let noted = self.head_file.read()?;
-        let mut db = self.db.acquire().await.map_err(reading)?;
         // One transaction, so that all pages and the head are of one moment.
-        let mut tx = db.begin().await.map_err(reading)?;
+        let mut tx = self.db.snapshot().await?;
         let end = head(&mut tx).await?;
         let mut last = Head { sequence: 0, hash: NO_HASH.to_owned() };
         let mut noted_found = noted.as_ref().is_some_and(|noted| *noted == last);
@@ -91,7 +88,7 @@ impl Registry {
 }
 
 /// The end of the chain as the database notes it; sequence 0 for an empty chain.
-pub(crate) async fn head(db: &mut SqliteConnection) -> Result<Head> {
+pub(crate) async fn head(db: &mut Connection) -> Result<Head> {
     let row = sqlx::query("SELECT sequence, hash FROM audit_head WHERE id = 1")
         .fetch_optional(db)
         .await
@@ -103,7 +100,7 @@ pub(crate) async fn head(db: &mut SqliteConnection) -> Result<Head> {
 }
 
 /// Whether the chain went through `noted`.
-pub(crate) async fn holds(db: &mut SqliteConnection, noted: &Head) -> Result<bool> {
+pub(crate) async fn holds(db: &mut Connection, noted: &Head) -> Result<bool> {
     if noted.sequence == 0 {
         return Ok(noted.hash == NO_HASH);
     }
@@ -117,7 +114,7 @@ pub(crate) async fn holds(db: &mut SqliteConnection, noted: &Head) -> Result<boo
 
 /// Appends an event inside a transaction that holds the write lock.
 pub(crate) async fn append(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     action: &str,
     subject: &str,
     details: Value,
@@ -160,7 +157,7 @@ struct Stored {
 }
 
 impl Stored {
-    fn from_row(row: &SqliteRow) -> Result<Self> {
+    fn from_row(row: &Row) -> Result<Self> {
         Ok(Stored {
             sequence: count(row, "sequence")?,
             at_ms: value(row, "at_ms")?,
@@ -172,7 +169,7 @@ impl Stored {
         })
     }
 
-    async fn insert(&self, db: &mut SqliteConnection) -> Result<()> {
+    async fn insert(&self, db: &mut Connection) -> Result<()> {
         let sequence = to_db(self.sequence)?;
         sqlx::query(
             "INSERT INTO audit_events (sequence, at_ms, action, subject, details, previous, hash)
@@ -244,10 +241,10 @@ impl Stored {
     }
 }
 
-async fn page(db: &mut SqliteConnection, after: u64, limit: u32) -> Result<Vec<Stored>> {
+async fn page(db: &mut Connection, after: u64, limit: u32) -> Result<Vec<Stored>> {
     let rows = sqlx::query("SELECT * FROM audit_events WHERE sequence > $1 ORDER BY sequence LIMIT $2")
         .bind(to_db(after)?)
-        .bind(limit.min(EVENTS_MAX))
+        .bind(i64::from(limit.min(EVENTS_MAX)))
         .fetch_all(db)
         .await
         .map_err(reading)?;

@@ -49,7 +49,7 @@ impl Registry {
             "SELECT d.model, d.alias, a.version FROM deployments d
              JOIN aliases a ON a.model = d.model AND a.alias = d.alias ORDER BY d.model",
         )
-        .fetch_all(&self.db)
+        .fetch_all(&self.db.pool)
         .await
         .map_err(reading)?;
         let mut deployments = Vec::with_capacity(rows.len());

@@ -2,7 +2,8 @@
 //! edge nodes, hard samples, quarantine and the audit log.
 //!
 //! State is one folder: `registry.sqlite` (names and facts), `store/` (files by digest),
-//! `quarantine/` (files of refused bundles) and `audit.head` (where the audit chain must end).
+//! `quarantine/` (files of refused bundles) and `audit.head` (where the audit chain must end). Names and facts can
+//! lie in a PostgreSQL database instead ([`DatabaseUrl`]), which several replicas share.
 //! Whatever a call acknowledged is on disk: a killed process loses none of it.
 //!
 //! ```
@@ -33,6 +34,8 @@ mod versions;
 
 // The registry: every operation is a method of it, in the module of its subject.
 pub use registry::Registry;
+
+pub use database::DatabaseUrl;
 
 // Files by digest.
 pub use store::{BlobReader, BlobUpload};

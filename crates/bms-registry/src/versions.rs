@@ -4,11 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use bms_wire::api::{FileRef, Model, Version};
 use bms_wire::{Code, Error, Result};
-use sqlx::SqliteConnection;
-use sqlx::sqlite::SqliteRow;
 
 use crate::Registry;
-use crate::database::{count, reading, text, to_db, value};
+use crate::database::{Connection, Row, count, reading, text, to_db, value};
 
 /// The reference that always means the highest version.
 pub(crate) const LATEST: &str = "latest";
@@ -18,7 +16,7 @@ const LINEAGE_MAX: i64 = 1000;
 impl Registry {
     /// Every model with its versions, newest first; the files of versions are left out.
     pub async fn models(&self) -> Result<Vec<Model>> {
-        let mut tx = self.db.begin().await.map_err(reading)?;
+        let mut tx = self.db.snapshot().await?;
         read_models(&mut tx, None).await
     }
 
@@ -27,7 +25,7 @@ impl Registry {
     /// # Errors
     /// [`Code::ModelNotFound`].
     pub async fn model(&self, name: &str) -> Result<Model> {
-        let mut tx = self.db.begin().await.map_err(reading)?;
+        let mut tx = self.db.snapshot().await?;
         read_models(&mut tx, Some(name)).await?.pop().ok_or_else(|| no_model(name))
     }
 
@@ -36,7 +34,7 @@ impl Registry {
     /// # Errors
     /// [`Code::ModelNotFound`], [`Code::VersionNotFound`].
     pub async fn version(&self, model: &str, version: u64) -> Result<Version> {
-        let mut tx = self.db.begin().await.map_err(reading)?;
+        let mut tx = self.db.snapshot().await?;
         read_version(&mut tx, model, version).await
     }
 
@@ -45,7 +43,7 @@ impl Registry {
     /// # Errors
     /// [`Code::ModelNotFound`] when there is no such model or alias, [`Code::VersionNotFound`].
     pub async fn resolve(&self, model: &str, reference: &str) -> Result<Version> {
-        let mut tx = self.db.begin().await.map_err(reading)?;
+        let mut tx = self.db.snapshot().await?;
         let version = match reference.parse::<u64>() {
             Ok(version) => version,
             Err(_) if reference == LATEST => latest(&mut tx, model).await?,
@@ -62,7 +60,7 @@ impl Registry {
     /// # Errors
     /// [`Code::ModelNotFound`], [`Code::VersionNotFound`].
     pub async fn lineage(&self, model: &str, version: u64) -> Result<Vec<Version>> {
-        let mut tx = self.db.begin().await.map_err(reading)?;
+        let mut tx = self.db.snapshot().await?;
         let first = read_version(&mut tx, model, version).await?;
         // A digest covers its parent's, so there are no cycles; the bound is for a changed database.
         let chain = sqlx::query(
@@ -89,7 +87,7 @@ impl Registry {
 }
 
 /// The model or models with their versions, inside a transaction.
-async fn read_models(db: &mut SqliteConnection, name: Option<&str>) -> Result<Vec<Model>> {
+async fn read_models(db: &mut Connection, name: Option<&str>) -> Result<Vec<Model>> {
     let rows = sqlx::query("SELECT name, created_ms FROM models WHERE $1 IS NULL OR name = $1 ORDER BY name")
         .bind(name)
         .fetch_all(&mut *db)
@@ -121,7 +119,7 @@ async fn read_models(db: &mut SqliteConnection, name: Option<&str>) -> Result<Ve
 }
 
 /// One version with its files, inside a transaction.
-pub(crate) async fn read_version(db: &mut SqliteConnection, model: &str, version: u64) -> Result<Version> {
+pub(crate) async fn read_version(db: &mut Connection, model: &str, version: u64) -> Result<Version> {
     let row = sqlx::query("SELECT * FROM versions WHERE model = $1 AND version = $2")
         .bind(model)
         .bind(to_db(version)?)
@@ -152,7 +150,7 @@ pub(crate) async fn read_version(db: &mut SqliteConnection, model: &str, version
 }
 
 /// The highest version of a model.
-async fn latest(db: &mut SqliteConnection, model: &str) -> Result<u64> {
+async fn latest(db: &mut Connection, model: &str) -> Result<u64> {
     let row = sqlx::query("SELECT version FROM versions WHERE model = $1 ORDER BY version DESC LIMIT 1")
         .bind(model)
         .fetch_optional(db)
@@ -162,7 +160,7 @@ async fn latest(db: &mut SqliteConnection, model: &str) -> Result<u64> {
 }
 
 /// The version an alias points at.
-pub(crate) async fn alias_target(db: &mut SqliteConnection, model: &str, alias: &str) -> Result<Option<u64>> {
+pub(crate) async fn alias_target(db: &mut Connection, model: &str, alias: &str) -> Result<Option<u64>> {
     let row = sqlx::query("SELECT version FROM aliases WHERE model = $1 AND alias = $2")
         .bind(model)
         .bind(alias)
@@ -181,7 +179,7 @@ struct Facts {
 }
 
 impl Facts {
-    async fn read(db: &mut SqliteConnection, model: Option<&str>) -> Result<Self> {
+    async fn read(db: &mut Connection, model: Option<&str>) -> Result<Self> {
         let mut facts = Facts { aliases: HashMap::new(), metrics: HashMap::new() };
         let rows = sqlx::query(
             "SELECT model, version, alias FROM aliases WHERE $1 IS NULL OR model = $1 ORDER BY alias",
@@ -208,7 +206,7 @@ impl Facts {
         Ok(facts)
     }
 
-    fn version(&mut self, row: &SqliteRow) -> Result<Version> {
+    fn version(&mut self, row: &Row) -> Result<Version> {
         let key = key(row)?;
         Ok(Version {
             digest: text(row, "digest")?,
@@ -226,7 +224,7 @@ impl Facts {
     }
 }
 
-fn key(row: &SqliteRow) -> Result<Key> {
+fn key(row: &Row) -> Result<Key> {
     Ok((text(row, "model")?, count(row, "version")?))
 }
 
