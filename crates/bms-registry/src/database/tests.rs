@@ -23,7 +23,7 @@ async fn a_full_database_is_a_full_disk() {
     let dir = tempfile::tempdir().unwrap();
     let pool = Database::open_file(&dir.path().join("full.sqlite")).await.unwrap().pool;
     let mut db = pool.acquire().await.unwrap();
-    sqlx::query("PRAGMA max_page_count = 200").execute(&mut *db).await.unwrap();
+    sqlx::query("PRAGMA max_page_count = 1").execute(&mut *db).await.unwrap();
     let mut last = Ok(());
     for n in 0..1000 {
         let insert = sqlx::query("INSERT INTO models (name, created_ms) VALUES ($1, 0)");

@@ -4,6 +4,7 @@ mod alias;
 mod audit;
 mod blob;
 mod bundles;
+mod databases;
 mod edge;
 mod kill;
 mod materialise;
