@@ -112,6 +112,18 @@ pub(crate) async fn holds(db: &mut Connection, noted: &Head) -> Result<bool> {
     row.map_or(Ok(false), |row| Ok(text(&row, "hash")? == noted.hash))
 }
 
+/// Whether one of these actions was recorded with exactly these details.
+pub(crate) async fn happened(db: &mut Connection, actions: &[&str; 2], details: &Value) -> Result<bool> {
+    let found = sqlx::query("SELECT 1 FROM audit_events WHERE action IN ($1, $2) AND details = $3 LIMIT 1")
+        .bind(actions[0])
+        .bind(actions[1])
+        .bind(canonical::json(details))
+        .fetch_optional(db)
+        .await
+        .map_err(reading)?;
+    Ok(found.is_some())
+}
+
 /// Appends an event inside a transaction that holds the write lock.
 pub(crate) async fn append(
     db: &mut Connection,

@@ -75,20 +75,29 @@ impl Registry {
     /// The first event: a chain that is never empty cannot be emptied unseen.
     async fn begin_audit(&self) -> Result<()> {
         let mut change = self.change().await?;
-        if audit::head(change.db()).await?.sequence > 0 {
-            // A replica that is new to a shared database has nothing noted yet. That it begins to is an event: whoever
-            // removes the file of an old one is seen doing so.
-            if self.db.kind == Kind::Postgres && self.head_file.read()?.is_none() {
-                self.head_file.begin()?;
-                let details = serde_json::json!({ "folder": self.dir.display().to_string() });
-                change.audit("replica.joined", "registry", details).await?;
-                return change.commit().await;
-            }
+        let details = match self.db.kind {
+            Kind::Sqlite => serde_json::json!({}),
+            Kind::Postgres => serde_json::json!({ "folder": self.dir.display().to_string(), "host": host_name() }),
+        };
+        let action = if audit::head(change.db()).await?.sequence == 0 {
+            "registry.created"
+        } else if self.is_new_replica(&mut change, &details).await? {
+            "replica.joined"
+        } else {
             return Ok(());
-        }
+        };
         self.head_file.begin()?;
-        change.audit("registry.created", "registry", serde_json::json!({})).await?;
+        change.audit(action, "registry", details).await?;
         change.commit().await
+    }
+
+    /// Whether this is a replica's first look at a shared database. It has noted no head yet, and must be able to begin;
+    /// one that has begun before must not: its file was removed.
+    async fn is_new_replica(&self, change: &mut Change, details: &Value) -> Result<bool> {
+        if self.db.kind == Kind::Sqlite || self.head_file.read().ok().flatten().is_some() {
+            return Ok(false);
+        }
+        Ok(!audit::happened(change.db(), &["registry.created", "replica.joined"], details).await?)
     }
 
     /// Starts a change: nothing of it is visible before [`Change::commit`], all of it after.
@@ -177,4 +186,9 @@ fn make_folder(dir: &Path) -> Result<PathBuf> {
         audit::sync_folder(parent)?;
     }
     Ok(dir)
+}
+
+/// This machine's name, empty when it has none.
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }
