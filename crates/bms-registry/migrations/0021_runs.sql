@@ -8,6 +8,8 @@ CREATE TABLE experiments (
     deleted_ms INTEGER
 ) STRICT;
 
+INSERT INTO experiments (id, name, created_ms, updated_ms) VALUES (0, 'Default', 0, 0);
+
 CREATE TABLE experiment_tags (
     experiment INTEGER NOT NULL REFERENCES experiments (id),
     key        TEXT    NOT NULL,

@@ -24,6 +24,11 @@ impl Registry {
         // Known before it is judged, so that an unknown one says so.
         read_version(change.db(), model, set.version).await?;
         let current = alias_target(change.db(), model, alias).await?;
+        if let Some(expected) = set.current.filter(|expected| *expected != current.unwrap_or(0)) {
+            let stands = current.map_or("does not exist".to_owned(), |at| format!("points at version {at}"));
+            let what = format!("`{alias}` of `{model}` {stands}, not at version {expected}");
+            return Err(Error::new(Code::Conflict, what).hint("Look at where it points now, then decide again."));
+        }
         let judged = match &set.require {
             Some(gate) => judge(change.db(), model, current, set.version, gate).await,
             None => Ok(()),
@@ -79,6 +84,7 @@ pub(crate) async fn point(change: &mut Change, model: &str, alias: &str, version
     if current == Some(version) {
         return Ok(());
     }
+    check_servable(change.db(), model, alias, version).await?;
     sqlx::query(
         "INSERT INTO aliases (model, alias, version, updated_ms) VALUES ($1, $2, $3, $4)
          ON CONFLICT (model, alias) DO UPDATE SET version = excluded.version, updated_ms = excluded.updated_ms",
@@ -93,6 +99,31 @@ pub(crate) async fn point(change: &mut Change, model: &str, alias: &str, version
     let details = json!({ "version": version, "previous": current });
     change.audit("alias.set", &format!("{model}/{alias}"), details).await?;
     Ok(())
+}
+
+/// An alias that a deployment follows points at what can be served.
+async fn check_servable(db: &mut Connection, model: &str, alias: &str, version: u64) -> Result<()> {
+    let row = sqlx::query(
+        "SELECT COUNT(*) AS n FROM deployments d
+         JOIN versions v ON v.model = d.model AND v.version = $3 AND v.kind <> 'bundle'
+         WHERE d.model = $1 AND d.alias = $2",
+    )
+    .bind(model)
+    .bind(alias)
+    .bind(to_db(version)?)
+    .fetch_one(db)
+    .await
+    .map_err(reading)?;
+    match count(&row, "n")? {
+        0 => Ok(()),
+        _ => Err(not_servable(model, version)),
+    }
+}
+
+/// The refusal to serve what is no bundle.
+pub(crate) fn not_servable(model: &str, version: u64) -> Error {
+    let what = format!("version {version} of `{model}` is files without a bundle, which cannot be served");
+    Error::new(Code::UnsupportedModel, what).hint("Package the model with `bms package`, and push the bundle.")
 }
 
 /// The evaluation gate: the metric of `next` against that of `current`, on the same data.

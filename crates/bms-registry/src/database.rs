@@ -33,10 +33,11 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Readers do not block each other or the writer.
 const CONNECTIONS_MAX: u32 = 8;
 
-/// What every connection to SQLite is told. `synchronous=FULL` with WAL: a commit is on disk before it is
+/// What every connection to SQLite is told. `LIKE` minds case, as PostgreSQL's does. `synchronous=FULL` with WAL: a commit is on disk before it is
 /// acknowledged. A write waits ten seconds for one of another process.
 const SQLITE_SESSION: &str = "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; \
-                              PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON";
+                              PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
+                              PRAGMA case_sensitive_like = ON";
 
 /// What every connection to PostgreSQL is told, whatever the server's defaults: commits are on disk before they are
 /// acknowledged, a write waits ten seconds for another one, and a writer that stopped half-way is ended.

@@ -18,19 +18,31 @@
 //! ```
 
 mod aliases;
+mod artifacts;
 mod audit;
 mod clock;
 mod database;
+mod deletion;
 mod deployments;
+mod describe;
+mod lineage;
 mod materialise;
 mod names;
 mod nodes;
 mod publish;
 mod quarantine;
+mod register;
 mod registry;
+mod retention;
+mod runs;
 mod samples;
+mod search;
+mod stages;
+mod statement;
 mod store;
 mod versions;
+
+pub mod filter;
 
 // The registry: every operation is a method of it, in the module of its subject.
 pub use registry::Registry;
@@ -41,7 +53,12 @@ pub use database::DatabaseUrl;
 pub use store::{BlobReader, BlobUpload};
 
 // Questions and answers.
+pub use artifacts::Incoming;
 pub use quarantine::Refusal;
+pub use register::NewArtifactVersion;
+pub use runs::{
+    Batch, Experiment, LoggedModel, Metric, NewRun, Page, Run, RunLink, RunSearch, STATUSES, View,
+};
 pub use samples::{SampleCounts, SampleFilter};
 
 pub use names::check_name;

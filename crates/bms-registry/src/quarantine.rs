@@ -163,7 +163,7 @@ impl Registry {
     }
 }
 
-async fn is_needed(change: &mut Change, digest: &str) -> Result<bool> {
+pub(crate) async fn is_needed(change: &mut Change, digest: &str) -> Result<bool> {
     let row = sqlx::query(
         "SELECT (SELECT COUNT(*) FROM version_files WHERE blake3 = $1)
               + (SELECT COUNT(*) FROM artifacts WHERE blake3 = $1) AS n",

@@ -134,7 +134,7 @@ pub(crate) struct Promote {
 impl Promote {
     pub(crate) fn run(self, output: &Output) -> Result<()> {
         let require = self.require.map(|metric| EvaluationGate { metric, max_drop: self.max_drop });
-        let change = SetAlias { version: self.version, require };
+        let change = SetAlias { version: self.version, require, current: self.current };
         let version = self.server.client()?.set_alias(&self.model, &self.alias, &change)?;
         output.result(
             format_args!("{} of {} is version {}", self.alias, self.model, version.version),
