@@ -1,7 +1,7 @@
 //! The management API under `/api/v1`, see [`bms_wire::api`].
 
 mod audit;
-mod blobs;
+pub(crate) mod blobs;
 mod deployments;
 mod edge;
 mod models;

@@ -26,6 +26,7 @@ mod gateway;
 mod guard;
 mod listen;
 mod metrics;
+mod mlflow;
 mod server;
 mod slots;
 mod traffic;

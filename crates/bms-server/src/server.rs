@@ -31,7 +31,7 @@ use crate::gateway::Gateway;
 use crate::listen::{self, Terms};
 use crate::metrics::{self, Metrics};
 use crate::slots::{Launch, Launcher, Place, Source, VersionName};
-use crate::{dashboard, files, guard};
+use crate::{dashboard, files, guard, mlflow};
 
 /// How long a connection may take to send a request's head, and stay open without any request.
 const HEAD_WITHIN: Duration = Duration::from_secs(75);
@@ -100,7 +100,7 @@ pub async fn run(
     work_dir.sweep(&kept)?;
     let parts = Parts::new(&settings, &policy)?;
     let api = Api::new(registry.clone(), policy, parts.gateway.clone(), parts.changed.clone());
-    let router = Router::new().merge(api.routes()).merge(dashboard::routes());
+    let router = Router::new().merge(api.routes()).merge(mlflow::routes(&api)).merge(dashboard::routes());
     let fleet = parts.gateway.fleet.clone();
     let following = tokio::spawn(follow(registry, fleet, settings.work_dir, parts.changed.clone()));
     parts.serve(router, listener, shutdown).await;

@@ -127,6 +127,9 @@ pub(crate) struct Promote {
     /// How much lower the required metric may be.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, requires = "require")]
     max_drop: f64,
+    /// Refuse unless the alias points at this version now; 0 when there must be no such alias.
+    #[arg(long, value_name = "VERSION")]
+    current: Option<u64>,
     #[command(flatten)]
     server: ServerOption,
 }

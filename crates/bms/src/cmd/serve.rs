@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bms_kernels::Isa;
 use bms_nn::onnx::RuntimeChoice;
-use bms_registry::Registry;
+use bms_registry::{DatabaseUrl, Registry};
 use bms_server::{KvCache, LanguageLaunch, Launch, Place, Settings};
 use bms_wire::client::Client;
 use bms_wire::{Code, Error, Result};
@@ -115,6 +115,10 @@ pub(crate) struct Up {
     /// Where the registry, the store and the quarantine lie [default: the home folder's `server`].
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// A PostgreSQL database for names and facts, as `postgres://USER@HOST/DATABASE`: several servers may share it
+    /// [default: an SQLite file among the data].
+    #[arg(long, env = "BMS_DATABASE", hide_env_values = true, value_name = "URL")]
+    database: Option<String>,
     #[command(flatten)]
     policy: PolicyOption,
     #[command(flatten)]
@@ -131,10 +135,11 @@ impl Up {
             Some(data) => data,
             None => home.server_dir()?,
         };
+        let database: Option<DatabaseUrl> = self.database.as_deref().map(str::parse).transpose()?;
         let policy = self.policy.load(home)?;
         let settings = Settings::new(launch(&self.runtime, &self.language)?, data.join("loaded"));
         run_until_told(&self.listen, output, |listener, shutdown| async move {
-            let registry = Registry::open(&data).await?;
+            let registry = Registry::open_on(&data, database.as_ref()).await?;
             bms_server::run(settings, registry, policy, listener, shutdown).await
         })
     }
