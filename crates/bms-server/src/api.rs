@@ -4,8 +4,10 @@ mod audit;
 pub(crate) mod blobs;
 mod deployments;
 mod edge;
+mod lifecycle;
 mod models;
 mod overview;
+pub(crate) mod person;
 mod samples;
 
 use std::sync::Arc;
@@ -59,6 +61,7 @@ impl Api {
             .merge(blobs::routes())
             .merge(deployments::routes())
             .merge(edge::routes())
+            .merge(lifecycle::routes())
             .merge(models::routes())
             .merge(overview::routes())
             .merge(samples::routes());

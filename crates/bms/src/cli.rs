@@ -65,6 +65,14 @@ enum Command {
     Promote(cmd::registry::Promote),
     /// Keep the version an alias points at loaded and serving.
     Deploy(cmd::registry::Deploy),
+    /// Describe, tag, find, delete, restore and purge models and versions of a server's registry.
+    Model(cmd::lifecycle::Model),
+    /// Move versions between stages, with the approvals the rules ask for.
+    Stage(cmd::lifecycle::Stage),
+    /// Say which versions may go by themselves, and let them go.
+    Retention(cmd::lifecycle::Retention),
+    /// Show where a version comes from and what came of it.
+    Lineage(cmd::lineage::Lineage),
     /// Show or check a server's audit log.
     Audit(cmd::registry::Audit),
     /// Run the server: registry, slots, gateway, metrics and dashboard.
@@ -110,6 +118,10 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<()> {
         Command::Models(args) => args.run(output),
         Command::Promote(args) => args.run(output),
         Command::Deploy(args) => args.run(output),
+        Command::Model(args) => args.run(output),
+        Command::Stage(args) => args.run(output),
+        Command::Retention(args) => args.run(output),
+        Command::Lineage(args) => args.run(output),
         Command::Audit(args) => args.run(output),
         Command::Up(args) => args.run(&home, output),
         Command::Serve(args) => args.run(&home, output),

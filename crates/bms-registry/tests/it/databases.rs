@@ -63,7 +63,7 @@ pub(crate) async fn connect(url: &str) -> AnyConnection {
 pub(crate) fn address(dir: &Path) -> String {
     let server = server().unwrap();
     let mark = if server.contains('?') { '&' } else { '?' };
-    format!("{server}{mark}options=-csearch_path%3D{}", schema(dir))
+    format!("{server}{mark}options=-csearch_path%3D{0}&application_name={0}", schema(dir))
 }
 
 fn schema(dir: &Path) -> String {

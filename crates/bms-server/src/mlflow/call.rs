@@ -7,11 +7,12 @@ use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bms_registry::Page;
-use bms_wire::{Code, Error, Result, api, limits};
+use bms_wire::{Code, Error, Result, limits};
 use http::{HeaderMap, Method, header};
 use serde_json::{Map, Value};
 
 use super::failure::Refused;
+use crate::api::person::named;
 use crate::body;
 
 /// Things in one page when a client does not say how many.
@@ -70,13 +71,12 @@ async fn of_query<S: Send + Sync>(request: Request, state: &S) -> Result<Map<Str
 /// Who a request says it is from: our own header, or the user of basic authentication, which is what MLflow's client
 /// sends when it is given a name.
 pub(super) fn person(headers: &HeaderMap) -> String {
-    let named = headers.get(api::PERSON_HEADER).and_then(|value| value.to_str().ok());
     let basic = || {
         let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Basic ")?;
         let decoded = String::from_utf8(BASE64.decode(value.trim()).ok()?).ok()?;
         Some(decoded.split(':').next()?.to_owned())
     };
-    let name = named.map(str::to_owned).or_else(basic).unwrap_or_default();
+    let name = named(headers).or_else(basic).unwrap_or_default();
     match name.trim().is_empty() || limits::TITLE_BYTES_MAX < name.len() || name.contains('\0') {
         true => "mlflow".to_owned(),
         false => name,

@@ -5,5 +5,6 @@ mod clients;
 mod commands;
 mod durability;
 mod language;
+mod mlflow;
 mod program;
 mod wrong_input;
