@@ -4,10 +4,13 @@ use bms_wire::api::{Model, Version};
 use bms_wire::{Code, Error, Result};
 
 use crate::database::{count, text};
-use crate::filter::{self, Condition, Kind};
+use crate::filter::{self, Condition, Kind, Operator, Test};
 use crate::statement::{Statement, not_searchable};
 use crate::versions::{read_models, read_version};
 use crate::{Page, Registry, View};
+
+/// MLflow's client adds `!= 'true'` for this tag to every search of models and versions, and means what has no such tag, too.
+const PROMPT_TAG: &str = "mlflow.prompt.is_prompt";
 
 impl Registry {
     /// Models that a filter holds of, with their versions, and where the next page begins. A filter speaks of `name`,
@@ -23,8 +26,9 @@ impl Registry {
     ) -> Result<(Vec<Model>, Option<u64>)> {
         let mut statement = Statement::new("SELECT m.name FROM models m WHERE m.deleted_ms IS NULL");
         for condition in filter::parse(filter)? {
-            statement.text(" AND ");
+            statement.text(" AND (");
             add_model_condition(&mut statement, &condition)?;
+            statement.text(")");
         }
         statement.text(" ORDER BY ");
         for order in order {
@@ -59,8 +63,9 @@ impl Registry {
     ) -> Result<(Vec<Version>, Option<u64>)> {
         let mut statement = Statement::new("SELECT v.model, v.version FROM versions v WHERE v.deleted_ms IS NULL");
         for condition in filter::parse(filter)? {
-            statement.text(" AND ");
+            statement.text(" AND (");
             add_version_condition(&mut statement, &condition)?;
+            statement.text(")");
         }
         statement.text(" ORDER BY ");
         for order in order {
@@ -81,6 +86,10 @@ impl Registry {
         }
         Ok((versions, next))
     }
+}
+
+fn asks_for_no_prompt(condition: &Condition) -> bool {
+    condition.subject.key == PROMPT_TAG && matches!(condition.test, Test::Compare(Operator::Ne, _))
 }
 
 fn not_ordered(what: &str, by: &str) -> Error {
@@ -105,6 +114,9 @@ fn add_model_condition(statement: &mut Statement, condition: &Condition) -> Resu
         (Kind::Attribute, Some((column, false))) => statement.test_text(column, test)?,
         (Kind::Tag, _) => {
             let of = "model_tags t WHERE t.model = m.name AND t.key = ";
+            if asks_for_no_prompt(condition) {
+                statement.test_owned(of, key, &Test::Null { negated: false }, |_| Ok(()))?.text(" OR ");
+            }
             statement.test_owned(of, key, test, |s| s.test_text("t.value", test).map(drop))?
         }
         _ => return Err(not_searchable(condition)),
@@ -138,6 +150,9 @@ fn add_version_condition(statement: &mut Statement, condition: &Condition) -> Re
         (Kind::Attribute, Some((column, false))) => statement.test_text(column, test)?,
         (Kind::Tag, _) => {
             let of = "version_tags t WHERE t.model = v.model AND t.version = v.version AND t.key = ";
+            if asks_for_no_prompt(condition) {
+                statement.test_owned(of, key, &Test::Null { negated: false }, |_| Ok(()))?.text(" OR ");
+            }
             statement.test_owned(of, key, test, |s| s.test_text("t.value", test).map(drop))?
         }
         _ => return Err(not_searchable(condition)),

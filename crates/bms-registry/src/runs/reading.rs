@@ -1,12 +1,13 @@
 //! Reading runs with what was logged of them.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 use bms_wire::{Result, limits};
 
 use super::{Metric, Page, Run, RunLink, no_run, run_of};
 use crate::Registry;
-use crate::database::{Connection, reading, text};
+use crate::database::{Connection, reading, text, to_db};
 use crate::statement::Statement;
 
 impl Registry {
@@ -34,16 +35,36 @@ impl Registry {
         Ok((rows.iter().map(Metric::from_row).collect::<Result<_>>()?, next))
     }
 
-    /// The values of one metric of several runs, for curves, in the order of steps: at most `limit` of each run.
-    pub async fn metric_curves(&self, runs: &[String], key: &str, limit: usize) -> Result<Vec<(String, Metric)>> {
+    /// The values of one metric of several runs within some steps, for curves: in the order of steps, thinned out
+    /// evenly to about `most` of each run, the last one always among them.
+    pub async fn metric_curves(
+        &self,
+        runs: &[String],
+        key: &str,
+        steps: RangeInclusive<i64>,
+        most: usize,
+    ) -> Result<Vec<(String, Metric)>> {
+        let most = to_db(most.clamp(1, limits::METRIC_HISTORY_MAX) as u64)?;
         let mut db = self.db.snapshot().await?;
         let mut found = Vec::new();
         for run in runs {
-            let mut statement = Statement::new("SELECT key, step, at_ms, bits FROM run_metrics WHERE run = ");
-            statement.bind(run.as_str()).text(" AND key = ").bind(key).text(" ORDER BY step, at_ms, bits");
-            let (rows, _) = Page { offset: 0, size: limit }
-                .fetch_up_to(limits::METRIC_HISTORY_MAX, &mut statement, &mut db)
-                .await?;
+            let rows = sqlx::query(
+                "SELECT c.key, c.step, c.at_ms, c.bits FROM (
+                     SELECT key, step, at_ms, bits, COUNT(*) OVER () AS n,
+                            ROW_NUMBER() OVER (ORDER BY step, at_ms, bits) AS place
+                     FROM run_metrics WHERE run = $1 AND key = $2 AND step >= $3 AND step <= $4
+                 ) AS c
+                 WHERE (c.place - 1) % ((c.n + $5 - 1) / $5) = 0 OR c.place = c.n
+                 ORDER BY c.step, c.at_ms, c.bits",
+            )
+            .bind(run)
+            .bind(key)
+            .bind(*steps.start())
+            .bind(*steps.end())
+            .bind(most)
+            .fetch_all(&mut *db)
+            .await
+            .map_err(reading)?;
             for row in &rows {
                 found.push((run.clone(), Metric::from_row(row)?));
             }

@@ -73,6 +73,22 @@ async fn a_run_keeps_what_it_logs() {
 }
 
 #[tokio::test]
+async fn curves_are_thinned_out_and_keep_their_end() {
+    let site = Site::new().await;
+    let id = run(&site, 0, "long").await;
+    let batch = Batch { metrics: (0..100).map(|step| metric("x", step as f64, step)).collect(), ..Batch::default() };
+    site.registry.log_batch(&id, &batch).await.unwrap();
+    let curve = async |steps, most| -> Vec<i64> {
+        let found = site.registry.metric_curves(std::slice::from_ref(&id), "x", steps, most).await.unwrap();
+        found.into_iter().map(|(_, metric)| metric.step).collect()
+    };
+    assert_eq!(curve(0..=99, 1000).await.len(), 100);
+    assert_eq!(curve(0..=99, 4).await, [0, 25, 50, 75, 99]);
+    assert_eq!(curve(10..=12, 1).await, [10, 12]);
+    assert_eq!(curve(200..=300, 4).await, Vec::<i64>::new());
+}
+
+#[tokio::test]
 async fn nan_and_infinities_are_values() {
     let site = Site::new().await;
     let id = run(&site, 0, "odd").await;

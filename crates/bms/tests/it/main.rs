@@ -5,6 +5,7 @@ mod clients;
 mod commands;
 mod durability;
 mod language;
+mod lifecycle;
 mod mlflow;
 mod program;
 mod wrong_input;

