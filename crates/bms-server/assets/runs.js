@@ -99,11 +99,23 @@ function draw(metric, runs, points) {
 
 async function refresh() {
   const { experiments = [] } = await call("/experiments/search", { max_results: 1000 });
+  const first = $("experiment").options.length === 0;
   choices($("experiment"), experiments.map((one) => [one.experiment_id, one.name]));
+  if (first) {
+    // Where something happened last is what people come to see.
+    const { runs: latest = [] } = await call("/runs/search", { experiment_ids: experiments.map((one) => one.experiment_id), max_results: 1 });
+    if (latest.length) $("experiment").value = latest[0].info.experiment_id;
+  }
   const asked = { experiment_ids: [$("experiment").value], filter: $("filter").value, max_results: RUNS_SHOWN };
   const { runs = [] } = await call("/runs/search", asked);
   const metrics = [...new Set(runs.flatMap((run) => (run.data.metrics ?? []).map((metric) => metric.key)))].sort();
+  const chosen = $("metric").value;
   choices($("metric"), metrics.map((name) => [name, name]));
+  if (!metrics.includes(chosen)) {
+    // The metric that went furthest has the curve to look at.
+    const steps = runs.flatMap((run) => run.data.metrics ?? []).sort((a, b) => Number(b.step) - Number(a.step));
+    if (steps.length) $("metric").value = steps[0].key;
+  }
   const metric = $("metric").value;
   $("runs").replaceChildren(runs.length ? table(runs, metric) : h("p", { class: "empty" }, "No runs here yet. Set MLFLOW_TRACKING_URI to this server's address and log one."));
   const curves = runs.slice(0, CURVES_SHOWN);
