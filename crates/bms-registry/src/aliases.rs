@@ -27,7 +27,9 @@ impl Registry {
         if let Some(expected) = set.current.filter(|expected| *expected != current.unwrap_or(0)) {
             let stands = current.map_or("does not exist".to_owned(), |at| format!("points at version {at}"));
             let what = format!("`{alias}` of `{model}` {stands}, not at version {expected}");
-            return Err(Error::new(Code::Conflict, what).hint("Look at where it points now, then decide again."));
+            return Err(
+                Error::new(Code::Conflict, what).hint("Look at where it points now, then decide again.")
+            );
         }
         let judged = match &set.require {
             Some(gate) => judge(change.db(), model, current, set.version, gate).await,
@@ -123,7 +125,8 @@ async fn check_servable(db: &mut Connection, model: &str, alias: &str, version: 
 /// The refusal to serve what is no bundle.
 pub(crate) fn not_servable(model: &str, version: u64) -> Error {
     let what = format!("version {version} of `{model}` is files without a bundle, which cannot be served");
-    Error::new(Code::UnsupportedModel, what).hint("Package the model with `bms package`, and push the bundle.")
+    Error::new(Code::UnsupportedModel, what)
+        .hint("Package the model with `bms package`, and push the bundle.")
 }
 
 /// The evaluation gate: the metric of `next` against that of `current`, on the same data.

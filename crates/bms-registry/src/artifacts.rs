@@ -101,7 +101,9 @@ impl Registry {
         }
         // A refused bundle may have taken the file along since it was put into the store.
         if self.store.size(digest).await?.is_none() {
-            return Err(Error::new(Code::Unavailable, "the file was removed while it arrived").hint("Send it again."));
+            return Err(
+                Error::new(Code::Unavailable, "the file was removed while it arrived").hint("Send it again.")
+            );
         }
         sqlx::query(
             "INSERT INTO artifacts (owner, path, size, blake3, at_ms) VALUES ($1, $2, $3, $4, $5)

@@ -128,7 +128,9 @@ impl Registry {
             .ok_or_else(|| no_version(model, version))?;
         if value::<Option<i64>>(&row, "deleted_ms")?.is_none() {
             let what = format!("version {version} of `{model}` is not deleted");
-            return Err(Error::new(Code::Conflict, what).hint("Delete it first; then it can still be restored."));
+            return Err(
+                Error::new(Code::Conflict, what).hint("Delete it first; then it can still be restored.")
+            );
         }
         if value::<Option<i64>>(&row, "purged_ms")?.is_some() {
             return Ok(());

@@ -134,8 +134,11 @@ pub fn parse(text: &str) -> Result<Vec<Condition>> {
             None => return Ok(conditions),
             Some((_, word)) if word.is("and") => {}
             Some((_, word)) if word.is("or") => {
-                return Err(Error::new(Code::InvalidRequest, "a filter joins conditions with AND, never with OR")
-                    .hint("Ask once for each alternative, or list values with IN."));
+                return Err(Error::new(
+                    Code::InvalidRequest,
+                    "a filter joins conditions with AND, never with OR",
+                )
+                .hint("Ask once for each alternative, or list values with IN."));
             }
             Some((at, word)) => return Err(unexpected(at, &word, "AND or the end")),
         }

@@ -10,7 +10,8 @@ use crate::database::{Connection, Row, count, reading, text, to_db, value};
 use crate::versions::read_version;
 
 /// A version's digest also after it was purged.
-const COLUMNS: &str = "SELECT model, version, COALESCE(purged_digest, digest) AS digest, parent, job, run, deleted_ms
+const COLUMNS: &str =
+    "SELECT model, version, COALESCE(purged_digest, digest) AS digest, parent, job, run, deleted_ms
                        FROM versions";
 
 impl Registry {
@@ -67,7 +68,8 @@ impl Registry {
         .fetch_all(&self.db.pool)
         .await
         .map_err(reading)?;
-        let name = |row: &Row| Ok(VersionName { model: text(row, "model")?, version: count(row, "version")? });
+        let name =
+            |row: &Row| Ok(VersionName { model: text(row, "model")?, version: count(row, "version")? });
         rows.iter().map(name).collect()
     }
 }
@@ -118,14 +120,14 @@ async fn descendants(
 
 async fn node(db: &mut Connection, row: &Row, distance: u64) -> Result<LineageNode> {
     let (model, version) = (text(row, "model")?, count(row, "version")?);
-    let rows = sqlx::query("SELECT name, digest FROM version_data WHERE model = $1 AND version = $2 ORDER BY name")
-        .bind(&model)
-        .bind(to_db(version)?)
-        .fetch_all(db)
-        .await
-        .map_err(reading)?;
-    let data =
-        |row: &Row| Ok(LineageData { name: text(row, "name")?, digest: text(row, "digest")? });
+    let rows =
+        sqlx::query("SELECT name, digest FROM version_data WHERE model = $1 AND version = $2 ORDER BY name")
+            .bind(&model)
+            .bind(to_db(version)?)
+            .fetch_all(db)
+            .await
+            .map_err(reading)?;
+    let data = |row: &Row| Ok(LineageData { name: text(row, "name")?, digest: text(row, "digest")? });
     Ok(LineageNode {
         model: Some(model),
         version: Some(version),

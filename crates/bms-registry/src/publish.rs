@@ -284,7 +284,12 @@ async fn insert_version(change: &mut Change, verified: &Verified) -> Result<u64>
     Ok(version)
 }
 
-pub(crate) async fn insert_files(change: &mut Change, model: &str, version: u64, files: &[FileRef]) -> Result<()> {
+pub(crate) async fn insert_files(
+    change: &mut Change,
+    model: &str,
+    version: u64,
+    files: &[FileRef],
+) -> Result<()> {
     for file in files {
         sqlx::query(
             "INSERT INTO version_files (model, version, path, size, blake3) VALUES ($1, $2, $3, $4, $5)",

@@ -168,10 +168,10 @@ pub(crate) async fn is_needed(change: &mut Change, digest: &str) -> Result<bool>
         "SELECT (SELECT COUNT(*) FROM version_files WHERE blake3 = $1)
               + (SELECT COUNT(*) FROM artifacts WHERE blake3 = $1) AS n",
     )
-        .bind(digest)
-        .fetch_one(change.db())
-        .await
-        .map_err(reading)?;
+    .bind(digest)
+    .fetch_one(change.db())
+    .await
+    .map_err(reading)?;
     Ok(0 < count(&row, "n")?)
 }
 

@@ -163,8 +163,7 @@ impl Registry {
         .await
         .map_err(writing)?;
         insert_files(&mut change, model, version, &files).await?;
-        let details =
-            json!({ "version": version, "digest": digest, "kind": "artifacts", "findings": findings.len(), "by": by });
+        let details = json!({ "version": version, "digest": digest, "kind": "artifacts", "findings": findings.len(), "by": by });
         change.audit("version.registered", model, details).await?;
         let made = read_version(change.db(), model, version).await?;
         change.commit().await?;

@@ -77,7 +77,9 @@ impl Registry {
         let mut change = self.change().await?;
         let details = match self.db.kind {
             Kind::Sqlite => serde_json::json!({}),
-            Kind::Postgres => serde_json::json!({ "folder": self.dir.display().to_string(), "host": host_name() }),
+            Kind::Postgres => {
+                serde_json::json!({ "folder": self.dir.display().to_string(), "host": host_name() })
+            }
         };
         let action = if audit::head(change.db()).await?.sequence == 0 {
             "registry.created"

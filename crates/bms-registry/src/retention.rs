@@ -97,7 +97,8 @@ impl Registry {
 }
 
 async fn read_rules(db: &mut Connection) -> Result<Vec<RetentionRule>> {
-    let rows = sqlx::query("SELECT * FROM retention_rules ORDER BY model").fetch_all(db).await.map_err(reading)?;
+    let rows =
+        sqlx::query("SELECT * FROM retention_rules ORDER BY model").fetch_all(db).await.map_err(reading)?;
     let rule = |row: &Row| {
         let model = text(row, "model")?;
         Ok(RetentionRule {
@@ -112,7 +113,8 @@ async fn read_rules(db: &mut Connection) -> Result<Vec<RetentionRule>> {
 
 async fn plan(db: &mut Connection, report: &mut RetentionReport) -> Result<()> {
     let rules = read_rules(db).await?;
-    let rows = sqlx::query("SELECT name FROM models ORDER BY name").fetch_all(&mut *db).await.map_err(reading)?;
+    let rows =
+        sqlx::query("SELECT name FROM models ORDER BY name").fetch_all(&mut *db).await.map_err(reading)?;
     let now = now_ms();
     for row in &rows {
         let model = text(row, "name")?;

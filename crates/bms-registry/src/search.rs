@@ -61,7 +61,8 @@ impl Registry {
         order: &[String],
         page: Page,
     ) -> Result<(Vec<Version>, Option<u64>)> {
-        let mut statement = Statement::new("SELECT v.model, v.version FROM versions v WHERE v.deleted_ms IS NULL");
+        let mut statement =
+            Statement::new("SELECT v.model, v.version FROM versions v WHERE v.deleted_ms IS NULL");
         for condition in filter::parse(filter)? {
             statement.text(" AND (");
             add_version_condition(&mut statement, &condition)?;
@@ -72,7 +73,12 @@ impl Registry {
             let order = filter::parse_order(order)?;
             let column = match (order.subject.kind, version_column(&order.subject.key)) {
                 (Kind::Attribute, Some((column, _))) => column,
-                _ => return Err(not_ordered("versions", "name, version_number, creation_timestamp and the like")),
+                _ => {
+                    return Err(not_ordered(
+                        "versions",
+                        "name, version_number, creation_timestamp and the like",
+                    ));
+                }
             };
             statement.text(column).text(if order.descending { " DESC, " } else { ", " });
         }

@@ -301,12 +301,13 @@ async fn decide(change: &mut Change, id: u64, state: &str) -> Result<()> {
 }
 
 async fn pending(db: &mut Connection, of: &VersionName) -> Result<Option<u64>> {
-    let row = sqlx::query("SELECT id FROM transitions WHERE model = $1 AND version = $2 AND state = 'pending'")
-        .bind(&of.model)
-        .bind(to_db(of.version)?)
-        .fetch_optional(db)
-        .await
-        .map_err(reading)?;
+    let row =
+        sqlx::query("SELECT id FROM transitions WHERE model = $1 AND version = $2 AND state = 'pending'")
+            .bind(&of.model)
+            .bind(to_db(of.version)?)
+            .fetch_optional(db)
+            .await
+            .map_err(reading)?;
     row.map(|row| count(&row, "id")).transpose()
 }
 

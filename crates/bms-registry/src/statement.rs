@@ -112,7 +112,12 @@ impl Statement {
                     let pattern = value.replace('\\', r"\\").to_ascii_lowercase();
                     self.text("LOWER(").text(column).text(") LIKE ").bind(pattern).text(r" ESCAPE '\'")
                 }
-                _ => return Err(Error::new(Code::InvalidRequest, "text is compared with =, !=, LIKE, ILIKE or IN")),
+                _ => {
+                    return Err(Error::new(
+                        Code::InvalidRequest,
+                        "text is compared with =, !=, LIKE, ILIKE or IN",
+                    ));
+                }
             },
             Test::Compare(_, Value::Number(number)) => {
                 return Err(Error::new(Code::InvalidRequest, format!("{number} is compared with text"))

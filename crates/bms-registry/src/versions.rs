@@ -6,8 +6,8 @@ use bms_wire::api::{Model, Version, VersionKind};
 use bms_wire::{Code, Error, Result};
 
 use crate::Registry;
-use crate::artifacts::file_of;
 use crate::View;
+use crate::artifacts::file_of;
 use crate::database::{Connection, Row, count, reading, text, to_db, value};
 
 /// The reference that always means the highest version.
@@ -96,11 +96,11 @@ pub(crate) async fn read_models(db: &mut Connection, name: Option<&str>, view: V
          WHERE ($1 IS NULL OR model = $1) AND ($2 = 1 OR deleted_ms IS NULL) AND purged_ms IS NULL
          ORDER BY version DESC",
     )
-        .bind(name)
-        .bind(all)
-        .fetch_all(&mut *db)
-        .await
-        .map_err(reading)?;
+    .bind(name)
+    .bind(all)
+    .fetch_all(&mut *db)
+    .await
+    .map_err(reading)?;
     let mut versions: HashMap<String, Vec<Version>> = HashMap::new();
     for row in &rows {
         let version = facts.version(row)?;
@@ -150,8 +150,10 @@ pub(crate) async fn exists(db: &mut Connection, model: &str) -> Result<()> {
         .map_err(reading)?;
     match row.map(|row| value::<Option<i64>>(&row, "deleted_ms")).transpose()? {
         Some(None) => Ok(()),
-        Some(Some(_)) => Err(Error::new(Code::ModelNotFound, format!("model `{model}` was deleted"))
-            .hint("Restore it first.")),
+        Some(Some(_)) => {
+            Err(Error::new(Code::ModelNotFound, format!("model `{model}` was deleted"))
+                .hint("Restore it first."))
+        }
         None => Err(no_model(model)),
     }
 }
@@ -162,10 +164,10 @@ async fn latest(db: &mut Connection, model: &str) -> Result<u64> {
     let row = sqlx::query(
         "SELECT version FROM versions WHERE model = $1 AND deleted_ms IS NULL ORDER BY version DESC LIMIT 1",
     )
-        .bind(model)
-        .fetch_optional(db)
-        .await
-        .map_err(reading)?;
+    .bind(model)
+    .fetch_optional(db)
+    .await
+    .map_err(reading)?;
     let none = || Error::new(Code::VersionNotFound, format!("model `{model}` has no version"));
     row.map_or_else(|| Err(none()), |row| count(&row, "version"))
 }

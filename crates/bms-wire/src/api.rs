@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 pub use lifecycle::{
     ApplyRetention, Decision, Describe, Found, KeptVersion, Lineage, LineageData, LineageNode, NewTransition,
-    PERSON_HEADER, RetentionReport, RetentionRule, SetTag, StageRule, Transition, TransitionState, VersionKind,
-    VersionName,
+    PERSON_HEADER, RetentionReport, RetentionRule, SetTag, StageRule, Transition, TransitionState,
+    VersionKind, VersionName,
 };
 
 /// One file of a bundle.

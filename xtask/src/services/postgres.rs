@@ -40,7 +40,16 @@ impl Postgres {
         if !server.data().join("PG_VERSION").exists() {
             let mut initdb = server.program("initdb")?;
             initdb.arg("-D").arg(server.data());
-            process::output(initdb.args(["-U", "postgres", "-A", "trust", "--no-sync", "--no-locale", "-E", "UTF8"]))?;
+            process::output(initdb.args([
+                "-U",
+                "postgres",
+                "-A",
+                "trust",
+                "--no-sync",
+                "--no-locale",
+                "-E",
+                "UTF8",
+            ]))?;
         }
         let mut status = server.program("pg_ctl")?;
         if process::output(status.arg("-D").arg(server.data()).arg("status")).is_err() {
@@ -48,9 +57,11 @@ impl Postgres {
             let mut start = server.program("pg_ctl")?;
             start.arg("-D").arg(server.data()).arg("-l").arg(dir.join("log"));
             // The server keeps what it inherits open: a pipe would never end.
-            start.args(["-w", "-t", "60", "-o", &options, "start"]).stdout(Stdio::null()).stderr(Stdio::null());
-            process::run(&mut start)
-                .with_context(|| format!("`{}` says why", dir.join("log").display()))?;
+            start
+                .args(["-w", "-t", "60", "-o", &options, "start"])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
+            process::run(&mut start).with_context(|| format!("`{}` says why", dir.join("log").display()))?;
         }
         Ok(server)
     }
@@ -64,13 +75,16 @@ impl Postgres {
     /// Ends the server and removes its folder; one that does not run is fine.
     pub(crate) fn stop_and_remove(&self) {
         if let Ok(mut stop) = self.program("pg_ctl") {
-            let stopped = process::output(stop.arg("-D").arg(self.data()).args(["-m", "immediate", "-w", "stop"]));
+            let stopped =
+                process::output(stop.arg("-D").arg(self.data()).args(["-m", "immediate", "-w", "stop"]));
             if let (Err(error), true) = (stopped, self.dir.join("data/postmaster.pid").exists()) {
                 eprintln!("PostgreSQL was not stopped: {error:#}");
                 return;
             }
         }
-        if let Err(error) = std::fs::remove_dir_all(&self.dir) && self.dir.exists() {
+        if let Err(error) = std::fs::remove_dir_all(&self.dir)
+            && self.dir.exists()
+        {
             eprintln!("failed to remove `{}`: {error}", self.dir.display());
         }
     }

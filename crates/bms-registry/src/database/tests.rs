@@ -89,7 +89,7 @@ fn states_of_postgresql_become_codes() {
         ("28P01", Code::PermissionDenied),
         ("42501", Code::PermissionDenied),
         ("3D000", Code::NotFound),
-        ("XX001", Code::Io), // data corrupted
+        ("XX001", Code::Io),       // data corrupted
         ("42601", Code::Internal), // our own wrong SQL
         ("", Code::Internal),
     ] {
@@ -115,7 +115,11 @@ async fn a_server_that_does_not_answer_is_unavailable() {
 
 #[test]
 fn passwords_are_not_shown() {
-    for url in ["postgres://u:hunter2@h/d", "postgresql://u:hunt:er2@h/d?password=hunter2", "postgres:///d?password=hunter2"] {
+    for url in [
+        "postgres://u:hunter2@h/d",
+        "postgresql://u:hunt:er2@h/d?password=hunter2",
+        "postgres:///d?password=hunter2",
+    ] {
         let url: DatabaseUrl = url.parse().unwrap();
         assert!(!format!("{url} {url:?}").contains("er2"), "{url}");
     }

@@ -18,8 +18,14 @@ fn conditions_are_read() {
     check("", &[]);
     check(" \t\n", &[]);
     check("metrics.loss<0.5", &[compare(Kind::Metric, "loss", Operator::Lt, Value::Number(0.5))]);
-    check("metric.`my loss` >= -1e-3", &[compare(Kind::Metric, "my loss", Operator::Ge, Value::Number(-1e-3))]);
-    check("tags.mlflow.parentRunId = 'a'", &[compare(Kind::Tag, "mlflow.parentRunId", Operator::Eq, text("a"))]);
+    check(
+        "metric.`my loss` >= -1e-3",
+        &[compare(Kind::Metric, "my loss", Operator::Ge, Value::Number(-1e-3))],
+    );
+    check(
+        "tags.mlflow.parentRunId = 'a'",
+        &[compare(Kind::Tag, "mlflow.parentRunId", Operator::Eq, text("a"))],
+    );
     check("tags.\"a.b c\" != \"x\"", &[compare(Kind::Tag, "a.b c", Operator::Ne, text("x"))]);
     check("name iLike '%digits_'", &[compare(Kind::Attribute, "name", Operator::Ilike, text("%digits_"))]);
     check("params.p LIKE 'it''s'", &[compare(Kind::Param, "p", Operator::Like, text("it's"))]);
@@ -34,8 +40,14 @@ fn conditions_are_read() {
     );
     let subject = || Subject { kind: Kind::Attribute, key: "run_id".into() };
     let list = || vec!["a".to_owned(), "b".to_owned()];
-    check("run_id IN ('a','b')", &[Condition { subject: subject(), test: Test::In { negated: false, values: list() } }]);
-    check("run_id not in ('a', 'b')", &[Condition { subject: subject(), test: Test::In { negated: true, values: list() } }]);
+    check(
+        "run_id IN ('a','b')",
+        &[Condition { subject: subject(), test: Test::In { negated: false, values: list() } }],
+    );
+    check(
+        "run_id not in ('a', 'b')",
+        &[Condition { subject: subject(), test: Test::In { negated: true, values: list() } }],
+    );
     check("run_id IS NULL", &[Condition { subject: subject(), test: Test::Null { negated: false } }]);
     check("run_id is not null", &[Condition { subject: subject(), test: Test::Null { negated: true } }]);
 }
@@ -78,7 +90,8 @@ fn filters_have_limits() {
 
 #[test]
 fn orders_are_read() {
-    let order = |kind, key: &str, descending| Order { subject: Subject { kind, key: key.into() }, descending };
+    let order =
+        |kind, key: &str, descending| Order { subject: Subject { kind, key: key.into() }, descending };
     assert_eq!(parse_order("metrics.loss DESC").unwrap(), order(Kind::Metric, "loss", true));
     assert_eq!(parse_order("start_time asc").unwrap(), order(Kind::Attribute, "start_time", false));
     assert_eq!(parse_order("`start_time`").unwrap(), order(Kind::Attribute, "start_time", false));
@@ -188,8 +201,8 @@ fn what_is_written_is_read() {
 #[test]
 fn any_text_is_read_or_refused() {
     let words = [
-        "metrics.", "tags", ".", "`", "'", "\"", "=", "!=", "<", ">", "!", "(", ")", ",", " and ", " IN ", " NOT ",
-        " IS ", "NULL", "LIKE", "1", "-", "1e999", "nan", "é", "\0", "\u{202e}", ";", "--", " ",
+        "metrics.", "tags", ".", "`", "'", "\"", "=", "!=", "<", ">", "!", "(", ")", ",", " and ", " IN ",
+        " NOT ", " IS ", "NULL", "LIKE", "1", "-", "1e999", "nan", "é", "\0", "\u{202e}", ";", "--", " ",
     ];
     let mut dice = Dice(362_436_069);
     for _ in 0..20_000 {

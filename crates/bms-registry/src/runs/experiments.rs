@@ -96,7 +96,10 @@ impl Registry {
             let column = match (order.subject.kind, column(&order.subject.key)) {
                 (Kind::Attribute, Some((column, _))) => column,
                 _ => {
-                    return Err(Error::new(Code::InvalidRequest, "experiments are ordered by name, experiment_id, creation_time or last_update_time"));
+                    return Err(Error::new(
+                        Code::InvalidRequest,
+                        "experiments are ordered by name, experiment_id, creation_time or last_update_time",
+                    ));
                 }
             };
             statement.text(column).text(if order.descending { " DESC, " } else { ", " });
@@ -224,8 +227,10 @@ pub(super) async fn active(db: &mut Connection, id: u64) -> Result<Experiment> {
     let found = read(db, id).await?;
     match found.deleted {
         false => Ok(found),
-        true => Err(Error::new(Code::InvalidRequest, format!("experiment {id} is deleted"))
-            .hint("Restore it first.")),
+        true => {
+            Err(Error::new(Code::InvalidRequest, format!("experiment {id} is deleted"))
+                .hint("Restore it first."))
+        }
     }
 }
 

@@ -21,7 +21,8 @@ impl Registry {
             // JSON escapes NUL; its length is what can be too much.
             check_storable("description", &details)?;
             if limits::LINK_BYTES_MAX < details.len() {
-                let what = format!("`{}` is described in more than {} bytes", link.id, limits::LINK_BYTES_MAX);
+                let what =
+                    format!("`{}` is described in more than {} bytes", link.id, limits::LINK_BYTES_MAX);
                 return Err(Error::new(Code::TooLarge, what));
             }
             sqlx::query(

@@ -101,7 +101,8 @@ async fn log_metrics(db: &mut Connection, run: &str, metrics: &[Metric]) -> Resu
     }
     let latest: Vec<&Metric> = latest.into_values().collect();
     for part in latest.chunks(ROWS) {
-        let mut upsert = Statement::new("INSERT INTO run_latest (run, key, step, at_ms, bits, value) VALUES ");
+        let mut upsert =
+            Statement::new("INSERT INTO run_latest (run, key, step, at_ms, bits, value) VALUES ");
         upsert.rows(part.iter().map(|metric| {
             let mut row = row_of(metric);
             row.push(metric.value.into());

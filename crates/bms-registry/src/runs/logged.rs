@@ -100,7 +100,9 @@ impl Registry {
         if !STATUSES.contains(&status) {
             let shown: String = status.chars().take(80).collect();
             let what = format!("`{shown}` is no status of a logged model");
-            return Err(Error::new(Code::InvalidRequest, what).hint(format!("Use one of {}.", STATUSES.join(", "))));
+            return Err(
+                Error::new(Code::InvalidRequest, what).hint(format!("Use one of {}.", STATUSES.join(", ")))
+            );
         }
         let mut change = self.change().await?;
         read(change.db(), id).await?;
@@ -142,12 +144,13 @@ impl Registry {
     pub async fn remove_logged_model_tag(&self, id: &str, key: &str) -> Result<()> {
         let mut change = self.change().await?;
         read(change.db(), id).await?;
-        let removed = sqlx::query("DELETE FROM logged_model_facts WHERE model = $1 AND kind = 'tag' AND key = $2")
-            .bind(id)
-            .bind(key)
-            .execute(change.db())
-            .await
-            .map_err(writing)?;
+        let removed =
+            sqlx::query("DELETE FROM logged_model_facts WHERE model = $1 AND kind = 'tag' AND key = $2")
+                .bind(id)
+                .bind(key)
+                .execute(change.db())
+                .await
+                .map_err(writing)?;
         if removed.rows_affected() == 0 {
             let shown: String = key.chars().take(80).collect();
             return Err(Error::new(Code::NotFound, format!("the model has no tag `{shown}`")));

@@ -26,7 +26,12 @@ impl Registry {
     ///
     /// # Errors
     /// [`bms_wire::Code::NotFound`] when there is no such run.
-    pub async fn metric_history(&self, run: &str, key: &str, page: Page) -> Result<(Vec<Metric>, Option<u64>)> {
+    pub async fn metric_history(
+        &self,
+        run: &str,
+        key: &str,
+        page: Page,
+    ) -> Result<(Vec<Metric>, Option<u64>)> {
         let mut db = self.db.snapshot().await?;
         read(&mut db, run).await?;
         let mut statement = Statement::new("SELECT key, step, at_ms, bits FROM run_metrics WHERE run = ");

@@ -76,7 +76,9 @@ impl Registry {
     ) -> Result<Run> {
         if let Some(status) = status.filter(|status| !STATUSES.contains(status)) {
             let what = format!("`{status}` is no status of a run");
-            return Err(Error::new(Code::InvalidRequest, what).hint(format!("Use one of {}.", STATUSES.join(", "))));
+            return Err(
+                Error::new(Code::InvalidRequest, what).hint(format!("Use one of {}.", STATUSES.join(", ")))
+            );
         }
         let name = name.filter(|name| !name.is_empty());
         check_title("name", name.unwrap_or_default())?;
@@ -153,7 +155,9 @@ pub(super) async fn active(db: &mut Connection, id: &str) -> Result<Run> {
     let run = read(db, id).await?;
     match run.deleted {
         false => Ok(run),
-        true => Err(Error::new(Code::InvalidRequest, format!("run `{id}` is deleted")).hint("Restore it first.")),
+        true => {
+            Err(Error::new(Code::InvalidRequest, format!("run `{id}` is deleted")).hint("Restore it first."))
+        }
     }
 }
 

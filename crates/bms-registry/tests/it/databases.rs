@@ -77,7 +77,9 @@ fn all_tests_pass_on_postgresql() {
     }
     if server().is_none() {
         assert!(std::env::var_os("CI").is_none(), "BMS_POSTGRES must name a server in CI");
-        eprintln!("SKIPPED: nothing was tested on PostgreSQL, because BMS_POSTGRES is not set; `cargo xtask services` starts one");
+        eprintln!(
+            "SKIPPED: nothing was tested on PostgreSQL, because BMS_POSTGRES is not set; `cargo xtask services` starts one"
+        );
         return;
     }
     let output = Command::new(std::env::current_exe().unwrap())
@@ -86,11 +88,15 @@ fn all_tests_pass_on_postgresql() {
         .output()
         .unwrap();
     let printed = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "on PostgreSQL:\n{printed}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "on PostgreSQL:\n{printed}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     // An empty run would pass as well.
-    let passed = printed.lines().find_map(|line| {
-        line.strip_prefix("test result: ok. ")?.split(' ').next()?.parse::<usize>().ok()
-    });
+    let passed = printed
+        .lines()
+        .find_map(|line| line.strip_prefix("test result: ok. ")?.split(' ').next()?.parse::<usize>().ok());
     assert!(passed.is_some_and(|passed| 40 < passed), "{printed}");
     println!("on PostgreSQL: {} tests passed", passed.unwrap_or_default());
 }

@@ -3,7 +3,8 @@ use std::path::Path;
 use bms_registry::Page;
 use bms_wire::Code;
 use bms_wire::api::{
-    NewTransition, NodeReport, RetentionRule, SetAlias, SetDeployment, StageRule, TransitionState, VersionName,
+    NewTransition, NodeReport, RetentionRule, SetAlias, SetDeployment, StageRule, TransitionState,
+    VersionName,
 };
 
 use crate::bundles::{Site, manifest, signed, upload};
@@ -31,7 +32,10 @@ async fn site(versions: u64) -> Site {
 
 /// Makes versions older than they are.
 async fn age(root: &Path, version: u64, days: i64) {
-    let sql = format!("UPDATE versions SET created_ms = created_ms - {} WHERE version = {version}", days * 86_400_000);
+    let sql = format!(
+        "UPDATE versions SET created_ms = created_ms - {} WHERE version = {version}",
+        days * 86_400_000
+    );
     edit(root, &sql).await;
 }
 
@@ -58,8 +62,14 @@ async fn descriptions_and_tags_are_kept_and_audited() {
     ] {
         assert_eq!(registry.search_versions(filter, &[], page).await.unwrap().0.len(), finds, "{filter}");
     }
-    assert_eq!(registry.search_models("tags.team = 'vision'", &["name DESC".into()], page).await.unwrap().0.len(), 1);
-    assert_eq!(registry.search_models("metrics.x > 1", &[], page).await.unwrap_err().code(), Code::InvalidRequest);
+    assert_eq!(
+        registry.search_models("tags.team = 'vision'", &["name DESC".into()], page).await.unwrap().0.len(),
+        1
+    );
+    assert_eq!(
+        registry.search_models("metrics.x > 1", &[], page).await.unwrap_err().code(),
+        Code::InvalidRequest
+    );
     let event = registry.audit_latest(1).await.unwrap().remove(0);
     assert_eq!((event.action.as_str(), event.details["by"].as_str()), ("version.tagged", Some("ada")));
     let missing = registry.tag_version("digits", 9, "a", Some("b"), "ada").await.unwrap_err();
@@ -79,7 +89,9 @@ async fn a_stage_without_a_rule_is_entered_at_once() {
     let stages: Vec<String> =
         registry.model("digits").await.unwrap().versions.into_iter().map(|version| version.stage).collect();
     assert_eq!(stages, ["production", "archived"]);
-    for (stage, by, code) in [("Bad Stage", "ada", Code::InvalidRequest), ("staging", " ", Code::InvalidRequest)] {
+    for (stage, by, code) in
+        [("Bad Stage", "ada", Code::InvalidRequest), ("staging", " ", Code::InvalidRequest)]
+    {
         let refused = registry.request_transition(&of(1), &to(stage), by).await.unwrap_err();
         assert_eq!(refused.code(), code, "{stage}");
     }
@@ -125,7 +137,14 @@ async fn what_is_in_use_is_not_deleted() {
     let registry = &site.registry;
     registry.set_alias("digits", "production", &alias(1)).await.unwrap();
     registry.set_deployment("digits", &SetDeployment { alias: "production".into() }).await.unwrap();
-    let report = NodeReport { model: "digits".into(), version: Some(2), answers: 0, offline_answers: 0, outbox: 0, problem: None };
+    let report = NodeReport {
+        model: "digits".into(),
+        version: Some(2),
+        answers: 0,
+        offline_answers: 0,
+        outbox: 0,
+        problem: None,
+    };
     registry.report_node("edge-1", &report).await.unwrap();
     for (version, user) in [(1, "deployment of production"), (2, "edge node edge-1")] {
         let refused = registry.delete_version("digits", version, true, "ada").await.unwrap_err();
@@ -170,7 +189,8 @@ async fn deleted_versions_come_back_and_keep_their_numbers() {
 async fn purged_versions_let_only_their_own_files_go() {
     let site = site(2).await;
     let registry = &site.registry;
-    let (first, second) = (registry.version("digits", 1).await.unwrap(), registry.version("digits", 2).await.unwrap());
+    let (first, second) =
+        (registry.version("digits", 1).await.unwrap(), registry.version("digits", 2).await.unwrap());
     let shared = first.files.iter().find(|file| file.path == "model.onnx").unwrap();
     let own = first.files.iter().find(|file| file.path == "bundle.json").unwrap();
     assert!(second.files.iter().any(|file| file.blake3 == shared.blake3));
@@ -195,11 +215,13 @@ async fn retention_keeps_what_is_used_new_or_among_the_last() {
     }
     registry.set_alias("digits", "champion", &alias(1)).await.unwrap();
     registry.request_transition(&of(2), &to("staging"), "ada").await.unwrap();
-    let rule = RetentionRule { model: None, keep_last: 3, older_than_ms: 30 * 86_400_000, purge_after_ms: Some(0) };
+    let rule =
+        RetentionRule { model: None, keep_last: 3, older_than_ms: 30 * 86_400_000, purge_after_ms: Some(0) };
     registry.set_retention(&rule, "ada").await.unwrap();
     let plan = registry.apply_retention(true, "ada").await.unwrap();
     assert_eq!(plan.deleted, [of(4), of(3)], "7, 6, 5 are the last; 1 and 2 are used");
-    let kept: Vec<(u64, &str)> = plan.kept.iter().map(|kept| (kept.version, kept.because[0].as_str())).collect();
+    let kept: Vec<(u64, &str)> =
+        plan.kept.iter().map(|kept| (kept.version, kept.because[0].as_str())).collect();
     assert_eq!(kept, [(2, "stage staging"), (1, "alias champion")]);
     assert_eq!(registry.model("digits").await.unwrap().versions.len(), 7, "a dry run changes nothing");
     let done = registry.apply_retention(false, "ada").await.unwrap();
@@ -210,7 +232,12 @@ async fn retention_keeps_what_is_used_new_or_among_the_last() {
     assert_eq!(registry.apply_retention(false, "ada").await.unwrap().purged, [of(3), of(4)]);
     assert_eq!(registry.restore_version("digits", 3, "ada").await.unwrap_err().code(), Code::VersionNotFound);
     // A rule of the model goes before that for all.
-    let own = RetentionRule { model: Some("digits".into()), keep_last: 100, older_than_ms: 0, purge_after_ms: None };
+    let own = RetentionRule {
+        model: Some("digits".into()),
+        keep_last: 100,
+        older_than_ms: 0,
+        purge_after_ms: None,
+    };
     registry.set_retention(&own, "ada").await.unwrap();
     let report = registry.apply_retention(false, "ada").await.unwrap();
     assert!(report.deleted.is_empty() && report.purged.is_empty());
@@ -235,7 +262,8 @@ async fn lineage_goes_up_and_down() {
     let graph = registry.lineage_graph("digits", 2).await.unwrap();
     assert_eq!(graph.version.job.as_deref(), Some("test-2"));
     assert_eq!(graph.version.data[0].name, "train");
-    let up: Vec<_> = graph.ancestors.iter().map(|node| (node.digest.clone(), node.distance, node.version)).collect();
+    let up: Vec<_> =
+        graph.ancestors.iter().map(|node| (node.digest.clone(), node.distance, node.version)).collect();
     assert_eq!(up, [(root.digest.clone(), 1, Some(1)), ("f".repeat(64), 2, None)]);
     let down: Vec<_> = graph.descendants.iter().map(|node| node.digest.clone()).collect();
     assert_eq!(down, [leaf.digest.clone(), other.digest]);

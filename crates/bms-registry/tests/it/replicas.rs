@@ -147,7 +147,11 @@ async fn lost_connections_are_made_again_and_lose_nothing() {
     }
     stop.store(true, Ordering::Relaxed);
     let (acknowledged, refused) = writing.await.unwrap();
-    assert!(10 < acknowledged.len() && 5 <= ended, "{} events, {refused} refused, {ended} ended", acknowledged.len());
+    assert!(
+        10 < acknowledged.len() && 5 <= ended,
+        "{} events, {refused} refused, {ended} ended",
+        acknowledged.len()
+    );
     let length = registry.audit_verify().await.unwrap();
     assert!(acknowledged.iter().all(|(sequence, _)| *sequence <= length));
     for (sequence, hash) in acknowledged {

@@ -66,17 +66,24 @@ async fn a_run_keeps_what_it_logs() {
     let other = Batch { params: pairs(&[("rate", "0.2")]), tags: pairs(&[("new", "x")]), ..Batch::default() };
     let refused = site.registry.log_batch(&id, &other).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidRequest);
-    assert!(!site.registry.run(&id).await.unwrap().tags.iter().any(|(key, _)| key == "new"), "all or nothing");
+    assert!(
+        !site.registry.run(&id).await.unwrap().tags.iter().any(|(key, _)| key == "new"),
+        "all or nothing"
+    );
     site.registry.update_run(&id, Some("FINISHED"), Some(99), None).await.unwrap();
     assert_eq!(site.registry.run(&id).await.unwrap().end_ms, Some(99));
-    assert_eq!(site.registry.update_run(&id, Some("DONE"), None, None).await.unwrap_err().code(), Code::InvalidRequest);
+    assert_eq!(
+        site.registry.update_run(&id, Some("DONE"), None, None).await.unwrap_err().code(),
+        Code::InvalidRequest
+    );
 }
 
 #[tokio::test]
 async fn curves_are_thinned_out_and_keep_their_end() {
     let site = Site::new().await;
     let id = run(&site, 0, "long").await;
-    let batch = Batch { metrics: (0..100).map(|step| metric("x", step as f64, step)).collect(), ..Batch::default() };
+    let batch =
+        Batch { metrics: (0..100).map(|step| metric("x", step as f64, step)).collect(), ..Batch::default() };
     site.registry.log_batch(&id, &batch).await.unwrap();
     let curve = async |steps, most| -> Vec<i64> {
         let found = site.registry.metric_curves(std::slice::from_ref(&id), "x", steps, most).await.unwrap();
@@ -99,7 +106,10 @@ async fn nan_and_infinities_are_values() {
         assert_eq!(read.to_bits(), value.to_bits());
     }
     // All NaNs are one, and anything but NaN is later at the same step.
-    let batch = Batch { metrics: vec![metric("y", f64::NAN, 1), metric("y", 2.0, 1), metric("y", f64::NAN, 1)], ..Batch::default() };
+    let batch = Batch {
+        metrics: vec![metric("y", f64::NAN, 1), metric("y", 2.0, 1), metric("y", f64::NAN, 1)],
+        ..Batch::default()
+    };
     site.registry.log_batch(&id, &batch).await.unwrap();
     assert_eq!(site.registry.metric_history(&id, "y", page(10)).await.unwrap().0.len(), 2);
     assert_eq!(found(&site, "metrics.y = 2", &[]).await, ["odd"]);
@@ -140,7 +150,10 @@ async fn deleted_runs_and_experiments_are_out_of_sight_until_restored() {
     registry.set_experiment_deleted(experiment, false, "ada").await.unwrap();
     assert!(registry.run(&first).await.unwrap().deleted, "it was deleted before");
     assert!(!registry.run(&second).await.unwrap().deleted);
-    assert_eq!(registry.set_experiment_deleted(0, true, "ada").await.unwrap_err().code(), Code::InvalidRequest);
+    assert_eq!(
+        registry.set_experiment_deleted(0, true, "ada").await.unwrap_err().code(),
+        Code::InvalidRequest
+    );
 }
 
 /// What a filter should find, computed here.
@@ -200,7 +213,9 @@ async fn searches_find_what_a_plain_comparison_finds() {
     assert_eq!(by_loss[0], "Run_11%é");
     assert_eq!(by_loss[8..], ["Run_00%é", "Run_03%é", "Run_06%é", "Run_09%é"], "those without come last");
     assert_eq!(found(&site, "", &["metrics.loss", "run_name"]).await[8..], by_loss[8..]);
-    for bad in ["metrics.loss = 'x'", "tags.team > 'x'", "nothing = 'x'", "metrics.loss LIKE 'x'", "tags.team = 1"] {
+    for bad in
+        ["metrics.loss = 'x'", "tags.team > 'x'", "nothing = 'x'", "metrics.loss LIKE 'x'", "tags.team = 1"]
+    {
         let refused = site.registry.search_runs(&search(bad, &[])).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidRequest, "{bad}");
     }
@@ -232,7 +247,12 @@ async fn artifact(site: &Site, owner: &str, path: &str, bytes: &[u8]) {
 }
 
 fn from(owner: &str, path: &str) -> NewArtifactVersion {
-    NewArtifactVersion { owner: owner.into(), path: path.into(), source: format!("runs:/{owner}/{path}"), ..NewArtifactVersion::default() }
+    NewArtifactVersion {
+        owner: owner.into(),
+        path: path.into(),
+        source: format!("runs:/{owner}/{path}"),
+        ..NewArtifactVersion::default()
+    }
 }
 
 #[tokio::test]
@@ -245,14 +265,21 @@ async fn artifacts_stay_inside_their_run() {
     let below = |path: &'static str| site.registry.artifacts(&id, path);
     assert_eq!(below("").await.unwrap().len(), 2);
     let files = below("model").await.unwrap();
-    assert_eq!((files.len(), files[0].path.as_str(), files[0].size), (1, "model/deep/x", 5), "replaced; `model-2` is another");
+    assert_eq!(
+        (files.len(), files[0].path.as_str(), files[0].size),
+        (1, "model/deep/x", 5),
+        "replaced; `model-2` is another"
+    );
     for path in ["../x", "/x", "a/../../x", "", "a\0", "a//b"] {
         let incoming = site.registry.receive().await.unwrap();
         let refused = site.registry.keep_artifact(&id, path, incoming).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidRequest, "{path:?}");
     }
     let incoming = site.registry.receive().await.unwrap();
-    assert_eq!(site.registry.keep_artifact("nobody", "x", incoming).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(
+        site.registry.keep_artifact("nobody", "x", incoming).await.unwrap_err().code(),
+        Code::NotFound
+    );
     site.registry.remove_artifacts(&id, "model", "ada").await.unwrap();
     assert_eq!(below("").await.unwrap().len(), 1);
 }
@@ -262,8 +289,12 @@ async fn files_become_a_version_that_is_never_served() {
     let site = Site::new().await;
     let id = run(&site, 0, "a").await;
     artifact(&site, &id, "model/weights.txt", b"1 2 3").await;
-    let made = site.registry.register_artifacts("plain", from(&id, "model"), &site.policy, "ada").await.unwrap();
-    assert_eq!((made.version, made.kind, made.files[0].path.as_str()), (1, VersionKind::Artifacts, "weights.txt"));
+    let made =
+        site.registry.register_artifacts("plain", from(&id, "model"), &site.policy, "ada").await.unwrap();
+    assert_eq!(
+        (made.version, made.kind, made.files[0].path.as_str()),
+        (1, VersionKind::Artifacts, "weights.txt")
+    );
     let set = SetAlias { version: 1, require: None, current: None };
     site.registry.set_alias("plain", "champion", &set).await.unwrap();
     let deploy = SetDeployment { alias: "champion".into() };
@@ -280,7 +311,8 @@ async fn a_bundle_among_artifacts_goes_through_the_gate() {
     for (path, bytes) in signed(manifest("digits", 1), &site.key) {
         artifact(&site, &id, &format!("bundle/{path}"), &bytes).await;
     }
-    let made = site.registry.register_artifacts("digits", from(&id, "bundle"), &site.policy, "ada").await.unwrap();
+    let made =
+        site.registry.register_artifacts("digits", from(&id, "bundle"), &site.policy, "ada").await.unwrap();
     assert_eq!((made.kind, made.signer.as_deref()), (VersionKind::Bundle, Some("test")));
     let stranger = bms_bundle::SigningKey::generate();
     for (path, bytes) in signed(manifest("digits", 2), &stranger) {
@@ -300,7 +332,8 @@ async fn files_that_attack_are_no_version() {
     let id = run(&site, 0, "a").await;
     // A pickle that would run a command; it is never opened here.
     artifact(&site, &id, "bad/model.bin", b"\x80\x02cposix\nsystem\nX\x04\x00\x00\x00true\x85R.").await;
-    let refused = site.registry.register_artifacts("bad", from(&id, "bad"), &site.policy, "ada").await.unwrap_err();
+    let refused =
+        site.registry.register_artifacts("bad", from(&id, "bad"), &site.policy, "ada").await.unwrap_err();
     assert_eq!(refused.code(), Code::MaliciousContent, "{refused}");
     assert_eq!(site.registry.quarantined().await.unwrap()[0].model, "bad");
     assert!(site.registry.models().await.unwrap().is_empty());

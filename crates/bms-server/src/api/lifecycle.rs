@@ -77,8 +77,7 @@ impl Search {
 }
 
 async fn search_models(State(api): State<Arc<Api>>, Asked(search): Asked<Search>) -> Answer<Found<Model>> {
-    let (items, next) =
-        api.registry.search_models(&search.filter, &search.order(), search.page()).await?;
+    let (items, next) = api.registry.search_models(&search.filter, &search.order(), search.page()).await?;
     Ok(axum::Json(Found { items, next }))
 }
 
@@ -86,8 +85,7 @@ async fn search_versions(
     State(api): State<Arc<Api>>,
     Asked(search): Asked<Search>,
 ) -> Answer<Found<Version>> {
-    let (items, next) =
-        api.registry.search_versions(&search.filter, &search.order(), search.page()).await?;
+    let (items, next) = api.registry.search_versions(&search.filter, &search.order(), search.page()).await?;
     Ok(axum::Json(Found { items, next }))
 }
 

@@ -45,7 +45,9 @@ impl Api {
                 let mut files = self.registry.version(model, *version).await?.files;
                 let below = |file: &str| {
                     path.is_empty()
-                        || file.strip_prefix(path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+                        || file
+                            .strip_prefix(path.as_str())
+                            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
                 };
                 files.retain(|file| below(&file.path));
                 Ok(files)
@@ -135,7 +137,8 @@ async fn upload(State(api): State<Arc<Api>>, Path(path): Path<String>, request: 
         Ok(Place::Owned { owner, path }) => Ok((owner, path)),
         Ok(Place::Version { .. }) => {
             let what = "the files of a version cannot be changed";
-            Err(Error::new(Code::InvalidRequest, what).hint("Log to a run, and register a version from there."))
+            Err(Error::new(Code::InvalidRequest, what)
+                .hint("Log to a run, and register a version from there."))
         }
         Err(error) => Err(error),
     };
@@ -177,13 +180,11 @@ async fn receive(api: &Api, owner: &str, path: &str, body: &mut Body) -> Result<
     }
 }
 
-async fn remove(
-    State(api): State<Arc<Api>>,
-    Path(path): Path<String>,
-    headers: http::HeaderMap,
-) -> Answer {
+async fn remove(State(api): State<Arc<Api>>, Path(path): Path<String>, headers: http::HeaderMap) -> Answer {
     match uri::place(&path)? {
-        Place::Owned { owner, path } => api.registry.remove_artifacts(&owner, &path, &person(&headers)).await?,
+        Place::Owned { owner, path } => {
+            api.registry.remove_artifacts(&owner, &path, &person(&headers)).await?
+        }
         Place::Version { .. } => {
             return Err(Error::new(Code::InvalidRequest, "the files of a version cannot be changed").into());
         }

@@ -40,7 +40,8 @@ pub(super) fn view(call: &Call, key: &str) -> Result<View> {
 }
 
 async fn create(State(api): State<Arc<Api>>, call: Call) -> Answer {
-    if let Some(place) = call.maybe("artifact_location")?.filter(|place| !place.starts_with("mlflow-artifacts:"))
+    if let Some(place) =
+        call.maybe("artifact_location")?.filter(|place| !place.starts_with("mlflow-artifacts:"))
     {
         let shown: String = place.chars().take(200).collect();
         return Err(Error::new(Code::InvalidRequest, format!("artifacts cannot be kept at `{shown}`"))

@@ -44,9 +44,7 @@ pub(super) fn place(path: &str) -> Result<Place> {
     let owned = |owner: &str, rest: &[&str]| Place::Owned { owner: owner.to_owned(), path: rest.join("/") };
     match segments.as_slice() {
         ["registry", model, version, rest @ ..] => match version.parse() {
-            Ok(version) => {
-                Ok(Place::Version { model: (*model).to_owned(), version, path: rest.join("/") })
-            }
+            Ok(version) => Ok(Place::Version { model: (*model).to_owned(), version, path: rest.join("/") }),
             Err(_) => Err(nowhere(path)),
         },
         [_, "models", id, "artifacts", rest @ ..] => Ok(owned(id, rest)),

@@ -21,15 +21,39 @@ async fn errors_have_the_shape_mlflow_reads() {
         ("GET", "/api/2.0/mlflow/runs/get", "", 400, "INVALID_PARAMETER_VALUE"),
         ("POST", "/api/2.0/mlflow/runs/create", "{", 400, "INVALID_PARAMETER_VALUE"),
         ("POST", "/api/2.0/mlflow/runs/create", r#"{"experiment_id": "99"}"#, 404, "RESOURCE_DOES_NOT_EXIST"),
-        ("POST", "/api/2.0/mlflow/runs/create", r#"{"experiment_id": "x-1"}"#, 404, "RESOURCE_DOES_NOT_EXIST"),
-        ("POST", "/api/2.0/mlflow/runs/search", r#"{"experiment_ids": ["0"], "max_results": 0}"#, 400, "INVALID_PARAMETER_VALUE"),
-        ("POST", "/api/2.0/mlflow/experiments/create", r#"{"name": "Default"}"#, 409, "RESOURCE_ALREADY_EXISTS"),
+        (
+            "POST",
+            "/api/2.0/mlflow/runs/create",
+            r#"{"experiment_id": "x-1"}"#,
+            404,
+            "RESOURCE_DOES_NOT_EXIST",
+        ),
+        (
+            "POST",
+            "/api/2.0/mlflow/runs/search",
+            r#"{"experiment_ids": ["0"], "max_results": 0}"#,
+            400,
+            "INVALID_PARAMETER_VALUE",
+        ),
+        (
+            "POST",
+            "/api/2.0/mlflow/experiments/create",
+            r#"{"name": "Default"}"#,
+            409,
+            "RESOURCE_ALREADY_EXISTS",
+        ),
         ("GET", "/api/2.0/mlflow/traces/search", "", 404, "ENDPOINT_NOT_FOUND"),
         ("GET", "/api/3.0/mlflow/anything", "", 404, "ENDPOINT_NOT_FOUND"),
         ("GET", "/api/2.0/mlflow-artifacts/artifacts/0/x/artifacts/a", "", 404, "RESOURCE_DOES_NOT_EXIST"),
         ("PUT", "/api/2.0/mlflow-artifacts/artifacts/nowhere", "x", 404, "RESOURCE_DOES_NOT_EXIST"),
         ("PUT", "/api/2.0/mlflow-artifacts/artifacts/registry/m/1/a", "x", 400, "INVALID_PARAMETER_VALUE"),
-        ("POST", "/api/2.0/mlflow/registered-models/rename", r#"{"name": "a", "new_name": "b"}"#, 400, "INVALID_PARAMETER_VALUE"),
+        (
+            "POST",
+            "/api/2.0/mlflow/registered-models/rename",
+            r#"{"name": "a", "new_name": "b"}"#,
+            400,
+            "INVALID_PARAMETER_VALUE",
+        ),
     ] {
         let (found, answer) = connection.send(method, path, body).await;
         assert_eq!((found, answer["error_code"].as_str()), (status, Some(code)), "{method} {path} {answer}");

@@ -164,9 +164,5 @@ impl Client {
 }
 
 fn search_path(what: &str, filter: &str, order: &str, offset: u64) -> String {
-    format!(
-        "/api/v1/search/{what}?filter={}&order={}&offset={offset}",
-        segment(filter),
-        segment(order)
-    )
+    format!("/api/v1/search/{what}?filter={}&order={}&offset={offset}", segment(filter), segment(order))
 }

@@ -53,7 +53,8 @@ fn version(text: &str) -> std::result::Result<VersionName, String> {
 
 /// A number of days, such as `30` or `30d`, in milliseconds.
 fn days(text: &str) -> std::result::Result<i64, String> {
-    let number: f64 = text.trim_end_matches('d').parse().map_err(|_| "expected days, such as 30d".to_owned())?;
+    let number: f64 =
+        text.trim_end_matches('d').parse().map_err(|_| "expected days, such as 30d".to_owned())?;
     match (0.0..100_000.0).contains(&number) {
         true => Ok((number * DAY_MS as f64) as i64),
         false => Err("expected a number of days, not below zero".to_owned()),
@@ -139,9 +140,9 @@ impl Model {
                 ("described", target)
             }
             ModelAction::Tag { target, tag } => {
-                let (key, value) = tag.split_once('=').ok_or_else(|| {
-                    Error::new(Code::InvalidRequest, format!("`{tag}` is not KEY=VALUE"))
-                })?;
+                let (key, value) = tag
+                    .split_once('=')
+                    .ok_or_else(|| Error::new(Code::InvalidRequest, format!("`{tag}` is not KEY=VALUE")))?;
                 client.tag(&target, key, value)?;
                 ("tagged", target)
             }
@@ -174,7 +175,8 @@ fn list_deleted(client: &Client, output: &Output) -> Result<()> {
     let models = client.deleted_models()?;
     let mut table = output::table(&["model", "deleted", "versions deleted"]);
     for model in &models {
-        let versions: Vec<String> = model.versions.iter().map(|version| version.version.to_string()).collect();
+        let versions: Vec<String> =
+            model.versions.iter().map(|version| version.version.to_string()).collect();
         let whole = if model.deleted_ms.is_some() { "yes" } else { "" };
         table.add_row([model.name.clone(), whole.to_owned(), versions.join(", ")]);
     }
@@ -308,7 +310,8 @@ fn said(transition: &Transition) -> String {
 }
 
 fn list_transitions(transitions: &[Transition], output: &Output) -> Result<()> {
-    let mut table = output::table(&["#", "version", "from", "to", "state", "asked by", "approved by", "needs"]);
+    let mut table =
+        output::table(&["#", "version", "from", "to", "state", "asked by", "approved by", "needs"]);
     for transition in transitions {
         table.add_row([
             transition.id.to_string(),
@@ -396,8 +399,12 @@ impl Retention {
                 output.result(table, &rules);
             }
             RetentionAction::Set { model, keep_last, older_than, purge_after } => {
-                let rule =
-                    RetentionRule { model, keep_last, older_than_ms: older_than, purge_after_ms: purge_after };
+                let rule = RetentionRule {
+                    model,
+                    keep_last,
+                    older_than_ms: older_than,
+                    purge_after_ms: purge_after,
+                };
                 let rule = client.set_retention(&rule)?;
                 output.result("the rule is set; `bms retention apply --dry-run` says what it does", &rule);
             }

@@ -24,9 +24,7 @@ fn versions_are_described_approved_found_deleted_and_traced() {
     run("root", &["stage", "rule", "production", "2"]);
     let asked = run("ada", &["stage", "request", "digits@2", "production", "--comment", "better"]);
     assert_eq!((&asked["state"], &asked["approvals_needed"]), (&json!("pending"), &json!(2)));
-    let own = fails(
-        bms(&shared.home()).args(["stage", "approve", "1", "--by", "ada", "--server", &url]),
-    );
+    let own = fails(bms(&shared.home()).args(["stage", "approve", "1", "--by", "ada", "--server", &url]));
     assert_eq!(own.1["code"], json!("permission_denied"));
     run("王芳", &["stage", "approve", "1"]);
     assert_eq!(run("ada", &["stage", "list"]).as_array().unwrap().len(), 1);
@@ -39,7 +37,8 @@ fn versions_are_described_approved_found_deleted_and_traced() {
     assert!(tree.status.success());
 
     run("ada", &["promote", "digits", "1", "--current", "0"]);
-    let moved = fails(bms(&shared.home()).args(["promote", "digits", "2", "--current", "2", "--server", &url]));
+    let moved =
+        fails(bms(&shared.home()).args(["promote", "digits", "2", "--current", "2", "--server", &url]));
     assert_eq!(moved.1["code"], json!("conflict"));
     let used = fails(bms(&shared.home()).args(["model", "delete", "digits@1", "--server", &url]));
     assert_eq!(used.1["code"], json!("conflict"));

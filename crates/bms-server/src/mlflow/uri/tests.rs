@@ -26,7 +26,14 @@ fn sources_are_places_of_this_server() {
     check("runs:/abc/model/x", "abc", "model/x");
     check("runs:/abc", "abc", "");
     check("models:/m-12", "m-12", "");
-    for bad in ["s3://bucket/x", "/etc/passwd", "file:///etc", "models:/digits/3", "mlflow-artifacts:/registry/a/1", ""] {
+    for bad in [
+        "s3://bucket/x",
+        "/etc/passwd",
+        "file:///etc",
+        "models:/digits/3",
+        "mlflow-artifacts:/registry/a/1",
+        "",
+    ] {
         assert_eq!(source(bad).unwrap_err().code(), Code::InvalidRequest, "{bad:?}");
     }
 }
