@@ -39,7 +39,7 @@ Usage: cargo xtask COMMAND
   bench store [--mib N] [--dir DIR]
       Puts, fetches and scrubs a model and its second version, beside what the machine allows and restic.
   services start|stop|env [NAME]...
-      Real servers for the tests, on free ports of this machine: s3. `eval \"$(cargo xtask services env)\"` tells
+      Real servers for the tests, on this machine alone: postgres, s3. `eval \"$(cargo xtask services env)\"` tells
       the tests where they are.
 ";
 

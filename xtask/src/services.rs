@@ -4,6 +4,7 @@
 //! free ports, with its data in `target/services/NAME`, so that several checkouts do not meet.
 
 mod place;
+mod postgres;
 mod s3;
 
 use std::path::PathBuf;
@@ -32,7 +33,7 @@ struct Started {
     environment: Vec<(String, String)>,
 }
 
-const SERVICES: &[Service] = &[s3::SERVICE];
+const SERVICES: &[Service] = &[postgres::SERVICE, s3::SERVICE];
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     let command = arguments.command();

@@ -11,11 +11,11 @@ use serde_json::json;
 use crate::Registry;
 use crate::aliases::point;
 use crate::clock::now_ms;
-use crate::database::{count, reading, to_db, writing};
+use crate::database::{count, reading, to_db, value, writing};
 use crate::names::{check_alias, check_digest, check_name};
 use crate::quarantine::Refusal;
 use crate::registry::Change;
-use crate::versions::read_version;
+use crate::versions::{exists, read_version};
 
 /// Aliases set along with one version.
 const ALIASES_MAX: usize = 16;
@@ -90,7 +90,7 @@ impl Registry {
     }
 
     /// Opens the listed files, verified against their digests.
-    async fn assemble(&self, listing: &[FileRef]) -> Result<Vec<(String, Content)>> {
+    pub(crate) async fn assemble(&self, listing: &[FileRef]) -> Result<Vec<(String, Content)>> {
         let mut missing = Vec::new();
         for file in listing {
             match self.store.size(&file.blake3).await? {
@@ -130,7 +130,7 @@ impl Registry {
     async fn add_version(&self, admitted: &Admitted, new: &NewVersion, lease: &Lease) -> Result<Version> {
         let model = &admitted.manifest.name;
         let mut change = self.change().await?;
-        let known = sqlx::query("SELECT version FROM versions WHERE digest = $1")
+        let known = sqlx::query("SELECT version, deleted_ms FROM versions WHERE digest = $1")
             .bind(&admitted.digest)
             .fetch_optional(change.db())
             .await
@@ -138,6 +138,10 @@ impl Registry {
         let version = match known {
             Some(row) => {
                 let version = count(&row, "version")?;
+                if value::<Option<i64>>(&row, "deleted_ms")?.is_some() {
+                    let what = format!("this bundle is version {version} of `{model}`, which was deleted");
+                    return Err(Error::new(Code::Conflict, what).hint("Restore the version."));
+                }
                 self.check_still_there(&new.files).await?;
                 replace_beside(&mut change, admitted, version, &new.files).await?;
                 version
@@ -169,7 +173,7 @@ impl Registry {
     }
 
     /// Under the write lock: since the gate read them, a refused bundle may have taken files along.
-    async fn check_still_there(&self, listing: &[FileRef]) -> Result<()> {
+    pub(crate) async fn check_still_there(&self, listing: &[FileRef]) -> Result<()> {
         for file in listing {
             if self.store.size(&file.blake3).await?.is_none() {
                 return Err(not_uploaded(&[&file.path]));
@@ -226,33 +230,42 @@ fn check_listing(files: &[FileRef]) -> Result<()> {
     Ok(())
 }
 
-fn not_uploaded(paths: &[&str]) -> Error {
+pub(crate) fn not_uploaded(paths: &[&str]) -> Error {
     let more = if paths.len() > 1 { format!(" and {} more files", paths.len() - 1) } else { String::new() };
     Error::new(Code::NotFound, format!("{:?}{more} of the bundle are not in the store", paths[0]))
         .hint("Upload them, then publish again.")
 }
 
-async fn insert_version(change: &mut Change, admitted: &Admitted) -> Result<u64> {
-    let manifest = &admitted.manifest;
-    let now = now_ms();
+/// The number of a model's next version; the model is made when it is new.
+///
+/// # Errors
+/// [`Code::ModelNotFound`] when it was deleted.
+pub(crate) async fn next_version(change: &mut Change, model: &str) -> Result<u64> {
     sqlx::query("INSERT INTO models (name, created_ms) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
-        .bind(&manifest.name)
-        .bind(now)
+        .bind(model)
+        .bind(now_ms())
         .execute(change.db())
         .await
         .map_err(writing)?;
-    // The write lock is held: nobody else takes this number.
+    exists(change.db(), model).await?;
+    // The write lock is held: nobody else takes this number. Deleted versions keep theirs.
     let row = sqlx::query("SELECT COALESCE(MAX(version), 0) + 1 AS next FROM versions WHERE model = $1")
-        .bind(&manifest.name)
+        .bind(model)
         .fetch_one(change.db())
         .await
         .map_err(reading)?;
-    let version = count(&row, "next")?;
+    count(&row, "next")
+}
+
+async fn insert_version(change: &mut Change, admitted: &Admitted) -> Result<u64> {
+    let manifest = &admitted.manifest;
+    let version = next_version(change, &manifest.name).await?;
+    let now = now_ms();
     let signer = admitted.signer.as_ref();
     sqlx::query(
         "INSERT INTO versions
-             (model, version, digest, task, size_bytes, signer, signer_key, development, parent, created_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+             (model, version, digest, task, size_bytes, signer, signer_key, development, parent, created_ms, job)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
     )
     .bind(&manifest.name)
     .bind(to_db(version)?)
@@ -264,9 +277,23 @@ async fn insert_version(change: &mut Change, admitted: &Admitted) -> Result<u64>
     .bind(i64::from(admitted.development))
     .bind(&manifest.lineage.parent)
     .bind(now)
+    .bind(&manifest.lineage.job)
     .execute(change.db())
     .await
     .map_err(writing)?;
+    for data in &manifest.lineage.data {
+        sqlx::query(
+            "INSERT INTO version_data (model, version, digest, name) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (model, version, digest) DO NOTHING",
+        )
+        .bind(&manifest.name)
+        .bind(to_db(version)?)
+        .bind(&data.digest)
+        .bind(&data.name)
+        .execute(change.db())
+        .await
+        .map_err(writing)?;
+    }
     Ok(version)
 }
 
@@ -303,7 +330,12 @@ async fn replace_beside(
     change.audit("version.resealed", model, json!({ "version": version, "files": paths })).await.map(drop)
 }
 
-async fn insert_files(change: &mut Change, model: &str, version: u64, files: &[FileRef]) -> Result<()> {
+pub(crate) async fn insert_files(
+    change: &mut Change,
+    model: &str,
+    version: u64,
+    files: &[FileRef],
+) -> Result<()> {
     for file in files {
         sqlx::query(
             "INSERT INTO version_files (model, version, path, size, blake3) VALUES ($1, $2, $3, $4, $5)",

@@ -1,12 +1,14 @@
 //! The management API under `/api/v1`, see [`bms_wire::api`].
 
 mod audit;
-mod blobs;
+pub(crate) mod blobs;
 mod chunks;
 mod deployments;
 mod edge;
+mod lifecycle;
 mod models;
 mod overview;
+pub(crate) mod person;
 mod samples;
 
 use std::sync::Arc;
@@ -64,6 +66,7 @@ impl Api {
             .merge(chunks::routes())
             .merge(deployments::routes())
             .merge(edge::routes())
+            .merge(lifecycle::routes())
             .merge(models::routes())
             .merge(overview::routes())
             .merge(samples::routes());

@@ -27,6 +27,7 @@ mod gateway;
 mod guard;
 mod listen;
 mod metrics;
+mod mlflow;
 mod policy;
 mod server;
 mod slots;

@@ -4,9 +4,17 @@
 //! document that names them (`POST /api/v1/models/{model}/versions`). Uploads can be repeated and
 //! resumed; a version exists only once every file has arrived and the gate has let it pass.
 
+mod lifecycle;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub use lifecycle::{
+    ApplyRetention, Decision, Describe, Found, KeptVersion, Lineage, LineageData, LineageNode, NewTransition,
+    PERSON_HEADER, RetentionReport, RetentionRule, SetTag, StageRule, Transition, TransitionState,
+    VersionKind, VersionName,
+};
 
 /// One file of a bundle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +60,7 @@ pub struct NewVersion {
 }
 
 /// A version of a model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Version {
     /// Model name.
     pub model: String,
@@ -74,6 +82,30 @@ pub struct Version {
     pub created_ms: i64,
     /// Aliases that point here.
     pub aliases: Vec<String>,
+    /// What it is made of.
+    #[serde(default)]
+    pub kind: VersionKind,
+    /// The stage it is in, `none` at first.
+    #[serde(default)]
+    pub stage: String,
+    /// What it is for, in words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// Its tags.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+    /// The run that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// Where it was registered from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Milliseconds since 1970 of the last change to what is said of it.
+    #[serde(default)]
+    pub updated_ms: i64,
+    /// Milliseconds since 1970 at which it was deleted, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted_ms: Option<i64>,
     /// The files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FileRef>,
@@ -86,6 +118,18 @@ pub struct Model {
     pub name: String,
     /// Milliseconds since 1970.
     pub created_ms: i64,
+    /// What it is for, in words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// Its tags.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+    /// Milliseconds since 1970 of the last change to what is said of it.
+    #[serde(default)]
+    pub updated_ms: i64,
+    /// Milliseconds since 1970 at which it was deleted, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted_ms: Option<i64>,
     /// Versions, newest first.
     pub versions: Vec<Version>,
 }
@@ -100,6 +144,10 @@ pub struct SetAlias {
     /// the current version's, on the same evaluation data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub require: Option<EvaluationGate>,
+    /// Compare and set: refused with `conflict` unless the alias points at this version now. 0 means that there must
+    /// be no such alias yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<u64>,
 }
 
 /// What the new version must reach against the one the alias points at now.

@@ -1,5 +1,7 @@
 //! A small blocking client for the management API and the Open Inference Protocol.
 
+mod lifecycle;
+
 use std::io::Read;
 use std::time::Duration;
 
@@ -8,6 +10,8 @@ use serde::de::DeserializeOwned;
 
 use crate::openai::ErrorEnvelope;
 use crate::{Code, Error, ErrorBody, Result, api, limits, oip};
+
+pub use lifecycle::Target;
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -23,6 +27,8 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Client {
     base: String,
     agent: ureq::Agent,
+    /// Who makes the requests, percent-encoded.
+    person: Option<String>,
 }
 
 impl Client {
@@ -46,7 +52,7 @@ impl Client {
             .user_agent(concat!("bms/", env!("CARGO_PKG_VERSION")))
             .build()
             .into();
-        Ok(Client { base: base.to_owned(), agent })
+        Ok(Client { base: base.to_owned(), agent, person: None })
     }
 
     /// The server's address as given.
@@ -320,11 +326,15 @@ impl Client {
         let url = self.url(path);
         let request = match method {
             "PUT" => self.agent.put(&url),
+            "PATCH" => self.agent.patch(&url),
             _ => self.agent.post(&url),
         };
         let body = serde_json::to_vec(body)
             .map_err(|e| Error::new(Code::Internal, "the request cannot be written as JSON").because(e))?;
-        let request = request.header("content-type", "application/json");
+        let mut request = request.header("content-type", "application/json");
+        if let Some(person) = &self.person {
+            request = request.header(api::PERSON_HEADER, person);
+        }
         let config = request.config().timeout_global(Some(timeout));
         let request = config.timeout_per_read(Some(timeout.max(STALL_TIMEOUT))).build();
         let response = request.send(&body[..]).map_err(|e| self.unreachable(e))?;

@@ -132,6 +132,38 @@ pub const TOKENIZE_BYTES_MAX: usize = 8 << 20;
 pub const CHAT_TEMPLATE_BYTES_MAX: usize = 1 << 20;
 /// Bytes of the prompt a chat template writes.
 pub const CHAT_PROMPT_BYTES_MAX: usize = 8 << 20;
+/// Bytes of a filter in a search.
+pub const FILTER_BYTES_MAX: usize = 16 << 10;
+/// Conditions of one filter.
+pub const FILTER_CONDITIONS_MAX: usize = 100;
+/// Things in one page of a search's answer.
+pub const SEARCH_RESULTS_MAX: usize = 1000;
+/// Values in one page of a metric's history.
+pub const METRIC_HISTORY_MAX: usize = 25_000;
+/// Experiments of one registry.
+pub const EXPERIMENTS_MAX: u64 = 10_000;
+/// Runs of one experiment.
+pub const RUNS_MAX: u64 = 1_000_000;
+/// Metrics, parameters and tags logged at once.
+pub const RUN_BATCH_MAX: usize = 1000;
+/// Metrics, parameters or tags of one run.
+pub const RUN_KEYS_MAX: u64 = 10_000;
+/// Bytes of the name of an experiment or a run, of a person's name, and of a stage.
+pub const TITLE_BYTES_MAX: usize = 500;
+/// Bytes of the name of a tag, parameter or metric.
+pub const TAG_KEY_BYTES_MAX: usize = 1000;
+/// Bytes of the value of a tag or parameter.
+pub const TAG_VALUE_BYTES_MAX: usize = 32 << 10;
+/// Tags of one model or version.
+pub const TAGS_MAX: u64 = 1000;
+/// Bytes of the description of a model or version, and of a comment.
+pub const DESCRIPTION_BYTES_MAX: usize = 64 << 10;
+/// Bytes of what is said of a data set that went into a run.
+pub const LINK_BYTES_MAX: usize = 256 << 10;
+/// People who have to agree before a version enters a stage.
+pub const STAGE_APPROVALS_MAX: u64 = 20;
+/// Versions in one answer about lineage.
+pub const LINEAGE_VERSIONS_MAX: usize = 1000;
 
 const _: () = assert!(BLOB_BYTES_MAX <= BUNDLE_BYTES_MAX, "the largest file fits into a bundle");
 const _: () = assert!(
@@ -154,3 +186,7 @@ const _: () = assert!(EDGE_SAMPLE_BYTES_MAX <= INFER_BODY_BYTES_MAX, "a sample w
 const _: () = assert!(ANSWERS_MAX <= SEQUENCES_MAX, "all answers to one prompt can be computed at once");
 const _: () =
     assert!(CHAT_PROMPT_BYTES_MAX <= TOKENIZE_BYTES_MAX, "what a chat template writes can be tokenized");
+const _: () = assert!(
+    RUN_BATCH_MAX * (TAG_KEY_BYTES_MAX + 100) <= CONTROL_BODY_BYTES_MAX,
+    "a full batch of metrics fits into a request"
+);

@@ -77,6 +77,14 @@ enum Command {
     Promote(cmd::registry::Promote),
     /// Keep the version an alias points at loaded and serving.
     Deploy(cmd::registry::Deploy),
+    /// Describe, tag, find, delete, restore and purge models and versions of a server's registry.
+    Model(cmd::lifecycle::Model),
+    /// Move versions between stages, with the approvals the rules ask for.
+    Stage(cmd::lifecycle::Stage),
+    /// Say which versions may go by themselves, and let them go.
+    Retention(cmd::lifecycle::Retention),
+    /// Show where a version comes from and what came of it.
+    Lineage(cmd::lineage::Lineage),
     /// Show, check or export a server's audit log.
     Audit(cmd::audit::Audit),
     /// List, show, release or purge what a server refused.
@@ -134,6 +142,10 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<()> {
         Command::Models(args) => args.run(output),
         Command::Promote(args) => args.run(output),
         Command::Deploy(args) => args.run(output),
+        Command::Model(args) => args.run(output),
+        Command::Stage(args) => args.run(output),
+        Command::Retention(args) => args.run(output),
+        Command::Lineage(args) => args.run(output),
         Command::Audit(args) => args.run(&home, output),
         Command::Quarantine(args) => args.run(&home, output),
         Command::Scrub(args) => args.run(&home, output),

@@ -11,6 +11,8 @@ pub(crate) mod doctor;
 pub(crate) mod edge;
 pub(crate) mod evaluate;
 pub(crate) mod label;
+pub(crate) mod lifecycle;
+pub(crate) mod lineage;
 pub(crate) mod package;
 pub(crate) mod predict;
 pub(crate) mod push;

@@ -79,13 +79,8 @@ impl Centre {
             version: number,
             digest: made.digest.clone(),
             task: "image-classification".to_owned(),
-            size_bytes: 0,
-            signer: None,
-            metrics: BTreeMap::new(),
-            parent: None,
-            created_ms: 0,
-            aliases: Vec::new(),
             files: made.files.iter().map(reference).collect(),
+            ..Version::default()
         };
         self.state(|state| {
             for (_, bytes) in &made.files {

@@ -15,7 +15,7 @@ impl Registry {
     /// # Errors
     /// [`Code::NotFound`].
     pub async fn quarantined_bundle(&self, id: &str) -> Result<QuarantinedBundle> {
-        let mut db = self.db.acquire().await.map_err(reading)?;
+        let mut db = self.db.pool.acquire().await.map_err(reading)?;
         let row = sqlx::query("SELECT * FROM quarantine WHERE id = $1")
             .bind(id)
             .fetch_optional(&mut *db)
@@ -57,7 +57,7 @@ impl Registry {
     /// # Errors
     /// Storage errors.
     pub async fn signer_key(&self, model: &str, version: u64) -> Result<Option<String>> {
-        let mut db = self.db.acquire().await.map_err(reading)?;
+        let mut db = self.db.pool.acquire().await.map_err(reading)?;
         let row = sqlx::query("SELECT signer_key FROM versions WHERE model = $1 AND version = $2")
             .bind(model)
             .bind(to_db(version)?)

@@ -90,7 +90,7 @@ impl Registry {
         Ok(size)
     }
 
-    /// Removes what no version needs from the store.
+    /// Removes what no version and no run needs from the store.
     ///
     /// # Errors
     /// As [`bms_store::Store::gc`].
@@ -137,9 +137,10 @@ impl Registry {
 impl Roots for Registry {
     fn live(&self) -> BoxFuture<'_, Result<BTreeSet<Digest>>> {
         Box::pin(async {
-            // Under the write lock: a version that is being made has either been made, or will find its lease broken.
+            // Under the write lock: what is being made of files that arrived has either been made, or will find its lease
+            // broken.
             let mut change = self.change().await?;
-            let rows = sqlx::query("SELECT DISTINCT blake3 FROM version_files")
+            let rows = sqlx::query("SELECT blake3 FROM version_files UNION SELECT blake3 FROM artifacts")
                 .fetch_all(change.db())
                 .await
                 .map_err(reading)?;

@@ -8,6 +8,8 @@ use bms_registry::Registry;
 use bms_wire::api::{FileRef, NewVersion, Version};
 use bms_wire::{Pipeline, Postprocess, Preprocess, Result};
 
+use crate::databases::open;
+
 /// A registry in a fresh folder, with a key that its policy trusts.
 pub(crate) struct Site {
     pub(crate) dir: tempfile::TempDir,
@@ -19,7 +21,7 @@ pub(crate) struct Site {
 impl Site {
     pub(crate) async fn new() -> Site {
         let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::open(&dir.path().join("registry")).await.unwrap();
+        let registry = open(&dir.path().join("registry")).await.unwrap();
         let key = SigningKey::generate();
         let policy = Policy::trusting(key.public(), "test");
         Site { dir, registry, key, policy }

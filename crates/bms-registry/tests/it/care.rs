@@ -87,7 +87,7 @@ async fn whole_files_of_an_older_version_are_taken_over() {
 async fn files_may_lie_elsewhere() {
     let dir = tempfile::tempdir().unwrap();
     let place = Location::Folder(dir.path().join("elsewhere"));
-    let registry = Registry::open_with(&dir.path().join("registry"), Some(&place)).await.unwrap();
+    let registry = Registry::open_with(&dir.path().join("registry"), Some(&place), None).await.unwrap();
     let digest = registry.put_blob(b"words", None).await.unwrap();
     assert!(dir.path().join("elsewhere/files").join(&digest).is_dir());
     assert!(!dir.path().join("registry/store").exists());

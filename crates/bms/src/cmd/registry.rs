@@ -68,6 +68,9 @@ pub(crate) struct Promote {
     /// How much lower the required metric may be.
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, requires = "require")]
     max_drop: f64,
+    /// Refuse unless the alias points at this version now; 0 when there must be no such alias.
+    #[arg(long, value_name = "VERSION")]
+    current: Option<u64>,
     #[command(flatten)]
     server: ServerOption,
 }
@@ -75,7 +78,7 @@ pub(crate) struct Promote {
 impl Promote {
     pub(crate) fn run(self, output: &Output) -> Result<()> {
         let require = self.require.map(|metric| EvaluationGate { metric, max_drop: self.max_drop });
-        let change = SetAlias { version: self.version, require };
+        let change = SetAlias { version: self.version, require, current: self.current };
         let version = self.server.client()?.set_alias(&self.model, &self.alias, &change)?;
         output.result(
             format_args!("{} of {} is version {}", self.alias, self.model, version.version),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bms_kernels::Isa;
 use bms_nn::onnx::RuntimeChoice;
-use bms_registry::Registry;
+use bms_registry::{DatabaseUrl, Registry};
 use bms_server::{Care, KvCache, LanguageLaunch, Launch, Place, Settings};
 use bms_store::Location;
 use bms_wire::client::Client;
@@ -117,6 +117,10 @@ pub(crate) struct Up {
     /// Where the registry, the store and the quarantine lie [default: the home folder's `server`].
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// A PostgreSQL database for names and facts, as `postgres://USER@HOST/DATABASE`: several servers may share it
+    /// [default: an SQLite file among the data].
+    #[arg(long, env = "BMS_DATABASE", hide_env_values = true, value_name = "URL")]
+    database: Option<String>,
     /// Where the files of models lie: a folder, file:///folder, or s3://bucket/prefix with AWS_ENDPOINT_URL and keys in the
     /// environment [default: `store` in the registry's folder].
     #[arg(long, env = "BMS_STORE", value_name = "URL")]
@@ -146,6 +150,7 @@ impl Up {
             Some(data) => data,
             None => home.server_dir()?,
         };
+        let database: Option<DatabaseUrl> = self.database.as_deref().map(str::parse).transpose()?;
         let policy = self.policy.load(home)?;
         let audit_key = home.audit_key()?;
         let mut settings = Settings::new(launch(&self.runtime, &self.language)?, data.join("loaded"));
@@ -160,7 +165,7 @@ impl Up {
             .hint("Leave one of them out."));
         }
         run_until_told(&self.listen, output, |listener, shutdown| async move {
-            let registry = Registry::open_with(&data, store.as_ref()).await?;
+            let registry = Registry::open_with(&data, store.as_ref(), database.as_ref()).await?;
             registry.anchor_audit(audit_key).await?;
             if every != 0 {
                 let replica = match &from {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bms_registry::{Health, Registry};
+use bms_registry::{DatabaseUrl, Health, Registry};
 use bms_store::{GcOptions, Location, Replica, ScrubOptions, Store};
 use bms_wire::{Code, Error, Result};
 use clap::Args;
@@ -22,6 +22,9 @@ pub(crate) struct StoreOptions {
     /// Where its files lie: a folder, file:///folder, or s3://bucket/prefix [default: `store` in the registry's folder].
     #[arg(long, env = "BMS_STORE", value_name = "URL")]
     pub(crate) store: Option<String>,
+    /// The PostgreSQL database of the server's names and facts, as `bms up` was told [default: an SQLite file among the data].
+    #[arg(long, env = "BMS_DATABASE", hide_env_values = true, value_name = "URL")]
+    database: Option<String>,
 }
 
 impl StoreOptions {
@@ -38,7 +41,8 @@ impl StoreOptions {
             let what = format!("there is no registry in `{}`", dir.display());
             return Err(Error::new(Code::NotFound, what).hint("Name the server's folder with --data."));
         }
-        Registry::open_with(&dir, self.location()?.as_ref()).await
+        let database: Option<DatabaseUrl> = self.database.as_deref().map(str::parse).transpose()?;
+        Registry::open_with(&dir, self.location()?.as_ref(), database.as_ref()).await
     }
 }
 

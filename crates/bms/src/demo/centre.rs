@@ -80,7 +80,11 @@ impl Centre {
     pub(crate) fn register_better(&self, model: &str, bundle: &Path) -> Result<()> {
         let version = push(&self.client, bundle, Some(model), &[], &self.output)?;
         let require = Some(EvaluationGate { metric: "accuracy".to_owned(), max_drop: 0.0 });
-        let version = self.client.set_alias(model, ALIAS, &SetAlias { version: version.version, require })?;
+        let version = self.client.set_alias(
+            model,
+            ALIAS,
+            &SetAlias { version: version.version, require, current: None },
+        )?;
         self.registered(&version);
         Ok(())
     }

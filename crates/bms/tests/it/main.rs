@@ -5,6 +5,8 @@ mod clients;
 mod commands;
 mod durability;
 mod language;
+mod lifecycle;
+mod mlflow;
 mod program;
 mod seal;
 mod store;
