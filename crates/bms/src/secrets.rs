@@ -12,23 +12,25 @@ use zeroize::Zeroizing;
 use crate::home::Home;
 use crate::vault::{Access, Vault};
 
+/// Where the help lists them.
+const HEADING: &str = "Sealed bundles";
+
 /// What opens sealed bundles.
 #[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "Sealed bundles")]
 pub(crate) struct KeyOptions {
     /// Private key that opens sealed bundles, PEM; besides the home folder's own.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = HEADING, value_name = "FILE")]
     key_file: Vec<PathBuf>,
     /// File with a passphrase that opens sealed bundles; the end of its line does not count.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = HEADING, value_name = "FILE")]
     passphrase_file: Vec<PathBuf>,
     /// Key of a Vault or OpenBao transit engine that opens sealed bundles: https://HOST:PORT/v1/MOUNT/keys/NAME.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, help_heading = HEADING, value_name = "URL")]
     kms: Vec<String>,
     #[command(flatten)]
     access: AccessOptions,
     /// Lease that opens a sealed bundle for a time, with the home folder's key or one given here.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = HEADING, value_name = "FILE")]
     lease: Vec<PathBuf>,
 }
 
@@ -36,10 +38,10 @@ pub(crate) struct KeyOptions {
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct AccessOptions {
     /// File with the token of the key-management service [default: the variable VAULT_TOKEN].
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = HEADING, value_name = "FILE")]
     kms_token_file: Option<PathBuf>,
     /// Certificate authority of the key-management service, PEM [default: those the system trusts].
-    #[arg(long, value_name = "FILE", env = "VAULT_CACERT")]
+    #[arg(long, help_heading = HEADING, value_name = "FILE", env = "VAULT_CACERT")]
     kms_ca: Option<PathBuf>,
 }
 

@@ -123,6 +123,33 @@ async fn a_sealed_bundle_is_a_version_and_a_new_envelope_does_not_make_another()
 }
 
 #[tokio::test]
+async fn any_flipped_byte_is_refused_quarantined_and_audited() {
+    let site = Site::new().await;
+    let dir = site.dir.path().join("sealed");
+    sealed(&site, &dir);
+    for bundle in [files(&dir), signed(manifest("digits", 1), &site.key)] {
+        for (number, (path, bytes)) in bundle.iter().enumerate() {
+            // Eight places in each file, the first and the last byte among them.
+            for place in 0..8 {
+                let at = (bytes.len() - 1) * place / 7;
+                let mut changed = bundle.clone();
+                changed[number].1[at] ^= 1 << place;
+                let new = upload(&site.registry, &changed, &[]).await;
+                let refused = site.registry.publish("digits", new, &site.policy).await;
+                let code = refused.expect_err("refused").code();
+                let entry = site.registry.quarantined().await.unwrap().remove(0);
+                assert_eq!(entry.code, code, "{path} byte {at}");
+                let event = site.registry.audit_latest(1).await.unwrap().remove(0);
+                assert_eq!(event.action, "bundle.refused", "{path} byte {at}");
+                assert_eq!(event.details["quarantine"], entry.id);
+            }
+        }
+    }
+    assert!(site.registry.models().await.unwrap().is_empty());
+    site.registry.audit_verify().await.unwrap();
+}
+
+#[tokio::test]
 async fn what_a_revoked_key_signed_is_not_published() {
     let mut site = Site::new().await;
     site.publish(manifest("digits", 1), &[]).await.unwrap();

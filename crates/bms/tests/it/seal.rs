@@ -39,6 +39,14 @@ impl Site {
         self.at(name).to_str().unwrap().to_owned()
     }
 
+    /// Leases the sealed model to the node whose key is in `node.pem`.
+    fn lease(&self, days: &str, out: &str) {
+        let mut command = bms(&shared().home());
+        command.args(["lease", "issue", "--node", "edge-1", "--days", days]).arg(self.at("sealed"));
+        command.arg("--to").arg(self.at("node.pem")).arg("--out").arg(self.at(out));
+        ok(command.arg("--passphrase-file").arg(self.at("passphrase")));
+    }
+
     fn push(&self, url: &str) -> Value {
         ok(bms(&shared().home()).arg("push").arg(self.at("sealed")).args([
             "--alias",
@@ -181,19 +189,7 @@ fn an_edge_node_answers_while_its_lease_lasts() {
     std::fs::write(&node_key, key["public_key"].as_str().unwrap()).unwrap();
     let centre = ok(bms(&home).args(["key", "show"]));
     std::fs::write(site.at("centre.pem"), centre["public_key"].as_str().unwrap()).unwrap();
-    let lease = |days: &str, out: &str| {
-        ok(bms(&home)
-            .args(["lease", "issue"])
-            .arg(site.at("sealed"))
-            .args(["--node", "edge-1", "--days", days])
-            .arg("--to")
-            .arg(&node_key)
-            .arg("--passphrase-file")
-            .arg(site.at("passphrase"))
-            .arg("--out")
-            .arg(site.at(out)))
-    };
-    lease("0.00012", "short.lease");
+    site.lease("0.00012", "short.lease");
     let short = site.path("short.lease");
     let data = site.path("edge");
     let args = [
@@ -242,7 +238,7 @@ fn an_edge_node_answers_while_its_lease_lasts() {
 
     // Offline, with a new lease, from what is on its disk.
     server.kill();
-    lease("30", "long.lease");
+    site.lease("30", "long.lease");
     let shown = ok(bms(&node).args(["lease", "show"]).arg(site.at("long.lease")));
     assert_eq!(shown["holds"], true);
     let long = site.path("long.lease");
