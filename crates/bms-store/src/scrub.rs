@@ -162,7 +162,11 @@ impl Store {
             let unread: Vec<Name> =
                 listing.metas.keys().filter(|name| !round.read.contains_key(*name)).copied().collect();
             if unread.is_empty() {
-                return self.end(round, options, &listing).await;
+                match self.end(&mut round, options, &listing).await? {
+                    true => return Ok(round.report),
+                    // What was written to repair is read as well.
+                    false => continue,
+                }
             }
             for name in unread {
                 if pace.is_over() {
@@ -206,24 +210,21 @@ impl Store {
         Ok(round.report)
     }
 
-    /// All packs were read: looks whether every file has its chunks.
-    async fn end(&self, mut round: Round, options: &ScrubOptions, listing: &Listing) -> Result<ScrubReport> {
-        let wrote = self.scrub_recipes(options, listing, &mut round.report).await?;
-        if wrote {
-            // What was written to repair is read as well.
-            self.note(&round).await?;
-            return Box::pin(self.scrub(&ScrubOptions { afresh: false, ..options.clone() })).await;
+    /// All packs were read: looks whether every file has its chunks. `false` when something had to be written.
+    async fn end(&self, round: &mut Round, options: &ScrubOptions, listing: &Listing) -> Result<bool> {
+        if self.scrub_recipes(options, listing, &mut round.report).await? {
+            return Ok(false);
         }
         if round.report.files_damaged.is_empty() {
             self.give_up_unreadable(listing, &mut round.report).await?;
         }
-        sum_up(&mut round, listing);
+        sum_up(round, listing);
         round.report.complete = true;
         round.report.healthy = round.report.problems_found == round.report.problems_repaired
             && round.report.files_damaged.is_empty();
-        self.note(&round).await?;
+        self.note(round).await?;
         self.refresh().await?;
-        Ok(round.report)
+        Ok(true)
     }
 
     /// Packs of which nobody knows what they hold may go once every file has all of its chunks elsewhere.
