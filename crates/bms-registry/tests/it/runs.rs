@@ -125,8 +125,8 @@ async fn a_run_has_limits() {
         ("", "x", Code::InvalidRequest),
         ("a\0b", "x", Code::InvalidRequest),
         ("a", "x\0y", Code::InvalidRequest),
-        (&"k".repeat(2000), "x", Code::InvalidRequest),
-        ("a", &"v".repeat(40_000), Code::TooLarge),
+        ("k".repeat(2000).as_str(), "x", Code::InvalidRequest),
+        ("a", "v".repeat(40_000).as_str(), Code::TooLarge),
     ] {
         let batch = Batch { tags: pairs(&[(key, value)]), ..Batch::default() };
         assert_eq!(site.registry.log_batch(&id, &batch).await.unwrap_err().code(), code, "{key:?}");
@@ -156,11 +156,14 @@ async fn deleted_runs_and_experiments_are_out_of_sight_until_restored() {
     );
 }
 
+/// A run's name, metrics and tags.
+type Facts = (String, BTreeMap<&'static str, f64>, BTreeMap<&'static str, &'static str>);
+
 /// What a filter should find, computed here.
 #[tokio::test]
 async fn searches_find_what_a_plain_comparison_finds() {
     let site = Site::new().await;
-    let mut runs: Vec<(String, BTreeMap<&str, f64>, BTreeMap<&str, &str>)> = Vec::new();
+    let mut runs: Vec<Facts> = Vec::new();
     for n in 0..12_usize {
         let name = format!("Run_{n:02}%é");
         let id = run(&site, 0, &name).await;
@@ -180,8 +183,7 @@ async fn searches_find_what_a_plain_comparison_finds() {
         site.registry.log_batch(&id, &batch).await.unwrap();
         runs.push((name, metrics, tags));
     }
-    type Facts = (String, BTreeMap<&'static str, f64>, BTreeMap<&'static str, &'static str>);
-    let cases: Vec<(&str, fn(&Facts) -> bool)> = vec![
+    let cases: &[(&str, fn(&Facts) -> bool)] = &[
         ("", |_| true),
         ("metrics.loss >= 1.25", |r| r.1.get("loss").is_some_and(|v| *v >= 1.25)),
         ("metrics.loss != 1.25", |r| r.1.get("loss").is_some_and(|v| *v != 1.25)),
@@ -203,7 +205,7 @@ async fn searches_find_what_a_plain_comparison_finds() {
         ("start_time = 5 and status = 'RUNNING' and user_id = 'ada'", |_| true),
         ("end_time IS NULL", |_| true),
     ];
-    for (filter, holds) in cases {
+    for (filter, holds) in cases.iter().copied() {
         let mut have = found(&site, filter, &[]).await;
         have.sort();
         let want: Vec<String> = runs.iter().filter(|run| holds(run)).map(|run| run.0.clone()).collect();

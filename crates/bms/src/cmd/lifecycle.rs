@@ -6,7 +6,6 @@ use bms_wire::{Code, Error, Result};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::cmd::registry::ServerOption;
 use crate::output::{self, Output};
 
 /// Milliseconds of a day.
@@ -16,16 +15,23 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 #[derive(Clone, Debug, Args)]
 pub(crate) struct PersonOption {
     /// Who does this, for the audit log; nobody verifies it [default: this system's user].
-    #[arg(long, env = "BMS_PERSON", value_name = "NAME")]
+    #[arg(long, env = "BMS_PERSON", value_name = "NAME", global = true)]
     by: Option<String>,
-    #[command(flatten)]
-    server: ServerOption,
+    /// The server's address.
+    #[arg(
+        long,
+        env = "BMS_SERVER",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8080",
+        global = true
+    )]
+    server: String,
 }
 
 impl PersonOption {
     fn client(&self) -> Result<Client> {
         let user = || std::env::var("USER").ok().filter(|user| !user.is_empty());
-        let client = self.server.client()?;
+        let client = Client::new(&self.server)?;
         Ok(match self.by.clone().or_else(user) {
             Some(name) => client.as_person(&name),
             None => client,

@@ -11,7 +11,7 @@ fn versions_are_described_approved_found_deleted_and_traced() {
     let server = Server::start(&shared.home(), &["up", "--data", dir.path().to_str().unwrap()]);
     let url = server.client.base().to_owned();
     let run = |person: &str, arguments: &[&str]| -> Value {
-        ok(bms(&shared.home()).args(arguments).args(["--server", &url]).env("BMS_PERSON", person))
+        ok(bms(&shared.home()).args(arguments).env("BMS_SERVER", &url).env("BMS_PERSON", person))
     };
     for bundle in ["fp32", "int8"] {
         ok(bms(&shared.home()).arg("push").arg(shared.at(bundle)).args(["--server", &url]));
