@@ -129,17 +129,19 @@ impl Walk<'_> {
 
 /// Judges a node of a skops file: its type is imported by name, or called.
 fn skops(node: &Json, context: &mut Context) {
-    let texts = |key: &str| {
-        let members = node.members().iter().filter(move |(name, _)| name == key);
-        members.filter_map(|(_, value)| if let Json::Text(text) = value { Some(text.as_str()) } else { None })
+    let texts = |wanted: &'static str| -> Vec<&str> {
+        let members = node.members().iter().filter(|(name, _)| name == wanted);
+        members.filter_map(|(_, value)| if let Json::Text(text) = value { Some(text.as_str()) } else { None }).collect()
     };
-    for loader in texts("__loader__").filter(|loader| matches!(*loader, "MethodNode" | "OperatorFuncNode")) {
+    for loader in texts("__loader__").into_iter().filter(|loader| matches!(*loader, "MethodNode" | "OperatorFuncNode")) {
         let message = format!("a node of the kind {} is called by a name it states", quote(loader));
         context.attack("skops-type", Severity::High, "", message);
     }
-    for (module, class) in texts("__module__").flat_map(|module| texts("__class__").map(move |class| (module, class))) {
-        if !pickle::is_data(module, class) {
-            let message = format!("the type {}.{} is imported, which does more than rebuild data", quote(module), quote(class));
+    let classes = texts("__class__");
+    for module in texts("__module__") {
+        for class in classes.iter().filter(|class| !pickle::is_data(module, class)) {
+            let (module, class) = (quote(module), quote(class));
+            let message = format!("the type {module}.{class} is imported, which does more than rebuild data");
             context.attack("skops-type", Severity::High, "", message);
         }
     }
@@ -233,7 +235,10 @@ fn yaml(text: &str, context: &mut Context) {
             if !begins {
                 continue;
             }
-            let tag = line[at..].split([' ', '\t', ',']).next().unwrap_or_default();
+            let tag = match line[at..].strip_prefix("!<") {
+                Some(rest) => rest.split('>').next().unwrap_or_default(),
+                None => line[at..].split([' ', '\t', ',']).next().unwrap_or_default(),
+            };
             let plain = percent(tag);
             let mut renamed = handles.iter().filter_map(|(handle, prefix)| {
                 Some(percent(&format!("{prefix}{}", tag.strip_prefix(handle)?)))
@@ -260,13 +265,24 @@ fn yaml(text: &str, context: &mut Context) {
             target(path, context);
         }
         // Settings inside braces, as flow style has them.
-        if let Some((_, rest)) = line.split_once("_target_").filter(|_| !entry.starts_with("_target_")) {
-            let path = rest.trim_start_matches(['"', '\'', ':', ' ']).split(['"', '\'', ',', '}', ' ']).next();
-            if rest.trim_start_matches(['"', '\'']).trim_start().starts_with(':') {
-                target(path.unwrap_or_default(), context);
-            }
+        if let Some(path) = in_braces(line, "_target_") {
+            target(path, context);
+        }
+        if let Some(module) = in_braces(line, "loader_module").filter(|module| !is_flavour(module)) {
+            let message = format!("the document names the module {} to be imported", quote(module));
+            context.attack("yaml-module", Severity::High, "", message);
         }
     }
+}
+
+/// The value of a key that does not begin its line.
+fn in_braces<'a>(line: &'a str, key: &str) -> Option<&'a str> {
+    let (before, rest) = line.split_once(key)?;
+    if !before.contains(['{', '[']) {
+        return None;
+    }
+    let value = rest.trim_start_matches(['"', '\'']).trim_start().strip_prefix(':')?;
+    value.trim_start_matches(['"', '\'', ' ']).split(['"', '\'', ',', '}', ']', ' ']).next()
 }
 
 /// Whether a module is one of MLflow's own flavours, which load what they wrote.
