@@ -42,14 +42,16 @@ pub(super) struct Verdict {
 }
 
 pub(super) fn run(mut arguments: Arguments) -> Result<std::process::ExitCode> {
-    let corpus = arguments.value("--corpus")?.context("`--corpus DIR` is needed, a folder with `labels.json`")?;
+    let corpus =
+        arguments.value("--corpus")?.context("`--corpus DIR` is needed, a folder with `labels.json`")?;
     let peers = arguments.value("--peers")?;
     let install = arguments.flag("--install-peers");
     arguments.finish()?;
     let corpus = std::path::absolute(corpus)?;
     let labels = std::fs::read(corpus.join("labels.json")).context("failed to read the corpus's labels")?;
     let labels: Vec<Label> = serde_json::from_slice(&labels).context("`labels.json` is no list of files")?;
-    let labels: BTreeMap<String, bool> = labels.into_iter().map(|label| (label.file, label.malicious)).collect();
+    let labels: BTreeMap<String, bool> =
+        labels.into_iter().map(|label| (label.file, label.malicious)).collect();
     ensure!(!labels.is_empty(), "the corpus is empty");
     let scratch = TempDir::new()?;
     let python = python(peers, install, scratch.path())?;
@@ -59,7 +61,8 @@ pub(super) fn run(mut arguments: Arguments) -> Result<std::process::ExitCode> {
     let ours = ours()?;
     let mut rows = vec![Row::of("bms", &labels, &lines(Command::new(&ours).arg("--json").arg(&corpus))?)];
     let speed = process::output(Command::new(&ours).arg("--throughput").arg(&checkpoint))?;
-    let mut speeds = vec![("bms".to_owned(), serde_json::from_str(&speed).context("no figures for the checkpoint")?)];
+    let mut speeds =
+        vec![("bms".to_owned(), serde_json::from_str(&speed).context("no figures for the checkpoint")?)];
     if let Some(python) = python {
         let runner = scratch.path().join("peers.py");
         std::fs::File::create(&runner)?.write_all(RUNNER.as_bytes())?;
@@ -77,7 +80,10 @@ pub(super) fn run(mut arguments: Arguments) -> Result<std::process::ExitCode> {
             rows.push(Row::of(peer, &labels, &lines(&mut command("corpus", &corpus))?));
             let speed = process::output(&mut command("throughput", &checkpoint))?;
             let last = speed.lines().last().unwrap_or_default();
-            speeds.push((peer.to_owned(), serde_json::from_str(last).context("no figures for the checkpoint")?));
+            speeds.push((
+                peer.to_owned(),
+                serde_json::from_str(last).context("no figures for the checkpoint")?,
+            ));
         }
     }
     print!("{}", report::text(&rows, &speeds));
@@ -98,7 +104,9 @@ fn python(given: Option<String>, install: bool, scratch: &Path) -> Result<Option
     process::output(Command::new("python3").args(["-m", "venv"]).arg(&dir))?;
     let python = dir.join("bin/python");
     let mut pip = Command::new(&python);
-    process::output(pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(PEERS))?;
+    process::output(
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(PEERS),
+    )?;
     Ok(Some(python))
 }
 
@@ -106,15 +114,20 @@ fn python(given: Option<String>, install: bool, scratch: &Path) -> Result<Option
 fn ours() -> Result<PathBuf> {
     let arguments = ["build", "--release", "-p", "bms-bundle", "--example", "measure_scan"];
     process::run(process::cargo().args(arguments))?;
-    let metadata = process::output(process::cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;
+    let metadata =
+        process::output(process::cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;
     let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
     let target = metadata["target_directory"].as_str().context("`cargo metadata` names no target folder")?;
-    Ok(Path::new(target).join("release/examples").join(format!("measure_scan{}", std::env::consts::EXE_SUFFIX)))
+    Ok(Path::new(target)
+        .join("release/examples")
+        .join(format!("measure_scan{}", std::env::consts::EXE_SUFFIX)))
 }
 
 /// The verdicts a program prints, one a line; other lines are its own.
 fn lines(command: &mut Command) -> Result<Vec<Verdict>> {
     let printed = process::output(command)?;
     let verdicts = printed.lines().filter(|line| line.starts_with('{'));
-    verdicts.map(|line| serde_json::from_str(line).with_context(|| format!("`{line}` is no verdict"))).collect()
+    verdicts
+        .map(|line| serde_json::from_str(line).with_context(|| format!("`{line}` is no verdict")))
+        .collect()
 }

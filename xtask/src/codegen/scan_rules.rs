@@ -5,7 +5,11 @@ use bms_bundle::scan::RULES;
 pub(super) fn page() -> String {
     let mut page = String::from(INTRODUCTION);
     for rule in RULES {
-        page.push_str(&format!("| <a id=\"{0}\"></a>`{0}` | {1} |\n", rule.id, rule.finds.replace('|', "\\|")));
+        page.push_str(&format!(
+            "| <a id=\"{0}\"></a>`{0}` | {1} |\n",
+            rule.id,
+            rule.finds.replace('|', "\\|")
+        ));
     }
     page
 }

@@ -113,8 +113,7 @@ fn zstd(bytes: &[u8], context: &mut Context) -> Unpacked {
         }
         let packed = left.len() as u64;
         let window = u64::from(WINDOW_BYTES_MAX);
-        let Ok(decoder) =
-            ruzstd::decoding::StreamingDecoder::new_with_max_window_size(&mut left, window)
+        let Ok(decoder) = ruzstd::decoding::StreamingDecoder::new_with_max_window_size(&mut left, window)
         else {
             break;
         };

@@ -50,9 +50,13 @@ fn find(bytes: &[u8]) -> Option<(usize, &'static str)> {
     let share = bytes.len().div_ceil(threads);
     std::thread::scope(|scope| {
         let searches: Vec<_> = (0..threads)
-            .map(|index| scope.spawn(move || find_in(bytes, index * share, ((index + 1) * share).min(bytes.len()))))
+            .map(|index| {
+                scope.spawn(move || find_in(bytes, index * share, ((index + 1) * share).min(bytes.len())))
+            })
             .collect();
-        let found = searches.into_iter().map(|search| search.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        let found = searches
+            .into_iter()
+            .map(|search| search.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         found.flatten().min()
     })
 }

@@ -15,7 +15,9 @@ pub(crate) fn is_model(bytes: &[u8]) -> bool {
     let mut fields = outline(bytes);
     let version = matches!(fields.next(), Some((1, 0, [1..=30, ..])));
     let described = matches!(fields.next(), Some((2, 2, _)));
-    version && described && fields.take(3).any(|(number, wire, _)| wire == 2 && (200..=3000).contains(&number))
+    version
+        && described
+        && fields.take(3).any(|(number, wire, _)| wire == 2 && (200..=3000).contains(&number))
 }
 
 /// Scans a file that [`is_model`].
@@ -38,7 +40,8 @@ fn model(bytes: &[u8], depth: usize, context: &mut Context) -> Result<(), Fault>
             202 => pipeline_models(value, depth, context)?,
             303 | 403 | 500 => each(value, 1, |layer| network_layer(layer, context))?,
             555 => {
-                let message = format!("the model is run by the class {} of whoever loads it", quote(&text(value, 10)));
+                let message =
+                    format!("the model is run by the class {} of whoever loads it", quote(&text(value, 10)));
                 context.attack("coreml-custom", Severity::Medium, "", message);
             }
             556 => linked(value, context)?,

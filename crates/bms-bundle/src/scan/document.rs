@@ -1,7 +1,7 @@
 //! JSON, SVG and other text: what in them makes a reader run or fetch something.
 
 use crate::Severity;
-use crate::json::Json;
+use crate::json::{Json, without_odd_numbers};
 use crate::scan::context::{Context, quote};
 use crate::scan::{keras, location, pickle, template, tensorflow, xml};
 
@@ -24,7 +24,8 @@ pub(crate) fn json(bytes: &[u8], context: &mut Context) {
         return;
     }
     let start = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    match Json::parse_all(start) {
+    let plain = without_odd_numbers(start);
+    match Json::parse_all(plain.as_deref().unwrap_or(start)) {
         Ok(value) => {
             let mut walk = Walk { context, keras: false };
             walk.value(&value, "");
@@ -81,7 +82,8 @@ impl Walk<'_> {
             }
             ("custom_pipelines", Json::Object(entries)) => {
                 for implementation in entries.iter().filter_map(|(_, entry)| entry.text("impl")) {
-                    let message = format!("the settings name the pipeline {} to be run", quote(implementation));
+                    let message =
+                        format!("the settings name the pipeline {} to be run", quote(implementation));
                     self.context.attack("json-code", Severity::High, "custom_pipelines", message);
                 }
             }
@@ -119,7 +121,9 @@ impl Walk<'_> {
             let message = format!("the settings name code of another repository, {}", quote(text));
             self.context.attack("json-code", Severity::High, key, message);
         }
-        if text.len() < NESTED_BYTES_MAX && text.starts_with('{') && text.contains("class_name")
+        if text.len() < NESTED_BYTES_MAX
+            && text.starts_with('{')
+            && text.contains("class_name")
             && let Ok(nested) = Json::parse_all(text.as_bytes())
         {
             self.value(&nested, key);
@@ -131,9 +135,13 @@ impl Walk<'_> {
 fn skops(node: &Json, context: &mut Context) {
     let texts = |wanted: &'static str| -> Vec<&str> {
         let members = node.members().iter().filter(|(name, _)| name == wanted);
-        members.filter_map(|(_, value)| if let Json::Text(text) = value { Some(text.as_str()) } else { None }).collect()
+        members
+            .filter_map(|(_, value)| if let Json::Text(text) = value { Some(text.as_str()) } else { None })
+            .collect()
     };
-    for loader in texts("__loader__").into_iter().filter(|loader| matches!(*loader, "MethodNode" | "OperatorFuncNode")) {
+    for loader in
+        texts("__loader__").into_iter().filter(|loader| matches!(*loader, "MethodNode" | "OperatorFuncNode"))
+    {
         let message = format!("a node of the kind {} is called by a name it states", quote(loader));
         context.attack("skops-type", Severity::High, "", message);
     }
@@ -175,8 +183,22 @@ fn weights(tensor: &str, file: &Json, context: &mut Context) {
 
 /// Packages whose classes Hydra may build: neural networks and what trains them.
 const TARGETS: [&str; 16] = [
-    "diffusers", "espnet2", "fairseq", "lightning", "nemo", "numpy", "omegaconf", "peft", "pytorch_lightning", "speechbrain",
-    "timm", "torch.nn", "torch.optim", "torchmetrics", "torchvision", "transformers",
+    "diffusers",
+    "espnet2",
+    "fairseq",
+    "lightning",
+    "nemo",
+    "numpy",
+    "omegaconf",
+    "peft",
+    "pytorch_lightning",
+    "speechbrain",
+    "timm",
+    "torch.nn",
+    "torch.optim",
+    "torchmetrics",
+    "torchvision",
+    "transformers",
 ];
 
 /// Judges what Hydra would import and call: a class of a known package passes, nothing else does.
@@ -186,10 +208,13 @@ fn target(path: &str, context: &mut Context) {
     let class = parts.next().unwrap_or_default();
     let is_class = class.starts_with(|c: char| c.is_ascii_uppercase());
     let plain = path.split('.').all(|part| {
-        !part.is_empty() && !part.starts_with("__") && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        !part.is_empty()
+            && !part.starts_with("__")
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
     });
     let out = ["os", "sys", "subprocess", "builtins", "importlib", "runpy", "shutil", "ctypes", "utils"];
-    let known = TARGETS.iter().any(|package| path.strip_prefix(package).is_some_and(|rest| rest.starts_with('.')));
+    let known =
+        TARGETS.iter().any(|package| path.strip_prefix(package).is_some_and(|rest| rest.starts_with('.')));
     if !(is_class && plain && known) || path.split('.').any(|part| out.contains(&part) && part != "utils") {
         let message = format!("the settings have {} imported and called", quote(path));
         context.attack("settings-target", Severity::High, "", message);
@@ -255,7 +280,14 @@ fn yaml(text: &str, context: &mut Context) {
         let value = |key: &str| {
             let entry = entry.trim_start_matches(['"', '\'', '{', ' ']);
             let rest = entry.strip_prefix(key)?.trim_start_matches(['"', '\'']).trim_start();
-            Some(rest.strip_prefix(':')?.split(" #").next().unwrap_or_default().trim().trim_matches(['"', '\'', '}', ',']))
+            Some(
+                rest.strip_prefix(':')?
+                    .split(" #")
+                    .next()
+                    .unwrap_or_default()
+                    .trim()
+                    .trim_matches(['"', '\'', '}', ',']),
+            )
         };
         if let Some(module) = value("loader_module").filter(|module| !is_flavour(module)) {
             let message = format!("the document names the module {} to be imported", quote(module));
@@ -288,8 +320,11 @@ fn in_braces<'a>(line: &'a str, key: &str) -> Option<&'a str> {
 /// Whether a module is one of MLflow's own flavours, which load what they wrote.
 fn is_flavour(module: &str) -> bool {
     module.strip_prefix("mlflow.").is_some_and(|rest| {
-        rest.split('.').all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
-            && !rest.starts_with("pyfunc.") && !rest.contains("utils") && !rest.contains("projects")
+        rest.split('.')
+            .all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
+            && !rest.starts_with("pyfunc.")
+            && !rest.contains("utils")
+            && !rest.contains("projects")
     })
 }
 
@@ -310,15 +345,29 @@ fn percent(tag: &str) -> String {
 /// such calls, with or without code between its lines, is none.
 fn source(text: &str, context: &mut Context) {
     const CALLS: [&str; 12] = [
-        "os.system(", "os.popen(", "subprocess.", "exec(", "eval(", "__import__(", "pickle.loads(", "marshal.loads(",
-        "pty.spawn(", "socket.socket(", "ctypes.CDLL(", "urlopen(",
+        "os.system(",
+        "os.popen(",
+        "subprocess.",
+        "exec(",
+        "eval(",
+        "__import__(",
+        "pickle.loads(",
+        "marshal.loads(",
+        "pty.spawn(",
+        "socket.socket(",
+        "ctypes.CDLL(",
+        "urlopen(",
     ];
     let (mut imports, mut code, mut prose) = (0_usize, 0_usize, 0_usize);
     for line in text.lines().map(str::trim_end).filter(|line| !line.is_empty()) {
         let import = line.starts_with("import ") || line.starts_with("from ") && line.contains(" import ");
         imports += usize::from(import);
         let inner = line.starts_with("    ") || line.starts_with('\t') || line.starts_with('#');
-        match import || inner || line.ends_with([':', ')', ']', '}', '"', '\'', ',', '(']) || line.contains(" = ") {
+        match import
+            || inner
+            || line.ends_with([':', ')', ']', '}', '"', '\'', ',', '('])
+            || line.contains(" = ")
+        {
             true => code += 1,
             false => prose += 1,
         }

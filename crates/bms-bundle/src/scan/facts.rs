@@ -61,7 +61,8 @@ impl Facts {
     /// The settings at the head of a model card: between lines of dashes.
     fn of_card(bytes: &[u8]) -> Facts {
         let text = String::from_utf8_lossy(bytes);
-        let head = text.strip_prefix("---").and_then(|rest| rest.split_once("\n---")).map_or("", |(head, _)| head);
+        let head =
+            text.strip_prefix("---").and_then(|rest| rest.split_once("\n---")).map_or("", |(head, _)| head);
         let value = |key: &str| {
             let line = head.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
             Some(line.trim().trim_matches(['"', '\'']).to_owned()).filter(|value| !value.is_empty())

@@ -72,7 +72,11 @@ pub(crate) fn scan(bytes: &[u8], context: &mut Context) {
         }
         context.inside("user block", |context| crate::scan::inspect_alone(block, context));
     }
-    let mut walk = Walk { file: File { bytes, base: begin as u64, offset: 8, length: 8 }, seen: HashSet::new(), context };
+    let mut walk = Walk {
+        file: File { bytes, base: begin as u64, offset: 8, length: 8 },
+        seen: HashSet::new(),
+        context,
+    };
     match walk.superblock().and_then(|root| walk.object(root, "/", 0)) {
         Ok(()) => {}
         Err(stop) => walk.report(&stop, "/"),
@@ -96,7 +100,11 @@ impl<'a> File<'a> {
     fn at(&self, address: u64) -> Read<Cursor<'a>> {
         let at = address.checked_add(self.base).and_then(|at| usize::try_from(at).ok());
         let left = at.filter(|_| address != UNDEFINED).and_then(|at| self.bytes.get(at..));
-        Ok(Cursor { left: left.ok_or(Stop::Malformed("an address lies beyond the file"))?, offset: self.offset, length: self.length })
+        Ok(Cursor {
+            left: left.ok_or(Stop::Malformed("an address lies beyond the file"))?,
+            offset: self.offset,
+            length: self.length,
+        })
     }
 
     /// So many bytes at an address.
@@ -129,7 +137,9 @@ impl<'a> Cursor<'a> {
     /// A little-endian number of so many bytes; all ones is [`UNDEFINED`].
     fn number(&mut self, width: usize) -> Read<u64> {
         let bytes = self.take(width as u64)?;
-        if 8 <= width && bytes.iter().all(|byte| *byte == 0xff) || width == self.offset && bytes.iter().all(|b| *b == 0xff) {
+        if 8 <= width && bytes.iter().all(|byte| *byte == 0xff)
+            || width == self.offset && bytes.iter().all(|b| *b == 0xff)
+        {
             return Ok(UNDEFINED);
         }
         Ok(bytes.iter().take(8).rev().fold(0, |value, byte| value << 8 | u64::from(*byte)))
@@ -383,7 +393,9 @@ impl<'a> Walk<'a, '_> {
         let place = format!("{path}@{}", quote(&name));
         for text in texts {
             let text = text.trim_ascii();
-            if matches!(text, [b'{' | b'[', ..]) && serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok() {
+            if matches!(text, [b'{' | b'[', ..])
+                && serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok()
+            {
                 self.context.inside(&place, |context| crate::scan::document::json(text, context));
             } else if matches!(&*name, "model_config" | "training_config") {
                 let message = "the configuration is no JSON";

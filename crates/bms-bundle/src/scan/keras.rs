@@ -26,7 +26,15 @@ const PACKAGES: [&str; 12] = [
 ];
 /// Modules of those packages whose functions compute: the others have functions that fetch, load and write.
 const FUNCTIONS: [&str; 9] = [
-    "activations", "applications", "backend", "constraints", "initializers", "losses", "metrics", "ops", "regularizers",
+    "activations",
+    "applications",
+    "backend",
+    "constraints",
+    "initializers",
+    "losses",
+    "metrics",
+    "ops",
+    "regularizers",
 ];
 /// Classes that carry code, or load it from elsewhere.
 const CODE: [(&str, &str); 6] = [
@@ -40,20 +48,77 @@ const CODE: [(&str, &str); 6] = [
 /// Functions that a layer can use by their name alone: those of `keras.activations`, `losses` and `metrics` are
 /// short words, and nothing there is called like these.
 const DANGEROUS: [&str; 36] = [
-    "__import__", "breakpoint", "compile", "delattr", "eval", "exec", "execfile", "exit", "getattr", "globals", "help",
-    "input", "locals", "memoryview", "open", "print", "quit", "setattr", "vars", "system", "popen", "Popen", "call",
-    "check_output", "check_call", "run", "spawn", "get_file", "load_model", "enable_unsafe_deserialization", "loads",
-    "load", "import_module", "urlopen", "urlretrieve", "run_path",
+    "__import__",
+    "breakpoint",
+    "compile",
+    "delattr",
+    "eval",
+    "exec",
+    "execfile",
+    "exit",
+    "getattr",
+    "globals",
+    "help",
+    "input",
+    "locals",
+    "memoryview",
+    "open",
+    "print",
+    "quit",
+    "setattr",
+    "vars",
+    "system",
+    "popen",
+    "Popen",
+    "call",
+    "check_output",
+    "check_call",
+    "run",
+    "spawn",
+    "get_file",
+    "load_model",
+    "enable_unsafe_deserialization",
+    "loads",
+    "load",
+    "import_module",
+    "urlopen",
+    "urlretrieve",
+    "run_path",
 ];
 /// Entries of layers that name a file to be read.
 const FILES: [&str; 17] = [
-    "vocabulary", "vocabulary_path", "vocab", "merges", "proto", "spm_proto", "sequence_packer", "idf_weights", "filepath",
-    "file_path", "fname", "filename", "origin", "cache_dir", "path", "url", "model_path",
+    "vocabulary",
+    "vocabulary_path",
+    "vocab",
+    "merges",
+    "proto",
+    "spm_proto",
+    "sequence_packer",
+    "idf_weights",
+    "filepath",
+    "file_path",
+    "fname",
+    "filename",
+    "origin",
+    "cache_dir",
+    "path",
+    "url",
+    "model_path",
 ];
 /// Entries whose text names a function.
 const CALLABLES: [&str; 12] = [
-    "activation", "recurrent_activation", "loss", "metrics", "function", "fn", "call_fn", "init_fn", "output_shape", "mask",
-    "standardize", "split",
+    "activation",
+    "recurrent_activation",
+    "loss",
+    "metrics",
+    "function",
+    "fn",
+    "call_fn",
+    "init_fn",
+    "output_shape",
+    "mask",
+    "standardize",
+    "split",
 ];
 
 /// Whether an object describes something Keras would rebuild.
@@ -67,11 +132,14 @@ pub(crate) fn judge(value: &Json, context: &mut Context) {
     // With repeated keys, each combination may be what a reader sees.
     let texts = |key: &str| {
         let members = value.members().iter().filter(|(name, _)| name == key);
-        members.filter_map(|(_, value)| if let Json::Text(text) = value { Some(text.clone()) } else { None }).collect::<Vec<_>>()
+        members
+            .filter_map(|(_, value)| if let Json::Text(text) = value { Some(text.clone()) } else { None })
+            .collect::<Vec<_>>()
     };
     let (modules, registered) = (texts("module"), texts("registered_name"));
     for class in texts("class_name") {
-        if let Some((_, what)) = CODE.iter().find(|(name, _)| class.rsplit(['.', '>']).next() == Some(*name)) {
+        if let Some((_, what)) = CODE.iter().find(|(name, _)| class.rsplit(['.', '>']).next() == Some(*name))
+        {
             let message = format!("the class {} {what}", quote(&class));
             context.attack("keras-code", Severity::Critical, "", message);
         } else if class == "function" || class == "class" {
@@ -89,7 +157,8 @@ pub(crate) fn judge(value: &Json, context: &mut Context) {
 
 /// Judges a class.
 fn class_of(modules: &[String], class: &str, context: &mut Context) {
-    let plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '>' | '-' | ' '));
+    let plain =
+        |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '>' | '-' | ' '));
     let is_class = class.rsplit('>').next().is_some_and(|name| {
         name.trim_start_matches('_').starts_with(|c: char| c.is_ascii_uppercase()) || name.starts_with("__")
     });
@@ -98,7 +167,8 @@ fn class_of(modules: &[String], class: &str, context: &mut Context) {
             let message = format!("a class is imported from {}, {}", quote(module), quote(class));
             context.attack("keras-import", Severity::High, "", message);
         } else if !is_class && module != "builtins" {
-            let message = format!("a function of Keras stands for a class, {}.{}", quote(module), quote(class));
+            let message =
+                format!("a function of Keras stands for a class, {}.{}", quote(module), quote(class));
             context.attack("keras-import", Severity::High, "", message);
         }
     }
@@ -106,7 +176,8 @@ fn class_of(modules: &[String], class: &str, context: &mut Context) {
         let message = format!("the class name {} leads elsewhere", quote(class));
         context.attack("keras-import", Severity::High, "", message);
     } else if !is_class && modules.is_empty() {
-        let message = format!("the class {} is not Keras's own; whoever loads the file must bring it", quote(class));
+        let message =
+            format!("the class {} is not Keras's own; whoever loads the file must bring it", quote(class));
         context.note("keras-custom", Severity::Low, "", message);
     }
 }
@@ -131,11 +202,18 @@ fn function(modules: &[String], name: &str, registered: bool, context: &mut Cont
 }
 
 fn is_of_keras(module: &str) -> bool {
-    let inside = |package: &&str| module.strip_prefix(*package).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-    let plain = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !part.starts_with("__");
+    let inside = |package: &&str| {
+        module.strip_prefix(*package).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    let plain = |part: &str| {
+        !part.is_empty()
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+            && !part.starts_with("__")
+    };
     // Modules of Keras that import others by name are ways out of it.
     let out = ["saving", "config", "os", "sys", "importlib", "subprocess", "builtins"];
-    PACKAGES.iter().any(|package| inside(&package)) && module.split('.').all(|part| plain(part) && !out.contains(&part))
+    PACKAGES.iter().any(|package| inside(&package))
+        && module.split('.').all(|part| plain(part) && !out.contains(&part))
 }
 
 /// Finds entries that name files or functions.
@@ -155,7 +233,9 @@ fn files(config: &Json, context: &mut Context) {
 
 /// Whether a text names a file: a path or URL, or a name with an extension.
 fn is_path(text: &str) -> bool {
-    location::fault(text).is_some() || text.contains('/') || text.rsplit_once('.').is_some_and(|(stem, end)| {
-        !stem.is_empty() && (1..=5).contains(&end.len()) && end.chars().all(|c| c.is_ascii_alphanumeric())
-    })
+    location::fault(text).is_some()
+        || text.contains('/')
+        || text.rsplit_once('.').is_some_and(|(stem, end)| {
+            !stem.is_empty() && (1..=5).contains(&end.len()) && end.chars().all(|c| c.is_ascii_alphanumeric())
+        })
 }

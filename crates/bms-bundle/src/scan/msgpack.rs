@@ -28,11 +28,17 @@ pub(crate) fn is_document(bytes: &[u8]) -> bool {
 
 /// Scans a file that [`is_document`].
 pub(crate) fn scan(bytes: &[u8], context: &mut Context) {
-    let mut reader = Reader { left: bytes, values_left: VALUES_MAX, depth: 0, context: Some(context), keyed: 0 };
+    let mut reader =
+        Reader { left: bytes, values_left: VALUES_MAX, depth: 0, context: Some(context), keyed: 0 };
     let whole = reader.value().is_some();
     let spent = reader.values_left == 0;
     if !whole && spent {
-        context.attack("msgpack-bomb", Severity::Medium, "", "the document has more values than are followed");
+        context.attack(
+            "msgpack-bomb",
+            Severity::Medium,
+            "",
+            "the document has more values than are followed",
+        );
     } else if !whole {
         context.malformed("msgpack-malformed", "", "the document cannot be read to its end");
     }

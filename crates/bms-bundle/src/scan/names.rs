@@ -6,8 +6,8 @@ use crate::scan::{Context, Format};
 
 /// Extensions of programs and of source that an interpreter or a loader runs.
 const CODE: [&str; 20] = [
-    "bat", "class", "cmd", "com", "dll", "dylib", "egg", "exe", "jar", "msi", "ps1", "py", "pyc", "pyd", "pyw", "scr", "so",
-    "vbs", "wasm", "whl",
+    "bat", "class", "cmd", "com", "dll", "dylib", "egg", "exe", "jar", "msi", "ps1", "py", "pyc", "pyd",
+    "pyw", "scr", "so", "vbs", "wasm", "whl",
 ];
 
 /// What files of an extension are; empty when it promises nothing that is checked.
@@ -18,7 +18,8 @@ fn promised(extension: &str) -> &'static [Format] {
         "onnx" => &[Format::Onnx],
         "npy" => &[Format::Numpy],
         "npz" | "zip" | "mar" => &[Format::Zip],
-        "keras" => &[Format::Zip],
+        // Keras 2 wrote HDF5 under this name.
+        "keras" => &[Format::Zip, Format::Hdf5],
         "h5" | "hdf5" => &[Format::Hdf5],
         "tflite" => &[Format::TfLite],
         "7z" => &[Format::SevenZip],
@@ -40,7 +41,8 @@ pub(crate) fn judge(name: &str, format: Format, bytes: &[u8], context: &mut Cont
         return;
     }
     if CODE.contains(&&*extension) && !stem.is_empty() {
-        let message = format!("the file is code by its name (.{extension}), which a loader can be told to run");
+        let message =
+            format!("the file is code by its name (.{extension}), which a loader can be told to run");
         context.attack("code-file", Severity::High, "", message);
     }
     let promised = promised(&extension);
@@ -48,15 +50,23 @@ pub(crate) fn judge(name: &str, format: Format, bytes: &[u8], context: &mut Cont
         return disguised(&extension, format, context);
     }
     if bytes.starts_with(b"version https://git-lfs.github.com/spec/") {
-        return context.malformed("lfs-pointer", "", "the file stands for one that was not downloaded from Git LFS");
+        return context.malformed(
+            "lfs-pointer",
+            "",
+            "the file stands for one that was not downloaded from Git LFS",
+        );
     }
     // What is of no known format may be a newer version, cut short, or meant for another reader of that extension.
     let severity = match format {
         Format::Pickle | Format::Zip | Format::Archive | Format::Hdf5 => Severity::High,
-        Format::Unknown if matches!(&*extension, "safetensors" | "gguf" | "npy" | "npz" | "keras" | "h5" | "hdf5") => {
+        Format::Unknown
+            if matches!(&*extension, "safetensors" | "gguf" | "npy" | "npz" | "keras" | "h5" | "hdf5") =>
+        {
             Severity::Medium
         }
-        Format::Unknown | Format::Text | Format::Json if extension != "safetensors" && extension != "gguf" => {
+        Format::Unknown | Format::Text | Format::Json
+            if extension != "safetensors" && extension != "gguf" =>
+        {
             Severity::Low
         }
         _ => Severity::Medium,
@@ -70,7 +80,8 @@ pub(crate) fn judge(name: &str, format: Format, bytes: &[u8], context: &mut Cont
 
 /// Archives that no loader of these extensions reads: packed so that scanners do not look into them.
 fn disguised(extension: &str, format: Format, context: &mut Context) {
-    let checkpoint = matches!(extension, "pt" | "pth" | "bin" | "ckpt" | "pkl" | "pickle" | "model" | "pdparams" | "pb");
+    let checkpoint =
+        matches!(extension, "pt" | "pth" | "bin" | "ckpt" | "pkl" | "pickle" | "model" | "pdparams" | "pb");
     if checkpoint && format == Format::SevenZip {
         let message = format!("an archive that no loader reads is named .{extension}");
         context.attack("extension-mismatch", Severity::High, "", message);

@@ -15,12 +15,16 @@ pub(crate) fn is_object(bytes: &[u8]) -> bool {
     let bytes = workspace(bytes);
     // Format, version 2 or 3, the R that wrote it.
     matches!(bytes, [b'X', b'\n', 0, 0, 0, 2 | 3, 0, 1..=9, _, _, ..])
-        || bytes.starts_with(b"A\n2\n") || bytes.starts_with(b"A\n3\n")
+        || bytes.starts_with(b"A\n2\n")
+        || bytes.starts_with(b"A\n3\n")
         || matches!(bytes, [b'B', b'\n', 2 | 3, 0, 0, 0, _, _, 1..=9, 0, ..])
 }
 
 fn workspace(bytes: &[u8]) -> &[u8] {
-    [&b"RDX2\n"[..], b"RDX3\n", b"RDA2\n", b"RDA3\n"].iter().find_map(|magic| bytes.strip_prefix(*magic)).unwrap_or(bytes)
+    [&b"RDX2\n"[..], b"RDX3\n", b"RDA2\n", b"RDA3\n"]
+        .iter()
+        .find_map(|magic| bytes.strip_prefix(*magic))
+        .unwrap_or(bytes)
 }
 
 /// Scans a file that [`is_object`].
@@ -35,7 +39,9 @@ pub(crate) fn scan(bytes: &[u8], context: &mut Context) {
     let whole = header.and_then(|()| reader.object(0));
     let (spent, rest) = (reader.objects_left == 0, reader.left.len());
     match whole {
-        None if spent => context.attack("rds-bomb", Severity::Medium, "", "the object has more parts than are followed"),
+        None if spent => {
+            context.attack("rds-bomb", Severity::Medium, "", "the object has more parts than are followed")
+        }
         None => context.malformed("rds-malformed", "", "the R object cannot be read to its end"),
         Some(()) if 0 < rest => {
             context.attack("rds-trailing", Severity::Medium, "", format!("{rest} bytes follow the R object"));
@@ -150,7 +156,9 @@ impl<'a> Reader<'a, '_> {
             }
             238 => (0..3).try_for_each(|_| self.object(depth + 1))?,
             kind => {
-                let message = format!("the object holds a part of the kind {kind}: byte code, a pointer, or none of R's");
+                let message = format!(
+                    "the object holds a part of the kind {kind}: byte code, a pointer, or none of R's"
+                );
                 self.context.attack("rds-code", Severity::Medium, "", message);
                 return None;
             }

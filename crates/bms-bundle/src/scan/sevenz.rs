@@ -186,6 +186,8 @@ fn decoder<'a>(coder: &Coder, size: u64, inner: Box<dyn Read + 'a>) -> Result<Bo
         ([3, 3, 7, 1] | [8], _) => Box::new(BcjReader::new_arm_thumb(inner, 0)),
         ([0xa], []) => Box::new(BcjReader::new_arm64(inner, 0)),
         ([6, ..], _) => return Err(unsupported("it is encrypted")),
-        (id, _) => return Err(Stop::Unsupported(format!("it is packed with the method {}", hex::encode(id)))),
+        (id, _) => {
+            return Err(Stop::Unsupported(format!("it is packed with the method {}", hex::encode(id))));
+        }
     })
 }

@@ -97,7 +97,9 @@ impl Names {
     fn read(&mut self, mut records: &[u8]) {
         while let Some(space) = records.iter().position(|byte| *byte == b' ') {
             let length = std::str::from_utf8(&records[..space]).ok().and_then(|text| text.parse().ok());
-            let Some(record) = length.and_then(|length: usize| records.get(space + 1..length)) else { return };
+            let Some(record) = length.and_then(|length: usize| records.get(space + 1..length)) else {
+                return;
+            };
             let text = String::from_utf8_lossy(record);
             match text.trim_end_matches('\n').split_once('=') {
                 Some(("path", value)) => self.name = Some(value.to_owned()),
@@ -133,7 +135,10 @@ fn member(header: &[u8], name: &str, target: Option<String>, context: &mut Conte
         }
         b'0' | 0 | b'7' | b'5' => {}
         kind => {
-            let message = format!("the member {} is of the kind {kind:#04x}, which readers take for different things", quote(name));
+            let message = format!(
+                "the member {} is of the kind {kind:#04x}, which readers take for different things",
+                quote(name)
+            );
             context.attack("tar-kind", Severity::Medium, "", message);
         }
     }

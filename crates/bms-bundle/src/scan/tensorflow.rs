@@ -64,12 +64,14 @@ fn is_meta_graph(bytes: &[u8]) -> bool {
     // Information about it, then the graph: nodes, a library, or versions.
     outline(bytes).take(2).any(|(number, wire, value)| {
         let value = content(wire, value);
-        number == 2 && wire == 2 && outline(value).next().is_some_and(|(number, wire, value)| match (number, wire) {
-            (1, 2) => is_node(content(wire, value)),
-            (2, 2) => is_library(content(wire, value)),
-            (4, 2) => content(wire, value).len() < 64,
-            _ => false,
-        })
+        number == 2
+            && wire == 2
+            && outline(value).next().is_some_and(|(number, wire, value)| match (number, wire) {
+                (1, 2) => is_node(content(wire, value)),
+                (2, 2) => is_library(content(wire, value)),
+                (4, 2) => content(wire, value).len() < 64,
+                _ => false,
+            })
     })
 }
 
@@ -94,12 +96,19 @@ fn is_operator_name(bytes: &[u8]) -> bool {
 
 fn is_library(bytes: &[u8]) -> bool {
     // A function, its signature, and that one's name.
-    let first = |bytes| outline(bytes).next().filter(|(number, wire, _)| (*number, *wire) == (1, 2)).map(|(_, wire, value)| content(wire, value));
+    let first = |bytes| {
+        outline(bytes)
+            .next()
+            .filter(|(number, wire, _)| (*number, *wire) == (1, 2))
+            .map(|(_, wire, value)| content(wire, value))
+    };
     first(bytes).and_then(first).and_then(first).is_some_and(|name| std::str::from_utf8(name).is_ok())
 }
 
 fn is_saved_object(bytes: &[u8]) -> bool {
-    outline(bytes).take(5).any(|(number, wire, value)| (number, wire) == (4, 2) && content(wire, value).starts_with(b"_tf_keras"))
+    outline(bytes).take(5).any(|(number, wire, value)| {
+        (number, wire) == (4, 2) && content(wire, value).starts_with(b"_tf_keras")
+    })
 }
 
 /// Scans a file that [`is_graph`].
@@ -195,7 +204,12 @@ impl Walk<'_> {
         }
         if let Some(path) = path.filter(|_| FILES.contains(&&*operator)) {
             let message = format!("the operator {operator} uses the fixed path {}", quote(path));
-            self.context.attack("tensorflow-path", Severity::High, &format!("node {}", quote(&name)), message);
+            self.context.attack(
+                "tensorflow-path",
+                Severity::High,
+                &format!("node {}", quote(&name)),
+                message,
+            );
         }
         let attribute = |wanted: &str| attribute(bytes, wanted);
         if let Some((rule, severity, message)) = operators::judge(&operator, attribute) {
@@ -219,58 +233,56 @@ type Paths = HashMap<String, String>;
 
 /// Operators of savers and tables, which take the names of files. Real ones are given them when they run.
 const FILES: [&str; 10] = [
-    "InitializeTableFromTextFile", "InitializeTableFromTextFileV2", "MergeV2Checkpoints", "Restore", "RestoreSlice",
-    "RestoreV2", "Save", "SaveSlices", "SaveV2", "ShardedFilename",
+    "InitializeTableFromTextFile",
+    "InitializeTableFromTextFileV2",
+    "MergeV2Checkpoints",
+    "Restore",
+    "RestoreSlice",
+    "RestoreV2",
+    "Save",
+    "SaveSlices",
+    "SaveV2",
+    "ShardedFilename",
 ];
 
 /// The name and text of a constant node that names a file outside.
 fn constant_path(node: &[u8]) -> Option<(String, String)> {
-    let text = |wanted: u32| {
-        let values = Fields::new(node).flatten().filter_map(move |(number, value)| match value {
-            Value::Bytes(bytes) if number == wanted => Some(bytes),
-            _ => None,
-        });
-        values.last()
-    };
-    if text(2)? != b"Const" {
+    if bytes_of(node, &[2])? != b"Const" {
         return None;
     }
-    let value = bytes_of(&attribute_value(node, "value")?, &[8, 8])?;
-    let value = String::from_utf8(value).ok().filter(|value| value.len() <= PATH_BYTES_MAX)?;
-    crate::scan::location::fault(&value)?;
-    Some((String::from_utf8_lossy(text(1)?).into_owned(), value))
+    let value = bytes_of(attribute_value(node, "value")?, &[8, 8])?;
+    let value = std::str::from_utf8(value).ok().filter(|value| value.len() <= PATH_BYTES_MAX)?;
+    crate::scan::location::fault(value)?;
+    Some((String::from_utf8_lossy(bytes_of(node, &[1])?).into_owned(), value.to_owned()))
 }
 
 /// Bytes of a path that systems take.
 const PATH_BYTES_MAX: usize = 4096;
 
 /// Follows fields into a message, the last value of each.
-fn bytes_of(message: &[u8], path: &[u32]) -> Option<Vec<u8>> {
-    let mut at = message.to_vec();
-    for wanted in path {
-        let values = Fields::new(&at).flatten().filter_map(|(number, value)| match value {
-            Value::Bytes(bytes) if number == *wanted => Some(bytes.to_vec()),
+fn bytes_of<'a>(message: &'a [u8], path: &[u32]) -> Option<&'a [u8]> {
+    path.iter().try_fold(message, |at, wanted| {
+        let values = Fields::new(at).flatten().filter_map(|(number, value)| match value {
+            Value::Bytes(bytes) if number == *wanted => Some(bytes),
             _ => None,
         });
-        let next = values.last()?;
-        at = next;
-    }
-    Some(at)
+        values.last()
+    })
 }
 
 /// The text of a node's attribute.
 fn attribute(node: &[u8], wanted: &str) -> Option<String> {
-    let value = bytes_of(&attribute_value(node, wanted)?, &[2])?;
-    Some(String::from_utf8_lossy(&value).into_owned())
+    let value = bytes_of(attribute_value(node, wanted)?, &[2])?;
+    Some(String::from_utf8_lossy(value).into_owned())
 }
 
 /// The value of a node's attribute.
-fn attribute_value(node: &[u8], wanted: &str) -> Option<Vec<u8>> {
+fn attribute_value<'a>(node: &'a [u8], wanted: &str) -> Option<&'a [u8]> {
     let entries = Fields::new(node).flatten().filter_map(|(number, value)| match (number, value) {
         (5, Value::Bytes(entry)) => Some(entry),
         _ => None,
     });
-    let named = entries.filter(|entry| bytes_of(entry, &[1]).as_deref() == Some(wanted.as_bytes()));
+    let named = entries.filter(|entry| bytes_of(entry, &[1]) == Some(wanted.as_bytes()));
     named.filter_map(|entry| bytes_of(entry, &[2])).last()
 }
 

@@ -10,10 +10,30 @@ use crate::scan::{inspect, tensorflow, zip};
 const ENTRIES_MAX: usize = 1 << 20;
 /// Custom operators that interpreters in use bring themselves, by the beginning of their names.
 const KNOWN: [&str; 24] = [
-    "TFLite_Detection_PostProcess", "Mfcc", "AudioSpectrogram", "AudioMicrofrontend", "SignalFft", "Signal", "NumericVerify",
-    "Convolution2DTransposeBias", "MaxPoolingWithArgmax2D", "MaxUnpooling2D", "TransformLandmarks", "TransformTensorBilinear",
-    "Landmarks2TransformMatrix", "edgetpu-custom-op", "ethos-u", "RandomStandardNormal", "RandomUniform", "Multinomial",
-    "aeq.", "odml.", "tftext:", "TFSentencepieceTokenizeOp", "stablehlo.", "DILATE",
+    "TFLite_Detection_PostProcess",
+    "Mfcc",
+    "AudioSpectrogram",
+    "AudioMicrofrontend",
+    "SignalFft",
+    "Signal",
+    "NumericVerify",
+    "Convolution2DTransposeBias",
+    "MaxPoolingWithArgmax2D",
+    "MaxUnpooling2D",
+    "TransformLandmarks",
+    "TransformTensorBilinear",
+    "Landmarks2TransformMatrix",
+    "edgetpu-custom-op",
+    "ethos-u",
+    "RandomStandardNormal",
+    "RandomUniform",
+    "Multinomial",
+    "aeq.",
+    "odml.",
+    "tftext:",
+    "TFSentencepieceTokenizeOp",
+    "stablehlo.",
+    "DILATE",
 ];
 
 /// Whether it has the identifier.

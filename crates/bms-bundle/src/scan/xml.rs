@@ -15,14 +15,24 @@ pub(crate) fn scan(text: &str, context: &mut Context) {
         let head = declaration.split(['[', '>']).next().unwrap_or_default();
         let html = head.contains("html") || head.contains("svg") || head.contains("plist");
         if (head.contains(" system ") || head.contains(" public ")) && !html {
-            context.attack("xml-entity", Severity::High, "", "the document is completed by another that is fetched");
+            context.attack(
+                "xml-entity",
+                Severity::High,
+                "",
+                "the document is completed by another that is fetched",
+            );
         }
     }
     if lower.contains("http://www.w3.org/2001/xinclude") {
         context.attack("xml-entity", Severity::High, "", "the document includes others");
     }
     if lower.contains("<?xml-stylesheet") {
-        context.attack("xml-stylesheet", Severity::Medium, "", "the document is transformed by another that is fetched");
+        context.attack(
+            "xml-stylesheet",
+            Severity::Medium,
+            "",
+            "the document is transformed by another that is fetched",
+        );
     }
     if lower.contains("<net ") && lower.contains("<layer") {
         openvino(text, context);
@@ -38,16 +48,24 @@ fn openvino(text: &str, context: &mut Context) {
         let name = tag.split(|c: char| c.is_whitespace()).next().unwrap_or_default().to_ascii_lowercase();
         for (key, value) in attributes(tag) {
             let lower = value.to_ascii_lowercase();
-            if [".so", ".dll", ".dylib"].iter().any(|end| lower.ends_with(end) || lower.contains(&format!("{end}."))) {
+            if [".so", ".dll", ".dylib"]
+                .iter()
+                .any(|end| lower.ends_with(end) || lower.contains(&format!("{end}.")))
+            {
                 let message = format!("the model has the library {} loaded", quote(value));
                 context.attack("openvino-library", Severity::Critical, "", message);
             } else if name == "layer" && key == "version" && !is_operator_set(&lower) {
                 let message = format!("a layer is of {}, which a library from outside brings", quote(value));
                 context.attack("openvino-custom", Severity::High, "", message);
-            } else if name == "layer" && key == "type" && ["python", "pyop", "custom", "extension"].contains(&&*lower) {
+            } else if name == "layer"
+                && key == "type"
+                && ["python", "pyop", "custom", "extension"].contains(&&*lower)
+            {
                 let message = format!("a layer of the type {} runs code from outside", quote(value));
                 context.attack("openvino-custom", Severity::High, "", message);
-            } else if matches!(key, "path" | "file" | "location" | "library") && location::fault(value).is_some() {
+            } else if matches!(key, "path" | "file" | "location" | "library")
+                && location::fault(value).is_some()
+            {
                 let message = format!("the model names the file {}", quote(value));
                 context.attack("openvino-path", Severity::High, "", message);
             }
@@ -61,8 +79,13 @@ fn openvino(text: &str, context: &mut Context) {
 
 /// Operator sets that come with OpenVINO.
 fn is_operator_set(version: &str) -> bool {
-    let numbered = version.strip_prefix("opset").is_some_and(|n| n.parse::<u8>().is_ok_and(|n| (1..=32).contains(&n)));
-    numbered || matches!(version, "experimental" | "ie_internal_opset" | "type_relaxed_opset" | "util" | "gpu_opset" | "")
+    let numbered =
+        version.strip_prefix("opset").is_some_and(|n| n.parse::<u8>().is_ok_and(|n| (1..=32).contains(&n)));
+    numbered
+        || matches!(
+            version,
+            "experimental" | "ie_internal_opset" | "type_relaxed_opset" | "util" | "gpu_opset" | ""
+        )
 }
 
 /// What stands between `<` and `>`, comments left out.

@@ -214,7 +214,12 @@ fn content(member: &Member, packed: &[u8], compiled: Option<&str>, context: &mut
         },
         method @ (12 | 14 | 93) => match other_method(method, packed, member, context) {
             Some(bytes) => {
-                context.note("zip-method", Severity::Low, "", format!("a member is packed with method {method}"));
+                context.note(
+                    "zip-method",
+                    Severity::Low,
+                    "",
+                    format!("a member is packed with method {method}"),
+                );
                 unpacked = bytes;
                 &unpacked[..]
             }
@@ -279,7 +284,8 @@ fn other_method(method: u16, packed: &[u8], member: &Member, context: &mut Conte
             // A version, the length of the properties, the properties, then the stream.
             let [_, _, 5, 0, properties, d0, d1, d2, d3, stream @ ..] = packed else { return None };
             let dictionary = u32::from_le_bytes([*d0, *d1, *d2, *d3]).min(inflate::WINDOW_BYTES_MAX);
-            let reader = lzma_rust2::LzmaReader::new_with_props(stream, member.size, *properties, dictionary, None);
+            let reader =
+                lzma_rust2::LzmaReader::new_with_props(stream, member.size, *properties, dictionary, None);
             inflate::unpack(reader.ok()?, size, context)
         }
     }

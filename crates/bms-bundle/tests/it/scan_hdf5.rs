@@ -42,13 +42,20 @@ fn attribute(name: &str, text: &str) -> Vec<u8> {
 fn long_attribute(name: &str, text: &str) -> (Vec<u8>, Vec<u8>) {
     let padded = text.len().next_multiple_of(8);
     let size = 16 + 16 + padded as u64;
-    let mut heap = [&b"GCOL\x01\0\0\0"[..], &size.to_le_bytes(), &[1, 0, 1, 0, 0, 0, 0, 0], &(text.len() as u64).to_le_bytes()].concat();
+    let mut heap = [
+        &b"GCOL\x01\0\0\0"[..],
+        &size.to_le_bytes(),
+        &[1, 0, 1, 0, 0, 0, 0, 0],
+        &(text.len() as u64).to_le_bytes(),
+    ]
+    .concat();
     heap.extend(text.as_bytes());
     heap.resize(size as usize, 0);
     let kind = [&[0x19, 1, 0, 0, 16, 0, 0, 0][..], &[0x13, 0, 0, 0, 1, 0, 0, 0]].concat();
     let name = [name.as_bytes(), &[0]].concat();
     let sizes = [name.len() as u16, kind.len() as u16, 4].map(u16::to_le_bytes).concat();
-    let value = [&(text.len() as u32).to_le_bytes()[..], &48_u64.to_le_bytes(), &1_u32.to_le_bytes()].concat();
+    let value =
+        [&(text.len() as u32).to_le_bytes()[..], &48_u64.to_le_bytes(), &1_u32.to_le_bytes()].concat();
     (heap, message(0x0c, &[&[3, 0][..], &sizes, &[1], &name, &kind, &[2, 0, 0, 0], &value].concat()))
 }
 
@@ -57,8 +64,10 @@ fn external_link() -> Vec<u8> {
     message(0x06, &[&[1, 8, 64, 1][..], b"w", &(target.len() as u16).to_le_bytes(), target].concat())
 }
 
-const DENSE: &str = r#"{"class_name": "Sequential", "config": {"layers": [{"class_name": "Dense", "config": {}}]}}"#;
-const LAMBDA: &str = r#"{"class_name": "Sequential", "config": {"layers": [{"class_name": "Lambda", "config": {}}]}}"#;
+const DENSE: &str =
+    r#"{"class_name": "Sequential", "config": {"layers": [{"class_name": "Dense", "config": {}}]}}"#;
+const LAMBDA: &str =
+    r#"{"class_name": "Sequential", "config": {"layers": [{"class_name": "Lambda", "config": {}}]}}"#;
 
 /// Files to be damaged.
 pub(crate) fn samples() -> Vec<Vec<u8>> {
@@ -76,7 +85,10 @@ fn ordinary_files_are_clean() {
         // A soft link stays in the file.
         file(&[], &[message(0x06, &[&[1, 8, 1, 1][..], b"s", &[2, 0], b"/x"].concat())]),
         // A dataset of two by three.
-        file(&[], &[message(0x01, &[&[2, 2, 0, 1][..], &2_u64.to_le_bytes(), &3_u64.to_le_bytes()].concat())]),
+        file(
+            &[],
+            &[message(0x01, &[&[2, 2, 0, 1][..], &2_u64.to_le_bytes(), &3_u64.to_le_bytes()].concat())],
+        ),
     ] {
         assert_eq!(scan::scan_file("x", &bytes).format, Format::Hdf5);
         clean(&bytes);
@@ -88,7 +100,16 @@ fn configurations_in_attributes_are_read() {
     finds(&file(&[], &[attribute("model_config", LAMBDA)]), "keras-code");
     let (heap, long) = long_attribute("model_config", LAMBDA);
     finds(&file(&heap, &[long]), "keras-code");
-    finds(&file(&[], &[attribute("training_config", r#"{"loss": {"class_name": "function", "module": "builtins", "config": "exec"}}"#)]), "keras-import");
+    finds(
+        &file(
+            &[],
+            &[attribute(
+                "training_config",
+                r#"{"loss": {"class_name": "function", "module": "builtins", "config": "exec"}}"#,
+            )],
+        ),
+        "keras-import",
+    );
     finds(&file(&[], &[attribute("model_config", "no JSON")]), "hdf5-malformed");
 }
 
@@ -101,12 +122,18 @@ fn ways_into_other_files_are_found() {
     finds(&file(&inner, &[hard]), "hdf5-external-link");
     let external = [&[1, 0, 0, 0, 1, 0, 1, 0][..], &48_u64.to_le_bytes(), &[0; 24]].concat();
     finds(&file(&[], &[message(0x07, &external)]), "hdf5-external-data");
-    finds(&file(&[], &[message(0x08, &[&[4, 3][..], &48_u64.to_le_bytes(), &[0; 4]].concat())]), "hdf5-virtual");
+    finds(
+        &file(&[], &[message(0x08, &[&[4, 3][..], &48_u64.to_le_bytes(), &[0; 4]].concat())]),
+        "hdf5-virtual",
+    );
 }
 
 #[test]
 fn bombs_damage_and_company_are_found() {
-    let space = message(0x01, &[&[2, 2, 0, 1][..], &(1_u64 << 40).to_le_bytes(), &(1_u64 << 40).to_le_bytes()].concat());
+    let space = message(
+        0x01,
+        &[&[2, 2, 0, 1][..], &(1_u64 << 40).to_le_bytes(), &(1_u64 << 40).to_le_bytes()].concat(),
+    );
     finds(&file(&[], &[space]), "hdf5-size-bomb");
     let whole = file(&[], &[attribute("model_config", DENSE)]);
     finds(&whole[..whole.len() - 8], "hdf5-malformed");

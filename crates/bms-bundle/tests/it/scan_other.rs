@@ -6,15 +6,27 @@ use crate::samples::{clean, entry, finds, hostile_pickle, pickle, safetensors_of
 
 fn named(name: &str, bytes: &[u8]) -> Vec<String> {
     let findings = scan::scan_file(name, bytes).findings;
-    findings.into_iter().filter(|finding| bms_bundle::Severity::Medium <= finding.severity).map(|finding| finding.rule).collect()
+    findings
+        .into_iter()
+        .filter(|finding| bms_bundle::Severity::Medium <= finding.severity)
+        .map(|finding| finding.rule)
+        .collect()
 }
 
 /// Files to be damaged.
 pub(crate) fn samples() -> Vec<Vec<u8>> {
     vec![
-        [&[0x82, 0xa6][..], b"params", &[0xc7, 4, 5, 1, 2, 3, 4, 0xa1], b"a", &[0xdc, 0, 2, 0xc4, 1, 7, 0xcb, 0, 0, 0, 0, 0, 0, 0, 0]].concat(),
+        [
+            &[0x82, 0xa6][..],
+            b"params",
+            &[0xc7, 4, 5, 1, 2, 3, 4, 0xa1],
+            b"a",
+            &[0xdc, 0, 2, 0xc4, 1, 7, 0xcb, 0, 0, 0, 0, 0, 0, 0, 0],
+        ]
+        .concat(),
         rds(&[0, 0, 0, 19, 0, 0, 0, 2, 0, 0, 0, 13, 0, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0, 254]),
-        b"<?xml version='1.0'?><net version='11'><layer id='0' type='Parameter' version='opset1'/></net>".to_vec(),
+        b"<?xml version='1.0'?><net version='11'><layer id='0' type='Parameter' version='opset1'/></net>"
+            .to_vec(),
         b"a: &b !!python/name:os.system [1]\nc: {_target_: torch.nn.Linear}\n".to_vec(),
     ]
 }
@@ -85,22 +97,45 @@ fn settings_that_have_things_imported_are_found() {
 
 #[test]
 fn types_of_skops_are_judged() {
-    let file = |node: &str| zip(&[entry("schema.json", format!(r#"{{"protocol": 2, "content": [{node}]}}"#).as_bytes())]);
-    clean(&file(r#"{"__class__": "LogisticRegression", "__module__": "sklearn.linear_model._logistic", "__loader__": "ObjectNode"}"#));
+    let file = |node: &str| {
+        zip(&[entry("schema.json", format!(r#"{{"protocol": 2, "content": [{node}]}}"#).as_bytes())])
+    };
+    clean(&file(
+        r#"{"__class__": "LogisticRegression", "__module__": "sklearn.linear_model._logistic", "__loader__": "ObjectNode"}"#,
+    ));
     clean(&file(r#"{"__class__": "dict", "__module__": "builtins", "__loader__": "DictNode"}"#));
-    finds(&file(r#"{"__class__": "system", "__module__": "os", "__loader__": "FunctionNode"}"#), "skops-type");
-    finds(&file(r#"{"__class__": "methodcaller", "__module__": "operator", "__loader__": "OperatorFuncNode"}"#), "skops-type");
-    finds(&file(r#"{"__class__": "dict", "__module__": "builtins", "__loader__": "MethodNode", "content": {"func": "x"}}"#), "skops-type");
+    finds(
+        &file(r#"{"__class__": "system", "__module__": "os", "__loader__": "FunctionNode"}"#),
+        "skops-type",
+    );
+    finds(
+        &file(r#"{"__class__": "methodcaller", "__module__": "operator", "__loader__": "OperatorFuncNode"}"#),
+        "skops-type",
+    );
+    finds(
+        &file(
+            r#"{"__class__": "dict", "__module__": "builtins", "__loader__": "MethodNode", "content": {"func": "x"}}"#,
+        ),
+        "skops-type",
+    );
 }
 
 #[test]
 fn models_in_xml_are_judged() {
-    let net = |layer: &str| format!(r#"<?xml version="1.0"?><net name="m" version="11"><layers>{layer}</layers></net>"#);
+    let net = |layer: &str| {
+        format!(r#"<?xml version="1.0"?><net name="m" version="11"><layers>{layer}</layers></net>"#)
+    };
     clean(net(r#"<layer id="0" name="x" type="Parameter" version="opset1"/>"#).as_bytes());
     finds(net(r#"<layer id="0" name="x" type="Custom" version="extension"/>"#).as_bytes(), "openvino-custom");
-    finds(net(r#"<layer id="0" name="x" type="A" version="opset1" library="./evil.so"/>"#).as_bytes(), "openvino-library");
+    finds(
+        net(r#"<layer id="0" name="x" type="A" version="opset1" library="./evil.so"/>"#).as_bytes(),
+        "openvino-library",
+    );
     finds(b"<!DOCTYPE x SYSTEM \"http://x/y.dtd\"><x/>", "xml-entity");
-    finds(b"<x xmlns:xi=\"http://www.w3.org/2001/XInclude\"><xi:include href=\"/etc/passwd\"/></x>", "xml-entity");
+    finds(
+        b"<x xmlns:xi=\"http://www.w3.org/2001/XInclude\"><xi:include href=\"/etc/passwd\"/></x>",
+        "xml-entity",
+    );
 }
 
 #[test]
@@ -116,7 +151,8 @@ fn programs_between_numbers_are_found() {
     for program in [elf, windows, mach, ape] {
         for before in [64, 100, (8 << 20) - 3] {
             let data = [vec![0x3e; before], program.clone(), vec![0x3e; 256]].concat();
-            let header = format!(r#"{{"a":{{"dtype":"U8","shape":[{0}],"data_offsets":[0,{0}]}}}}"#, data.len());
+            let header =
+                format!(r#"{{"a":{{"dtype":"U8","shape":[{0}],"data_offsets":[0,{0}]}}}}"#, data.len());
             finds(&safetensors_of(&header, &data), "embedded-executable");
             finds(&zip(&[entry("m/data/0", &data)]), "embedded-executable");
         }
@@ -133,8 +169,15 @@ fn names_that_lie_are_found() {
     assert_eq!(named("model.npy", &pickle()), ["extension-mismatch"]);
     assert_eq!(named("model.gguf", b"{}"), ["extension-mismatch"]);
     assert_eq!(named("modeling.py", b"x = 1\n"), ["code-file"]);
-    assert_eq!(named("model.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n"), ["lfs-pointer"]);
-    for (name, bytes) in [("model.bin", pickle()), ("model.pt", zip(&[entry("a/data.pkl", &pickle())])), ("README.md", b"# import os".to_vec())] {
+    assert_eq!(
+        named("model.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n"),
+        ["lfs-pointer"]
+    );
+    for (name, bytes) in [
+        ("model.bin", pickle()),
+        ("model.pt", zip(&[entry("a/data.pkl", &pickle())])),
+        ("README.md", b"# import os".to_vec()),
+    ] {
         assert!(named(name, &bytes).is_empty(), "{name}");
     }
 }

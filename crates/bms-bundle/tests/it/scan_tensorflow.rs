@@ -51,7 +51,11 @@ pub(crate) fn samples() -> Vec<Vec<u8>> {
 
 #[test]
 fn ordinary_graphs_are_clean() {
-    let nodes = [node("x", "Placeholder", &[]), node("m", "MatMul", &[]), node("p", "PrintV2", &attribute("output_stream", "stderr"))];
+    let nodes = [
+        node("x", "Placeholder", &[]),
+        node("m", "MatMul", &[]),
+        node("p", "PrintV2", &attribute("output_stream", "stderr")),
+    ];
     for file in files(&nodes, &[node("a", "AddV2", &[])]) {
         assert_eq!(scan::scan_file("x", &file).format, Format::TensorFlow);
         clean(&file);
@@ -63,7 +67,17 @@ fn ordinary_graphs_are_clean() {
 #[test]
 fn operators_that_leave_the_graph_are_found_everywhere() {
     let x = node("x", "Placeholder", &[]);
-    for operator in ["ReadFile", "WriteFile", "PyFunc", "EagerPyFunc", "PyFuncStateless", "MatchingFiles", "TFRecordDatasetV2", "ExperimentalSqlDataset", "RpcServer"] {
+    for operator in [
+        "ReadFile",
+        "WriteFile",
+        "PyFunc",
+        "EagerPyFunc",
+        "PyFuncStateless",
+        "MatchingFiles",
+        "TFRecordDatasetV2",
+        "ExperimentalSqlDataset",
+        "RpcServer",
+    ] {
         for file in files(&[x.clone(), node("n", operator, &[])], &[]) {
             finds(&file, "tensorflow-operator");
         }
@@ -71,10 +85,18 @@ fn operators_that_leave_the_graph_are_found_everywhere() {
             finds(&file, "tensorflow-operator");
         }
     }
-    for (operator, key, value) in [("PrintV2", "output_stream", "file:///tmp/x"), ("DecodeProtoV2", "descriptor_source", "/etc/passwd")] {
-        finds(&saved_model(&graph(&[x.clone(), node("n", operator, &attribute(key, value))], &[])), "tensorflow-operator");
+    for (operator, key, value) in
+        [("PrintV2", "output_stream", "file:///tmp/x"), ("DecodeProtoV2", "descriptor_source", "/etc/passwd")]
+    {
+        finds(
+            &saved_model(&graph(&[x.clone(), node("n", operator, &attribute(key, value))], &[])),
+            "tensorflow-operator",
+        );
     }
-    finds(&saved_model(&graph(&[x.clone(), node("n", "NobodyKnowsMe", &[])], &[])), "tensorflow-custom-operator");
+    finds(
+        &saved_model(&graph(&[x.clone(), node("n", "NobodyKnowsMe", &[])], &[])),
+        "tensorflow-custom-operator",
+    );
     let merge = node("m", "MergeV2Checkpoints", &field(3, b"p:0"));
     finds(&saved_model(&graph(&[x, constant("p", "/home/me/.bashrc"), merge], &[])), "tensorflow-path");
     finds(b"node {\n  name: \"r\"\n  op: \"ReadFile\"\n}\n", "tensorflow-operator");
@@ -125,12 +147,17 @@ fn tflite_operators_are_judged() {
     finds(&tflite(&["FlexAddV2"])[..30], "tflite-malformed");
     // Labels behind the model are how its tools keep them; a pickle there is none.
     clean(&[tflite(&[]), zip(&[entry("labels.txt", b"cat\ndog\n")])].concat());
-    finds(&[tflite(&[]), zip(&[entry("labels.txt", &crate::samples::hostile_pickle())])].concat(), "pickle-import");
+    finds(
+        &[tflite(&[]), zip(&[entry("labels.txt", &crate::samples::hostile_pickle())])].concat(),
+        "pickle-import",
+    );
 }
 
 #[test]
 fn core_ml_parts_of_others_are_found() {
-    let model = |number: u32, body: &[u8]| [crate::samples::number(1, 4), field(2, &field(1, b"")), field(number, body)].concat();
+    let model = |number: u32, body: &[u8]| {
+        [crate::samples::number(1, 4), field(2, &field(1, b"")), field(number, body)].concat()
+    };
     let layer = [field(1, b"l"), field(500, &field(10, b"Evil"))].concat();
     clean(&model(500, &field(1, &[field(1, b"l"), field(140, b"")].concat())));
     finds(&model(555, &field(10, b"Evil")), "coreml-custom");
@@ -149,26 +176,59 @@ fn keras(layers: &str) -> Vec<u8> {
 
 #[test]
 fn keras_layers_are_judged() {
-    clean(&keras(r#"{"module": "keras.layers", "class_name": "Dense", "config": {"name": "lambda_os_system", "activation": "relu"}, "registered_name": null}"#));
-    clean(&keras(r#"{"module": "builtins", "class_name": "function", "config": "my_activation", "registered_name": "package>my_activation"}"#));
-    clean(&keras(r#"{"module": "keras.layers", "class_name": "StringLookup", "config": {"vocabulary": ["a"]}}"#));
+    clean(&keras(
+        r#"{"module": "keras.layers", "class_name": "Dense", "config": {"name": "lambda_os_system", "activation": "relu"}, "registered_name": null}"#,
+    ));
+    clean(&keras(
+        r#"{"module": "builtins", "class_name": "function", "config": "my_activation", "registered_name": "package>my_activation"}"#,
+    ));
+    clean(&keras(
+        r#"{"module": "keras.layers", "class_name": "StringLookup", "config": {"vocabulary": ["a"]}}"#,
+    ));
     for (layer, rule) in [
         (r#"{"module": "keras.layers", "class_name": "Lambda", "config": {}}"#, "keras-code"),
         (r#"{"module": "keras.layers", "class_name": "L\u0061mbda", "config": {}}"#, "keras-code"),
-        (r#"{"module": "keras.layers", "class_name": "Dense", "class_name": "Lambda", "config": {}}"#, "keras-code"),
-        (r#"{"module": "keras.layers", "class_name": "Lambda", "class_name": "Dense", "config": {}}"#, "keras-code"),
-        (r#"{"module": "keras.layers", "class_name": "TimeDistributed", "config": {"layer": {"class_name": "Lambda", "config": {}}}}"#, "keras-code"),
-        (r#"{"module": "keras.layers", "class_name": "TorchModuleWrapper", "config": {"module": "x"}}"#, "keras-code"),
+        (
+            r#"{"module": "keras.layers", "class_name": "Dense", "class_name": "Lambda", "config": {}}"#,
+            "keras-code",
+        ),
+        (
+            r#"{"module": "keras.layers", "class_name": "Lambda", "class_name": "Dense", "config": {}}"#,
+            "keras-code",
+        ),
+        (
+            r#"{"module": "keras.layers", "class_name": "TimeDistributed", "config": {"layer": {"class_name": "Lambda", "config": {}}}}"#,
+            "keras-code",
+        ),
+        (
+            r#"{"module": "keras.layers", "class_name": "TorchModuleWrapper", "config": {"module": "x"}}"#,
+            "keras-code",
+        ),
         (r#"{"module": "os", "class_name": "function", "config": "system"}"#, "keras-import"),
         (r#"{"module": "builtins", "class_name": "function", "config": "exec"}"#, "keras-import"),
         (r#"{"module": "keras.utils", "class_name": "function", "config": "get_file"}"#, "keras-import"),
-        (r#"{"module": "keras.utils", "class_name": "get_file", "config": {"origin": "http://x/y"}}"#, "keras-import"),
-        (r#"{"module": "keras.config", "class_name": "function", "config": "enable_unsafe_deserialization"}"#, "keras-import"),
+        (
+            r#"{"module": "keras.utils", "class_name": "get_file", "config": {"origin": "http://x/y"}}"#,
+            "keras-import",
+        ),
+        (
+            r#"{"module": "keras.config", "class_name": "function", "config": "enable_unsafe_deserialization"}"#,
+            "keras-import",
+        ),
         (r#"{"module": "keras.saving.saving_api.os", "class_name": "Thing", "config": {}}"#, "keras-import"),
         (r#"{"module": "my.package", "class_name": "Layer", "config": {}}"#, "keras-import"),
-        (r#"{"module": "keras.layers", "class_name": "StringLookup", "config": {"vocabulary": "/etc/passwd"}}"#, "keras-file"),
-        (r#"{"module": "keras.layers", "class_name": "IntegerLookup", "config": {"vocabulary": "http://x/y"}}"#, "keras-file"),
-        (r#"{"module": "keras.layers", "class_name": "Dense", "config": {"activation": {"module": "builtins", "class_name": "function", "config": "eval"}}}"#, "keras-import"),
+        (
+            r#"{"module": "keras.layers", "class_name": "StringLookup", "config": {"vocabulary": "/etc/passwd"}}"#,
+            "keras-file",
+        ),
+        (
+            r#"{"module": "keras.layers", "class_name": "IntegerLookup", "config": {"vocabulary": "http://x/y"}}"#,
+            "keras-file",
+        ),
+        (
+            r#"{"module": "keras.layers", "class_name": "Dense", "config": {"activation": {"module": "builtins", "class_name": "function", "config": "eval"}}}"#,
+            "keras-import",
+        ),
     ] {
         finds(&keras(layer), rule);
     }
@@ -176,7 +236,18 @@ fn keras_layers_are_judged() {
 
 #[test]
 fn keras_metadata_beside_a_saved_model_is_read() {
-    let object = |config: &str| field(1, &[number(2, 1), field(3, b"root.layer-1"), field(4, b"_tf_keras_layer"), field(5, config.as_bytes())].concat());
+    let object = |config: &str| {
+        field(
+            1,
+            &[
+                number(2, 1),
+                field(3, b"root.layer-1"),
+                field(4, b"_tf_keras_layer"),
+                field(5, config.as_bytes()),
+            ]
+            .concat(),
+        )
+    };
     clean(&object(r#"{"class_name": "Dense", "config": {}}"#));
     finds(&object(r#"{"class_name": "Lambda", "config": {}}"#), "keras-code");
 }

@@ -175,10 +175,13 @@ impl Scan {
 
     /// Fetches a file of the registry into a temporary one, and scans it. Its digest must be what the registry says.
     fn blob(&self, name: &str, blake3: &str) -> Result<(Scanned, Option<Content>)> {
-        let mut file = tempfile::NamedTempFile::new().map_err(|e| Error::io("make a file in", &std::env::temp_dir(), e))?;
+        let mut file = tempfile::NamedTempFile::new()
+            .map_err(|e| Error::io("make a file in", &std::env::temp_dir(), e))?;
         let mut reader = self.server.client()?.get_blob(blake3)?;
         let copied = std::io::copy(&mut reader, file.as_file_mut());
-        let settled = copied.and_then(|_| file.as_file_mut().flush()).and_then(|()| file.as_file_mut().seek(SeekFrom::Start(0)));
+        let settled = copied
+            .and_then(|_| file.as_file_mut().flush())
+            .and_then(|()| file.as_file_mut().seek(SeekFrom::Start(0)));
         settled.map_err(|e| Error::io("fetch", Path::new(name), e))?;
         let content = Content::open(file.path())?;
         let mut scanned = scan::scan_file(name, &content);

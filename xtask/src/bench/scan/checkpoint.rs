@@ -40,7 +40,16 @@ fn state(tensors: usize) -> Vec<u8> {
     for tensor in 0..tensors {
         out.extend(text(&format!("layers.{tensor}.weight")));
         out.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
-        out.extend([text("storage"), b"ctorch\nFloatStorage\n".to_vec(), text(&tensor.to_string()), text("cpu"), int(values)].concat());
+        out.extend(
+            [
+                text("storage"),
+                b"ctorch\nFloatStorage\n".to_vec(),
+                text(&tensor.to_string()),
+                text("cpu"),
+                int(values),
+            ]
+            .concat(),
+        );
         out.extend(b"tQK\0");
         out.extend([int(values), b"\x85K\x01\x85\x89ccollections\nOrderedDict\n)RtR".to_vec()].concat());
     }
@@ -63,7 +72,12 @@ impl Random {
         let mut out = Vec::with_capacity(4 * count);
         for _ in 0..count {
             // The sum of four uniform numbers is near enough to a normal one.
-            let sum = self.next().to_le_bytes().chunks(2).map(|pair| f32::from(u16::from_le_bytes([pair[0], pair[1]]))).sum::<f32>();
+            let sum = self
+                .next()
+                .to_le_bytes()
+                .chunks(2)
+                .map(|pair| f32::from(u16::from_le_bytes([pair[0], pair[1]])))
+                .sum::<f32>();
             out.extend(((sum / 65_536.0 - 2.0) * 0.05).to_le_bytes());
         }
         out

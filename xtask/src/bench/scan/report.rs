@@ -23,7 +23,8 @@ impl Row {
     /// Counts verdicts against labels. A file without a verdict counts as not flagged.
     pub(super) fn of(name: &str, labels: &BTreeMap<String, bool>, verdicts: &[Verdict]) -> Row {
         let mut row = Row { name: name.to_owned(), ..Row::default() };
-        let by_file: BTreeMap<&str, &Verdict> = verdicts.iter().map(|verdict| (&*verdict.file, verdict)).collect();
+        let by_file: BTreeMap<&str, &Verdict> =
+            verdicts.iter().map(|verdict| (&*verdict.file, verdict)).collect();
         for (file, malicious) in labels {
             let verdict = by_file.get(&**file);
             let flagged = verdict.is_some_and(|verdict| verdict.flagged);
@@ -37,7 +38,9 @@ impl Row {
         }
         let mut micros: Vec<u64> = verdicts.iter().map(|verdict| verdict.micros).collect();
         micros.sort_unstable();
-        let at = |share: f64| micros.get((micros.len() as f64 * share) as usize).map_or(0.0, |micros| *micros as f64 / 1000.0);
+        let at = |share: f64| {
+            micros.get((micros.len() as f64 * share) as usize).map_or(0.0, |micros| *micros as f64 / 1000.0)
+        };
         (row.median_ms, row.p95_ms) = (at(0.5), at(0.95));
         row
     }
@@ -103,8 +106,10 @@ mod tests {
 
     #[test]
     fn verdicts_are_counted_against_labels() {
-        let labels = BTreeMap::from([("a".to_owned(), true), ("b".to_owned(), false), ("c".to_owned(), true)]);
-        let verdict = |file: &str, flagged| Verdict { file: file.to_owned(), flagged, error: false, micros: 1000 };
+        let labels =
+            BTreeMap::from([("a".to_owned(), true), ("b".to_owned(), false), ("c".to_owned(), true)]);
+        let verdict =
+            |file: &str, flagged| Verdict { file: file.to_owned(), flagged, error: false, micros: 1000 };
         let row = Row::of("x", &labels, &[verdict("a", true), verdict("b", false)]);
         assert_eq!((row.found, row.malicious, row.flagged, row.benign, row.errors), (1, 2, 0, 1, 1));
         assert!((row.median_ms - 1.0).abs() < 1e-9);

@@ -26,7 +26,11 @@ impl<'a> Message<'a> {
 /// The messages of the header at an address.
 pub(super) fn header(file: File<'_>, address: u64, messages_max: usize) -> Read<Vec<Message<'_>>> {
     let mut cursor = file.at(address)?;
-    let (first, prefix) = if cursor.left.starts_with(b"OHDR") { second_version(&mut cursor)? } else { first_version(&mut cursor)? };
+    let (first, prefix) = if cursor.left.starts_with(b"OHDR") {
+        second_version(&mut cursor)?
+    } else {
+        first_version(&mut cursor)?
+    };
     let mut messages = Vec::new();
     let mut blocks = vec![first];
     while let Some(mut block) = blocks.pop() {
@@ -156,7 +160,8 @@ pub(super) fn attribute(file: File<'_>, cursor: &mut Cursor<'_>) -> Read<Option<
     // Version 1 pads each part to eight bytes.
     let padded = |length: u64| if version == 1 { length.next_multiple_of(8) } else { length };
     let label = cursor.take(padded(name))?;
-    let label = String::from_utf8_lossy(label.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
+    let label =
+        String::from_utf8_lossy(label.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned();
     let kind = cursor.take(padded(kind))?;
     let space = cursor.take(padded(space))?;
     if flags & 3 != 0 {
@@ -168,7 +173,9 @@ pub(super) fn attribute(file: File<'_>, cursor: &mut Cursor<'_>) -> Read<Option<
     }
     let count = values(&mut cursor.over(space))?.unwrap_or(u64::MAX);
     let count = count.min(TEXTS_MAX);
-    let [class, bits, _, _, s0, s1, s2, s3, ..] = kind else { return Err(Stop::Malformed("a type is too short")) };
+    let [class, bits, _, _, s0, s1, s2, s3, ..] = kind else {
+        return Err(Stop::Malformed("a type is too short"));
+    };
     let size = u64::from(u32::from_le_bytes([*s0, *s1, *s2, *s3]));
     let mut texts = Vec::new();
     match class & 15 {

@@ -12,10 +12,13 @@ fn named() -> BTreeSet<String> {
             pending.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
         } else if !path.ends_with("rules.rs") && !path.to_string_lossy().contains("tests") {
             let source = std::fs::read_to_string(path).unwrap_or_default();
-            names.extend(source.split('"').filter(|text| RULES.iter().any(|rule| rule.id == *text)).map(str::to_owned));
+            names.extend(
+                source.split('"').filter(|text| RULES.iter().any(|rule| rule.id == *text)).map(str::to_owned),
+            );
             for call in ["attack(", "malformed(", "note("] {
                 for rest in source.split(call).skip(1) {
-                    let argument = rest.trim_start().strip_prefix('"').and_then(|rest| rest.split('"').next());
+                    let argument =
+                        rest.trim_start().strip_prefix('"').and_then(|rest| rest.split('"').next());
                     names.extend(argument.filter(|name| name.contains('-')).map(str::to_owned));
                 }
             }

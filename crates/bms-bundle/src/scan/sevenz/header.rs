@@ -101,10 +101,12 @@ pub(super) fn parse(bytes: &[u8]) -> Read<Archive> {
         0x01 => loop {
             match reader.byte()? {
                 0 => break,
-                2 => while reader.byte()? != 0 {
-                    let length = reader.number()?;
-                    reader.take(length)?;
-                },
+                2 => {
+                    while reader.byte()? != 0 {
+                        let length = reader.number()?;
+                        reader.take(length)?;
+                    }
+                }
                 3 => return Err(Stop::Unsupported("it has additional streams".to_owned())),
                 4 => reader.streams(&mut archive)?,
                 5 => reader.files(&mut archive)?,
@@ -221,7 +223,11 @@ impl<'a> Reader<'a> {
                 0 => return Ok(()),
                 10 => {
                     let defined = self.digests(count)?;
-                    archive.folders.iter_mut().zip(defined).for_each(|(folder, defined)| folder.is_checked = defined);
+                    archive
+                        .folders
+                        .iter_mut()
+                        .zip(defined)
+                        .for_each(|(folder, defined)| folder.is_checked = defined);
                 }
                 _ => return Err(Stop::Truncated),
             }
@@ -276,7 +282,8 @@ impl<'a> Reader<'a> {
             0 => Ok(()),
             10 => {
                 let missing = archive.folders.iter().zip(&counts);
-                let count = missing.map(|(folder, count)| if *count == 1 && folder.is_checked { 0 } else { *count });
+                let count =
+                    missing.map(|(folder, count)| if *count == 1 && folder.is_checked { 0 } else { *count });
                 self.digests(count.sum())?;
                 match self.byte()? {
                     0 => Ok(()),

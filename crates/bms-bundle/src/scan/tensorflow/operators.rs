@@ -78,7 +78,8 @@ pub(crate) fn judge(
         return Some(("tensorflow-operator", *severity, format!("the operator {} {what}", quote(operator))));
     }
     let outside = |key: &str, inside: &[&str]| {
-        attribute(key).filter(|value| !value.is_empty() && !inside.iter().any(|start| value.starts_with(start)))
+        attribute(key)
+            .filter(|value| !value.is_empty() && !inside.iter().any(|start| value.starts_with(start)))
     };
     let path = match base {
         "Print" => outside("output_stream", &["stdout", "stderr", "log("]),

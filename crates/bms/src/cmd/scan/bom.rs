@@ -8,8 +8,10 @@ use super::Outcome;
 
 /// The document.
 pub(super) fn document(outcomes: &[Outcome]) -> Value {
-    let components: Vec<Value> = outcomes.iter().enumerate().map(|(index, outcome)| component(index, outcome, outcomes)).collect();
-    let vulnerabilities: Vec<Value> = outcomes.iter().enumerate().flat_map(|(index, outcome)| vulnerabilities(index, outcome)).collect();
+    let components: Vec<Value> =
+        outcomes.iter().enumerate().map(|(index, outcome)| component(index, outcome, outcomes)).collect();
+    let vulnerabilities: Vec<Value> =
+        outcomes.iter().enumerate().flat_map(|(index, outcome)| vulnerabilities(index, outcome)).collect();
     json!({
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
@@ -48,7 +50,9 @@ fn component(index: usize, outcome: &Outcome, all: &[Outcome]) -> Value {
     });
     if let Some((sha256, facts)) = &outcome.details {
         component["hashes"] = json!([{"alg": "SHA-256", "content": sha256}]);
-        if let Some(licence) = facts.licence.clone().or_else(|| licence_beside(outcome, all)).filter(|_| kind != "data") {
+        if let Some(licence) =
+            facts.licence.clone().or_else(|| licence_beside(outcome, all)).filter(|_| kind != "data")
+        {
             component["licenses"] = json!([{"license": {"name": licence}}]);
         }
         if kind == "machine-learning-model" {

@@ -10,7 +10,9 @@ use super::Outcome;
 pub(super) fn document(outcomes: &[Outcome]) -> Value {
     let rules: Vec<Value> = RULES
         .iter()
-        .map(|rule| json!({"id": rule.id, "shortDescription": {"text": rule.finds}, "helpUri": help(rule.id)}))
+        .map(
+            |rule| json!({"id": rule.id, "shortDescription": {"text": rule.finds}, "helpUri": help(rule.id)}),
+        )
         .collect();
     let results: Vec<Value> = outcomes.iter().flat_map(results).collect();
     let artifacts: Vec<Value> = outcomes
@@ -62,7 +64,9 @@ fn uri(path: &str) -> String {
     let mut uri = String::new();
     for byte in path.replace('\\', "/").bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'_' | b'-' | b'~' | b'@' => uri.push(char::from(byte)),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'_' | b'-' | b'~' | b'@' => {
+                uri.push(char::from(byte))
+            }
             _ => uri.push_str(&format!("%{byte:02X}")),
         }
     }
