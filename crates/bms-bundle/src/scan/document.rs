@@ -372,7 +372,12 @@ fn source(text: &str, context: &mut Context) {
             false => prose += 1,
         }
     }
-    let call = CALLS.into_iter().find(|call| text.contains(call));
+    // `model.eval()` is another thing than `eval()`.
+    let called = |call: &&str| {
+        text.match_indices(*call)
+            .any(|(at, _)| !text[..at].ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '.')))
+    };
+    let call = CALLS.into_iter().find(called);
     if let Some(call) = call.filter(|_| 0 < imports && prose * 4 < code) {
         let message = format!("the file is Python source that calls {}", quote(call));
         context.attack("code-source", Severity::High, "", message);
