@@ -240,6 +240,9 @@ pub(crate) fn text(bytes: &[u8], context: &mut Context) {
     }
 }
 
+/// Characters of a tag that are looked at.
+const TAG_CHARS_MAX: usize = 256;
+
 /// Finds tags and entries that make a YAML reader import.
 fn yaml(text: &str, context: &mut Context) {
     // `%TAG ! tag:yaml.org,2002:` gives the tags another look.
@@ -260,9 +263,10 @@ fn yaml(text: &str, context: &mut Context) {
             if !begins {
                 continue;
             }
-            let tag = match line[at..].strip_prefix("!<") {
-                Some(rest) => rest.split('>').next().unwrap_or_default(),
-                None => line[at..].split([' ', '\t', ',']).next().unwrap_or_default(),
+            let rest: String = line[at..].chars().take(TAG_CHARS_MAX).collect();
+            let tag = match rest.strip_prefix("!<") {
+                Some(verbatim) => verbatim.split('>').next().unwrap_or_default(),
+                None => rest.split([' ', '\t', ',']).next().unwrap_or_default(),
             };
             let plain = percent(tag);
             let mut renamed = handles.iter().filter_map(|(handle, prefix)| {
