@@ -69,6 +69,36 @@ impl Json {
     }
 }
 
+/// A document as Python reads it: the numbers that JSON does not have become `null`. `None` when there are none.
+pub(crate) fn without_odd_numbers(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut plain = Vec::with_capacity(bytes.len());
+    let (mut at, mut changed) = (0, false);
+    let mut inside = false;
+    while let Some(byte) = bytes.get(at) {
+        let rest = &bytes[at..];
+        let odd =
+            [&b"NaN"[..], b"-Infinity", b"Infinity"].into_iter().find(|odd| !inside && rest.starts_with(odd));
+        if let Some(odd) = odd {
+            plain.extend(b"null");
+            at += odd.len();
+            changed = true;
+            continue;
+        }
+        match byte {
+            b'"' => inside = !inside,
+            // What is escaped ends no text.
+            b'\\' if inside => {
+                plain.push(*byte);
+                at += 1;
+            }
+            _ => {}
+        }
+        plain.extend(bytes.get(at));
+        at += 1;
+    }
+    changed.then_some(plain)
+}
+
 impl<'de> Deserialize<'de> for Json {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Json, D::Error> {
         Seed { strict: true }.deserialize(deserializer)

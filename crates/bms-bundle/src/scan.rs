@@ -121,6 +121,8 @@ pub(crate) fn inspect_alone(bytes: &[u8], context: &mut Context) -> Format {
         Format::CoreMl => coreml::scan(bytes, context),
         Format::MessagePack => msgpack::scan(bytes, context),
         Format::Rds => rds::scan(bytes, context),
+        // In archives raw numbers are the rule, and members are read from their beginning.
+        Format::Unknown if context.is_outermost() => pickle::scan_hidden(bytes, context),
         Format::Png | Format::Jpeg | Format::Empty | Format::Unknown => {}
     }
     if format.holds_numbers() {

@@ -1,7 +1,7 @@
 //! JSON, SVG and other text: what in them makes a reader run or fetch something.
 
 use crate::Severity;
-use crate::json::Json;
+use crate::json::{Json, without_odd_numbers};
 use crate::scan::context::{Context, quote};
 use crate::scan::{keras, location, pickle, template, tensorflow, xml};
 
@@ -24,7 +24,8 @@ pub(crate) fn json(bytes: &[u8], context: &mut Context) {
         return;
     }
     let start = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    match Json::parse_all(start) {
+    let plain = without_odd_numbers(start);
+    match Json::parse_all(plain.as_deref().unwrap_or(start)) {
         Ok(value) => {
             let mut walk = Walk { context, keras: false };
             walk.value(&value, "");
@@ -239,6 +240,9 @@ pub(crate) fn text(bytes: &[u8], context: &mut Context) {
     }
 }
 
+/// Characters of a tag that are looked at.
+const TAG_CHARS_MAX: usize = 256;
+
 /// Finds tags and entries that make a YAML reader import.
 fn yaml(text: &str, context: &mut Context) {
     // `%TAG ! tag:yaml.org,2002:` gives the tags another look.
@@ -259,7 +263,11 @@ fn yaml(text: &str, context: &mut Context) {
             if !begins {
                 continue;
             }
-            let tag = line[at..].split([' ', '\t', ',']).next().unwrap_or_default();
+            let rest: String = line[at..].chars().take(TAG_CHARS_MAX).collect();
+            let tag = match rest.strip_prefix("!<") {
+                Some(verbatim) => verbatim.split('>').next().unwrap_or_default(),
+                None => rest.split([' ', '\t', ',']).next().unwrap_or_default(),
+            };
             let plain = percent(tag);
             let mut renamed = handles.iter().filter_map(|(handle, prefix)| {
                 Some(percent(&format!("{prefix}{}", tag.strip_prefix(handle)?)))
@@ -293,14 +301,24 @@ fn yaml(text: &str, context: &mut Context) {
             target(path, context);
         }
         // Settings inside braces, as flow style has them.
-        if let Some((_, rest)) = line.split_once("_target_").filter(|_| !entry.starts_with("_target_")) {
-            let path =
-                rest.trim_start_matches(['"', '\'', ':', ' ']).split(['"', '\'', ',', '}', ' ']).next();
-            if rest.trim_start_matches(['"', '\'']).trim_start().starts_with(':') {
-                target(path.unwrap_or_default(), context);
-            }
+        if let Some(path) = in_braces(line, "_target_") {
+            target(path, context);
+        }
+        if let Some(module) = in_braces(line, "loader_module").filter(|module| !is_flavour(module)) {
+            let message = format!("the document names the module {} to be imported", quote(module));
+            context.attack("yaml-module", Severity::High, "", message);
         }
     }
+}
+
+/// The value of a key that does not begin its line.
+fn in_braces<'a>(line: &'a str, key: &str) -> Option<&'a str> {
+    let (before, rest) = line.split_once(key)?;
+    if !before.contains(['{', '[']) {
+        return None;
+    }
+    let value = rest.trim_start_matches(['"', '\'']).trim_start().strip_prefix(':')?;
+    value.trim_start_matches(['"', '\'', ' ']).split(['"', '\'', ',', '}', ']', ' ']).next()
 }
 
 /// Whether a module is one of MLflow's own flavours, which load what they wrote.
@@ -358,7 +376,12 @@ fn source(text: &str, context: &mut Context) {
             false => prose += 1,
         }
     }
-    let call = CALLS.into_iter().find(|call| text.contains(call));
+    // `model.eval()` is another thing than `eval()`.
+    let called = |call: &&str| {
+        text.match_indices(*call)
+            .any(|(at, _)| !text[..at].ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '.')))
+    };
+    let call = CALLS.into_iter().find(called);
     if let Some(call) = call.filter(|_| 0 < imports && prose * 4 < code) {
         let message = format!("the file is Python source that calls {}", quote(call));
         context.attack("code-source", Severity::High, "", message);

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::json::without_odd_numbers;
 use crate::scan::{
     archive, coreml, executable, hdf5, msgpack, onnx, pickle, rds, safetensors, tar, tensorflow, tflite, zip,
 };
@@ -160,10 +161,16 @@ pub(crate) fn is_text(bytes: &[u8]) -> bool {
 fn text(bytes: &[u8]) -> Format {
     let start = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
     match start.first() {
-        Some(b'{' | b'[') if serde_json::from_slice::<serde::de::IgnoredAny>(start).is_ok() => Format::Json,
+        Some(b'{' | b'[') if is_json(start) => Format::Json,
         Some(b'<') if root_element(start).starts_with(b"<svg") => Format::Svg,
         _ => Format::Text,
     }
+}
+
+/// Whether it is JSON, as the standard or as Python has it.
+fn is_json(text: &[u8]) -> bool {
+    let valid = |bytes: &[u8]| serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok();
+    valid(text) || without_odd_numbers(text).is_some_and(|plain| valid(&plain))
 }
 
 /// An XML document from its root element on: declarations and comments are skipped.

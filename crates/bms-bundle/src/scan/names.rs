@@ -18,7 +18,8 @@ fn promised(extension: &str) -> &'static [Format] {
         "onnx" => &[Format::Onnx],
         "npy" => &[Format::Numpy],
         "npz" | "zip" | "mar" => &[Format::Zip],
-        "keras" => &[Format::Zip],
+        // Keras 2 wrote HDF5 under this name.
+        "keras" => &[Format::Zip, Format::Hdf5],
         "h5" | "hdf5" => &[Format::Hdf5],
         "tflite" => &[Format::TfLite],
         "7z" => &[Format::SevenZip],

@@ -43,6 +43,8 @@ pub(crate) fn is_pickle(bytes: &[u8]) -> bool {
         machine = machine.with_operations(TRIAL_OPERATIONS_MAX);
     }
     match machine.run() {
+        // No text makes containers inside containers by the hundred.
+        End::Fault { .. } if machine.grown => true,
         End::Stop => framed || machine.imports || !format::is_text(bytes),
         End::Fault { bomb, truncated } => {
             machine.imports && (framed || machine.calls) || framed && (bomb || truncated)
@@ -82,6 +84,18 @@ fn restart(bytes: &[u8], from: usize, context: &mut Context) -> Option<usize> {
     if is_pickle(&bytes[from..]) {
         return Some(from);
     }
+    search(bytes, from, context)
+}
+
+/// Looks for a stream anywhere in a file of an unknown format, which may begin with anything.
+pub(crate) fn scan_hidden(bytes: &[u8], context: &mut Context) {
+    if let Some(at) = search(bytes, 0, context) {
+        scan(&bytes[at..], context);
+    }
+}
+
+/// The next stream that would import and call what is not allowed.
+fn search(bytes: &[u8], from: usize, context: &mut Context) -> Option<usize> {
     let mut trial = Trial { bytes, operations_left: RESTART_OPERATIONS_MAX };
     let Some(at) = trial.framed(from).or_else(|| trial.lines(from)) else {
         if trial.operations_left == 0 {

@@ -247,52 +247,42 @@ const FILES: [&str; 10] = [
 
 /// The name and text of a constant node that names a file outside.
 fn constant_path(node: &[u8]) -> Option<(String, String)> {
-    let text = |wanted: u32| {
-        let values = Fields::new(node).flatten().filter_map(move |(number, value)| match value {
-            Value::Bytes(bytes) if number == wanted => Some(bytes),
-            _ => None,
-        });
-        values.last()
-    };
-    if text(2)? != b"Const" {
+    if bytes_of(node, &[2])? != b"Const" {
         return None;
     }
-    let value = bytes_of(&attribute_value(node, "value")?, &[8, 8])?;
-    let value = String::from_utf8(value).ok().filter(|value| value.len() <= PATH_BYTES_MAX)?;
-    crate::scan::location::fault(&value)?;
-    Some((String::from_utf8_lossy(text(1)?).into_owned(), value))
+    let value = bytes_of(attribute_value(node, "value")?, &[8, 8])?;
+    let value = std::str::from_utf8(value).ok().filter(|value| value.len() <= PATH_BYTES_MAX)?;
+    crate::scan::location::fault(value)?;
+    Some((String::from_utf8_lossy(bytes_of(node, &[1])?).into_owned(), value.to_owned()))
 }
 
 /// Bytes of a path that systems take.
 const PATH_BYTES_MAX: usize = 4096;
 
 /// Follows fields into a message, the last value of each.
-fn bytes_of(message: &[u8], path: &[u32]) -> Option<Vec<u8>> {
-    let mut at = message.to_vec();
-    for wanted in path {
-        let values = Fields::new(&at).flatten().filter_map(|(number, value)| match value {
-            Value::Bytes(bytes) if number == *wanted => Some(bytes.to_vec()),
+fn bytes_of<'a>(message: &'a [u8], path: &[u32]) -> Option<&'a [u8]> {
+    path.iter().try_fold(message, |at, wanted| {
+        let values = Fields::new(at).flatten().filter_map(|(number, value)| match value {
+            Value::Bytes(bytes) if number == *wanted => Some(bytes),
             _ => None,
         });
-        let next = values.last()?;
-        at = next;
-    }
-    Some(at)
+        values.last()
+    })
 }
 
 /// The text of a node's attribute.
 fn attribute(node: &[u8], wanted: &str) -> Option<String> {
-    let value = bytes_of(&attribute_value(node, wanted)?, &[2])?;
-    Some(String::from_utf8_lossy(&value).into_owned())
+    let value = bytes_of(attribute_value(node, wanted)?, &[2])?;
+    Some(String::from_utf8_lossy(value).into_owned())
 }
 
 /// The value of a node's attribute.
-fn attribute_value(node: &[u8], wanted: &str) -> Option<Vec<u8>> {
+fn attribute_value<'a>(node: &'a [u8], wanted: &str) -> Option<&'a [u8]> {
     let entries = Fields::new(node).flatten().filter_map(|(number, value)| match (number, value) {
         (5, Value::Bytes(entry)) => Some(entry),
         _ => None,
     });
-    let named = entries.filter(|entry| bytes_of(entry, &[1]).as_deref() == Some(wanted.as_bytes()));
+    let named = entries.filter(|entry| bytes_of(entry, &[1]) == Some(wanted.as_bytes()));
     named.filter_map(|entry| bytes_of(entry, &[2])).last()
 }
 

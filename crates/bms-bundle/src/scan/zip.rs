@@ -19,6 +19,8 @@ use directory::{Directory, Member, find, local, members, sequential};
 
 /// Members of one archive.
 const MEMBERS_MAX: usize = 200_000;
+/// Members from this size on are summed up on a thread of their own.
+const SHARED_FROM: usize = 1 << 20;
 /// Encrypted, strongly encrypted, masked: readers that ignore these flags read the plain bytes,
 /// scanners that obey them skip the member.
 const HIDING_FLAGS: u16 = 0x0001 | 0x0040 | 0x2000;
@@ -232,18 +234,24 @@ fn content(member: &Member, packed: &[u8], compiled: Option<&str>, context: &mut
         let message = format!("a member of {} bytes claims {}", plain.len(), member.size);
         context.attack("zip-size", Severity::Medium, "", message);
     }
-    let mut crc = Crc::new();
-    crc.update(plain);
-    if crc.sum() != member.crc {
-        let message = "a member's checksum is wrong, which stops some readers and not others";
-        context.attack("zip-checksum", Severity::High, "", message);
-    }
     let is_compiled = compiled.is_some_and(|root| member.name.starts_with(root));
-    let format = match is_compiled {
+    let look = |context: &mut Context| match is_compiled {
         // TorchScript's sources look like Python and are read by torch alone.
         true => inspect(plain, context),
         false => inspect_named(&member.name, plain, context),
     };
+    let (crc, format) = match SHARED_FROM <= plain.len() {
+        true => std::thread::scope(|scope| {
+            let crc = scope.spawn(|| checksum(plain));
+            let format = look(context);
+            (crc.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), format)
+        }),
+        false => (checksum(plain), look(context)),
+    };
+    if crc != member.crc {
+        let message = "a member's checksum is wrong, which stops some readers and not others";
+        context.attack("zip-checksum", Severity::High, "", message);
+    }
     if format == Format::Text {
         script(plain, context);
     }
@@ -254,6 +262,12 @@ fn compiled_root(list: &[Member]) -> Option<String> {
     let root = list.iter().find_map(|member| member.name.strip_suffix("constants.pkl"))?;
     let has = |name: &str| list.iter().any(|member| member.name.strip_prefix(root) == Some(name));
     (has("data.pkl") && has("version")).then(|| format!("{root}code/"))
+}
+
+fn checksum(bytes: &[u8]) -> u32 {
+    let mut crc = Crc::new();
+    crc.update(bytes);
+    crc.sum()
 }
 
 /// Unpacks with a method other than deflate.

@@ -129,6 +129,15 @@ fn ways_into_other_files_are_found() {
 }
 
 #[test]
+fn headers_that_continue_in_themselves_end() {
+    // A block that only says that it goes on where it is.
+    let again = message(0x10, &[48_u64.to_le_bytes(), 32_u64.to_le_bytes()].concat());
+    let mut block = [b"OCHK".to_vec(), again.clone()].concat();
+    block.resize(32, 0);
+    finds(&file(&block, &[again]), "hdf5-malformed");
+}
+
+#[test]
 fn bombs_damage_and_company_are_found() {
     let space = message(
         0x01,

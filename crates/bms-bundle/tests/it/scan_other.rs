@@ -185,5 +185,6 @@ fn names_that_lie_are_found() {
 #[test]
 fn source_is_found_and_prose_is_not() {
     finds(b"import os\n\ndef load(path):\n    os.system('echo nope')\n    return path\n", "code-source");
+    clean(b"```python\nimport torch\nfrom x import Model\nmodel = Model.load('x')\nmodel.eval()\nmodel.compile()\n```\n");
     clean(b"# Loading\n\nNever call os.system() or eval() here.\nThe model was trained with care.\n\nimport os is harmless by itself, they say.\n");
 }

@@ -33,11 +33,14 @@ pub(super) fn header(file: File<'_>, address: u64, messages_max: usize) -> Read<
     };
     let mut messages = Vec::new();
     let mut blocks = vec![first];
+    // Continuations count, too: they may form a circle.
+    let mut read = 0;
     while let Some(mut block) = blocks.pop() {
         while prefix.bytes() <= block.left.len() {
             let (kind, size, flags) = prefix.read(&mut block)?;
             let body = block.take(size)?;
-            if messages_max <= messages.len() + blocks.len() {
+            read += 1;
+            if messages_max < read {
                 return Err(Stop::Malformed("a header goes on for ever"));
             }
             if kind == 0x10 {

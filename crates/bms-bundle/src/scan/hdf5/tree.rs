@@ -23,7 +23,7 @@ pub(super) fn symbols(file: File<'_>, root: u64) -> Read<Vec<Symbol>> {
     let mut nodes = 0;
     while let Some((address, expected)) = pending.pop() {
         nodes += 1;
-        if ENTRIES_MAX < nodes || ENTRIES_MAX < symbols.len() {
+        if ENTRIES_MAX < nodes.max(symbols.len()).max(pending.len()) {
             return Err(Stop::Malformed("a group goes on for ever"));
         }
         let mut cursor = file.at(address)?;
@@ -73,7 +73,7 @@ pub(super) fn records(file: File<'_>, address: u64) -> Read<Vec<&[u8]>> {
     let mut nodes = 0;
     while let Some((address, count, level)) = pending.pop() {
         nodes += 1;
-        if ENTRIES_MAX < nodes || ENTRIES_MAX < records.len() {
+        if ENTRIES_MAX < nodes.max(records.len()).max(pending.len()) {
             return Err(Stop::Malformed("a tree goes on for ever"));
         }
         let mut cursor = file.at(address)?;

@@ -4,9 +4,11 @@
 //! is on no list is denied, because a list of dangerous names is never complete.
 
 mod list;
+mod packages;
 
 use crate::Severity;
-use list::{CLASSES, DANGEROUS, DATA, ENUMERATIONS, METRICS, SPARSE, STATES};
+use list::DATA;
+use packages::{CLASSES, DANGEROUS, ENUMERATIONS, METRICS, SPARSE, STATES};
 
 /// How bad an import is; `None` when it only rebuilds data.
 pub(super) fn judge(module: &str, name: &str) -> Option<Severity> {
@@ -60,7 +62,10 @@ fn inside(module: &str, package: &str) -> bool {
 /// `LogisticRegression`, `_Criterion`; neither `load` nor `Tree.fit`.
 fn is_class(name: &str) -> bool {
     let first = name.trim_start_matches('_').chars().next();
-    first.is_some_and(|c| c.is_ascii_uppercase())
+    // `_LIB` is something a module keeps for itself.
+    let kept = name.starts_with('_') && !name.chars().any(|c| c.is_ascii_lowercase());
+    !kept
+        && first.is_some_and(|c| c.is_ascii_uppercase())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
         || name.strip_prefix("__pyx_unpickle_").is_some_and(is_class)
 }

@@ -67,6 +67,8 @@ pub(super) struct Machine<'a, 'c> {
     pub(super) imports: bool,
     /// Whether anything was called.
     pub(super) calls: bool,
+    /// Whether it made something that no reader can walk.
+    pub(super) grown: bool,
 }
 
 impl<'a, 'c> Machine<'a, 'c> {
@@ -90,6 +92,7 @@ impl<'a, 'c> Machine<'a, 'c> {
             context,
             imports: false,
             calls: false,
+            grown: false,
         }
     }
 
@@ -163,6 +166,7 @@ impl<'a, 'c> Machine<'a, 'c> {
             }
             let limits = self.stack.last().map(|top| (self.arena.weight(*top), self.arena.depth(*top)));
             if limits.is_some_and(|(weight, depth)| WEIGHT_MAX < weight || DEPTH_MAX < depth) {
+                self.grown = true;
                 return Err(Fault::Bomb("the pickle grows to more than any reader can walk".to_owned()));
             }
         }

@@ -79,6 +79,9 @@ const MORE_METHODS: [&str; 10] =
 const GENERATORS: [&str; 8] =
     ["batch", "groupby", "map", "reject", "rejectattr", "select", "selectattr", "slice"];
 
+/// Tokens of one pair of brackets that are looked at.
+const MEMBER_TOKENS_MAX: usize = 256;
+
 /// Names the template gives itself: macros, and what it sets.
 pub(super) fn defined(tags: &[Tag]) -> HashSet<String> {
     let mut names = HashSet::new();
@@ -152,7 +155,7 @@ fn subscript(tokens: &[Token], at: usize) -> Option<(Severity, String)> {
         return None;
     }
     let mut depth = 0_usize;
-    for (offset, token) in tokens[at..].iter().enumerate() {
+    for (offset, token) in tokens[at..].iter().take(MEMBER_TOKENS_MAX).enumerate() {
         let neighbour = |by: isize| (at + offset).checked_add_signed(by).and_then(|at| tokens.get(at));
         match token {
             Token::Operator('[' | '(' | '{') => depth += 1,
@@ -197,7 +200,10 @@ fn generator(tokens: &[Token], at: usize) -> Option<(Severity, String)> {
     }
     let mut after = at + 1;
     if tokens.get(after) == Some(&Token::Operator('(')) {
-        let close = tokens[after..].iter().position(|token| *token == Token::Operator(')'))?;
+        let close = tokens[after..]
+            .iter()
+            .take(MEMBER_TOKENS_MAX)
+            .position(|token| *token == Token::Operator(')'))?;
         after += close + 1;
     }
     match (tokens.get(after), tokens.get(after + 1)) {

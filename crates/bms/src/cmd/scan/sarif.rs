@@ -11,7 +11,7 @@ pub(super) fn document(outcomes: &[Outcome]) -> Value {
     let rules: Vec<Value> = RULES
         .iter()
         .map(
-            |rule| json!({"id": rule.id, "shortDescription": {"text": rule.finds}, "helpUri": help(rule.id)}),
+            |rule| json!({"id": rule.id, "shortDescription": {"text": rule.finds}, "help": {"text": help(rule.id)}}),
         )
         .collect();
     let results: Vec<Value> = outcomes.iter().flat_map(results).collect();
@@ -33,7 +33,7 @@ pub(super) fn document(outcomes: &[Outcome]) -> Value {
 }
 
 fn help(rule: &str) -> String {
-    format!("docs/reference/scan-rules.md#{rule}")
+    format!("See {rule} in docs/reference/scan-rules.md.")
 }
 
 fn results(outcome: &Outcome) -> Vec<Value> {
