@@ -20,7 +20,7 @@ pub(super) struct Symbol {
 pub(super) fn symbols(file: File<'_>, root: u64) -> Read<Vec<Symbol>> {
     let mut symbols = Vec::new();
     let mut pending = vec![(root, None)];
-    let mut nodes = 0;
+    let mut nodes = 0_usize;
     while let Some((address, expected)) = pending.pop() {
         nodes += 1;
         if ENTRIES_MAX < nodes.max(symbols.len()).max(pending.len()) {
@@ -70,7 +70,7 @@ pub(super) fn records(file: File<'_>, address: u64) -> Read<Vec<&[u8]>> {
     let shape = Shape::new(node_bytes, record_bytes, depth, file.offset as u64);
     let mut records = Vec::new();
     let mut pending = vec![(root, root_records, depth)];
-    let mut nodes = 0;
+    let mut nodes = 0_usize;
     while let Some((address, count, level)) = pending.pop() {
         nodes += 1;
         if ENTRIES_MAX < nodes.max(records.len()).max(pending.len()) {
