@@ -238,8 +238,15 @@ impl Store {
                 self.refresh().await?;
                 self.read_again(run).await
             }
-            Err(e) => Err(failure("read a pack", e)),
+            Err(e) => Err(self.is_short(&run).await.unwrap_or_else(|| failure("read a pack", e))),
         }
+    }
+
+    /// The error to report when a pack has fewer bytes than it was written with.
+    async fn is_short(&self, run: &Run) -> Option<Error> {
+        let meta = self.objects.head(&objects::pack(run.pack)).await.ok()?;
+        let (chunk, _) = run.chunks.first()?;
+        (meta.size < run.range.end).then(|| encode::rotten(chunk.id))
     }
 
     /// Reads chunks one by one, from where they are now.

@@ -184,6 +184,9 @@ pub(crate) enum List {
 /// # Errors
 /// [`Code::Tampered`] when the list rotted.
 pub(crate) async fn contents(objects: &dyn ObjectStore, name: Name, size: u64) -> Result<Option<Contents>> {
+    if size < (MAGIC.len() + TRAILER_BYTES) as u64 {
+        return Err(Error::new(Code::Tampered, format!("the pack `{name}` was cut short")));
+    }
     let mut bytes = TAIL_BYTES;
     loop {
         let options = GetOptions {

@@ -195,12 +195,20 @@ impl Store {
         let listing = self.listing(&condemned, &mut round.report).await?;
         let recipe = match self.recipe(file).await {
             Ok(recipe) => recipe,
-            Err(error) if error.code() == Code::Tampered => return Ok(round.report),
+            Err(error) if matches!(error.code(), Code::Tampered | Code::NotFound) => return Ok(round.report),
             Err(error) => return Err(error),
         };
         let places = recipe.chunks.iter().filter_map(|chunk| self.find(&chunk.id));
         let packs: BTreeSet<Name> = places.map(|place| place.pack).collect();
         let mut pace = Pace::new(options);
+        // Of a pack that was read from in vain and whose list cannot be read either, nothing can be saved.
+        let lost = |name: &&Name| listing.metas.contains_key(*name) && !listing.contents.contains_key(*name);
+        let lost = packs.iter().filter(lost).map(|name| (*name, BTreeSet::new())).collect();
+        let sentence = Sentence { packs: lost, ..Sentence::default() };
+        if !sentence.is_empty() {
+            sentence.pronounce(self.objects.as_ref()).await?;
+            self.refresh().await?;
+        }
         for name in packs {
             if let Some(damage) = self.read_pack(name, &listing, &mut pace, &mut round).await? {
                 self.repair_pack(damage, &listing, options, &mut round.report).await?;
