@@ -195,7 +195,7 @@ enum Proof {
     /// No trusted key made it.
     Unknown(Envelope),
     /// A key on the allow-list made it.
-    By(Envelope, PublicKey),
+    By(Envelope, Box<PublicKey>),
 }
 
 impl Policy {
@@ -323,7 +323,7 @@ impl Policy {
         match hinted.or(signer).map(|entry| (envelope.verify(&entry.key), &entry.key)) {
             None => Proof::Unknown(envelope),
             Some((Err(error), _)) => Proof::Invalid(error),
-            Some((Ok(()), key)) => Proof::By(envelope, key.clone()),
+            Some((Ok(()), key)) => Proof::By(envelope, Box::new(key.clone())),
         }
     }
 

@@ -112,7 +112,7 @@ impl SigningKey {
         hasher.update((purpose.len() as u64).to_be_bytes());
         hasher.update(purpose.as_bytes());
         let secret = Zeroizing::new(<[u8; 32]>::from(self.key.to_bytes()));
-        hasher.update(&*secret);
+        hasher.update(*secret);
         Zeroizing::new(hasher.finalize().into())
     }
 

@@ -32,7 +32,7 @@ pub(crate) fn is_lzma(bytes: &[u8]) -> bool {
     let known = length.get(..8).is_some_and(|length| length == [0xff; 8] || length[5..] == [0; 3]);
     plain
         && known
-        && LzmaReader::new_mem_limit(bytes, MEMORY_KIB_MAX, None).is_ok_and(|reader| starts(reader))
+        && LzmaReader::new_mem_limit(bytes, MEMORY_KIB_MAX, None).is_ok_and(starts)
 }
 
 /// Whether a stream gives anything.

@@ -149,7 +149,7 @@ impl<'a> Reader<'a, '_> {
             }
             25 => {}
             // Packages, name spaces and persistent names: texts.
-            247 | 248 | 249 => {
+            247..=249 => {
                 self.word()?;
                 let length = self.word()?;
                 (0..length).try_for_each(|_| self.object(depth + 1))?;

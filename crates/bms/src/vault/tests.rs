@@ -34,7 +34,7 @@ struct Server {
 
 impl Server {
     fn start() -> Server {
-        Server::over("http", |stream| Some(stream))
+        Server::over("http", Some)
     }
 
     /// Behind TLS, with a certificate of the authority in the fixtures.
