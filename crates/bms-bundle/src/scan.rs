@@ -36,6 +36,8 @@ mod tflite;
 mod xml;
 mod zip;
 
+use std::ops::Range;
+
 use crate::{Finding, Severity};
 pub(crate) use context::Context;
 pub use facts::Facts;
@@ -87,7 +89,10 @@ pub(crate) fn inspect_named(name: &str, bytes: &[u8], context: &mut Context) -> 
 pub(crate) fn inspect(bytes: &[u8], context: &mut Context) -> Format {
     let format = inspect_alone(bytes, context);
     // Two formats in one file: the loader may take the other one.
-    if !matches!(format, Format::Zip | Format::TfLite) && zip::is_at_end(bytes) {
+    let is_appended = |place: &Range<u64>| format != Format::Archive || !tar::is_member(bytes, place);
+    if !matches!(format, Format::Zip | Format::TfLite)
+        && zip::at_end(bytes).is_some_and(|place| is_appended(&place))
+    {
         let message = format!("{format} is also a ZIP archive");
         context.attack("polyglot", Severity::High, "", message);
         context.inside("archive", |context| zip::scan(bytes, context));
@@ -125,7 +130,8 @@ pub(crate) fn inspect_alone(bytes: &[u8], context: &mut Context) -> Format {
         Format::Unknown if context.is_outermost() => pickle::scan_hidden(bytes, context),
         Format::Png | Format::Jpeg | Format::Empty | Format::Unknown => {}
     }
-    if format.holds_numbers() {
+    // What begins like a text may go on as something else.
+    if format.holds_numbers() || format == Format::Text {
         blob::scan(bytes, context);
     }
     format

@@ -30,9 +30,7 @@ pub(crate) fn is_lzma(bytes: &[u8]) -> bool {
     let dictionary = u32::from_le_bytes([*d0, *d1, *d2, *d3]);
     let plain = dictionary.is_power_of_two() || (dictionary / 3 * 2).is_power_of_two();
     let known = length.get(..8).is_some_and(|length| length == [0xff; 8] || length[5..] == [0; 3]);
-    plain
-        && known
-        && LzmaReader::new_mem_limit(bytes, MEMORY_KIB_MAX, None).is_ok_and(starts)
+    plain && known && LzmaReader::new_mem_limit(bytes, MEMORY_KIB_MAX, None).is_ok_and(starts)
 }
 
 /// Whether a stream gives anything.
@@ -49,7 +47,7 @@ pub(crate) fn scan(bytes: &[u8], context: &mut Context) {
         inflate::unpack_all(MultiBzDecoder::new(bytes), packed, context)
     } else if bytes.starts_with(b"\xfd7zXZ\0") {
         inflate::unpack_all(XzReader::new_mem_limit(bytes, true, MEMORY_KIB_MAX), packed, context)
-    } else if bytes.starts_with(b"\x28\xb5\x2f\xfd") {
+    } else if bytes.starts_with(b"\x28\xb5\x2f\xfd") || matches!(bytes, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]) {
         zstd(bytes, context)
     } else if bytes.starts_with(b"\x04\x22\x4d\x18") {
         inflate::unpack_all(lz4_flex::frame::FrameDecoder::new(bytes), packed, context)

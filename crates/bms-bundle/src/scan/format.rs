@@ -208,7 +208,7 @@ fn binary(bytes: &[u8]) -> Format {
     if tensorflow::is_graph(bytes) {
         return Format::TensorFlow;
     }
-    if zip::is_at_end(bytes) {
+    if zip::at_end(bytes).is_some() {
         return Format::Zip;
     }
     if hdf5::begin(bytes).is_some() {

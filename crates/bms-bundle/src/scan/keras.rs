@@ -212,8 +212,7 @@ fn is_of_keras(module: &str) -> bool {
     };
     // Modules of Keras that import others by name are ways out of it.
     let out = ["saving", "config", "os", "sys", "importlib", "subprocess", "builtins"];
-    PACKAGES.iter().any(inside)
-        && module.split('.').all(|part| plain(part) && !out.contains(&part))
+    PACKAGES.iter().any(inside) && module.split('.').all(|part| plain(part) && !out.contains(&part))
 }
 
 /// Finds entries that name files or functions.

@@ -18,18 +18,34 @@ pub(crate) fn is_document(bytes: &[u8]) -> bool {
     if !matches!(bytes, [0x81..=0x8f | 0x91..=0x9f | 0xdc..=0xdf, ..]) || bytes.len() < 4 {
         return false;
     }
-    let mut reader = Reader { left: bytes, values_left: TRIAL_VALUES_MAX, depth: 0, context: None, keyed: 0 };
+    let mut reader = Reader {
+        left: bytes,
+        values_left: TRIAL_VALUES_MAX,
+        depth: 0,
+        depth_max: 0,
+        context: None,
+        keyed: 0,
+    };
     match reader.value() {
         Some(()) => reader.left.is_empty(),
         // Maps keyed by names do not come about by accident.
-        None => reader.values_left == 0 && TRIAL_VALUES_MAX / 64 < reader.keyed,
+        // Neither does so much nesting.
+        None => {
+            reader.values_left == 0 && TRIAL_VALUES_MAX / 64 < reader.keyed || reader.depth_max == DEPTH_MAX
+        }
     }
 }
 
 /// Scans a file that [`is_document`].
 pub(crate) fn scan(bytes: &[u8], context: &mut Context) {
-    let mut reader =
-        Reader { left: bytes, values_left: VALUES_MAX, depth: 0, context: Some(context), keyed: 0 };
+    let mut reader = Reader {
+        left: bytes,
+        values_left: VALUES_MAX,
+        depth: 0,
+        depth_max: 0,
+        context: Some(context),
+        keyed: 0,
+    };
     let whole = reader.value().is_some();
     let spent = reader.values_left == 0;
     if !whole && spent {
@@ -48,6 +64,8 @@ struct Reader<'a, 'c> {
     left: &'a [u8],
     values_left: u64,
     depth: usize,
+    /// The deepest so far.
+    depth_max: usize,
     /// Where findings go; nothing is looked into without.
     context: Option<&'c mut Context>,
     /// Map keys that are texts.
@@ -124,6 +142,7 @@ impl<'a> Reader<'a, '_> {
             return None;
         }
         self.depth += 1;
+        self.depth_max = self.depth_max.max(self.depth);
         let result = inner(self);
         self.depth -= 1;
         result

@@ -2,6 +2,8 @@
 //!
 //! Source: POSIX.1-2001 `pax`, and the GNU extensions that Python's `tarfile` reads.
 
+use std::ops::Range;
+
 use crate::Severity;
 use crate::scan::context::{Context, quote};
 use crate::scan::{inspect_named, location};
@@ -24,6 +26,26 @@ fn checksum(header: &[u8]) -> bool {
     let bytes = header[..148].iter().chain(&header[156..]);
     let sum = bytes.map(|byte| u64::from(*byte)).sum::<u64>() + 8 * u64::from(b' ');
     sum == stated
+}
+
+/// Whether this place lies in the content of one member, which is then looked at by itself.
+pub(crate) fn is_member(bytes: &[u8], place: &Range<u64>) -> bool {
+    let mut at = 0_u64;
+    for _ in 0..MEMBERS_MAX {
+        let header = usize::try_from(at).ok().and_then(|at| bytes.get(at..at.checked_add(BLOCK)?));
+        let Some(size) = header.filter(|header| checksum(header)).and_then(|header| octal(&header[124..136]))
+        else {
+            return false;
+        };
+        let from = at + BLOCK as u64;
+        let Some(end) = from.checked_add(size) else { return false };
+        if from <= place.start && place.end <= end {
+            return true;
+        }
+        let Some(next) = end.checked_next_multiple_of(BLOCK as u64) else { return false };
+        at = next;
+    }
+    false
 }
 
 /// Walks the members of a tar.

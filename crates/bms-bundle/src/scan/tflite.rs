@@ -48,7 +48,7 @@ pub(crate) fn scan(bytes: &[u8], context: &mut Context) {
         context.malformed("tflite-malformed", "", "the TFLite model's tables cannot be read");
     }
     // Labels and the like are packed behind the model; tools read both.
-    if zip::is_at_end(bytes) {
+    if zip::at_end(bytes).is_some() {
         context.inside("associated files", |context| zip::scan_appended(bytes, context));
     }
 }

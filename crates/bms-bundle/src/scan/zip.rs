@@ -7,6 +7,8 @@
 
 mod directory;
 
+use std::ops::Range;
+
 use std::collections::HashMap;
 
 use flate2::Crc;
@@ -31,9 +33,10 @@ const DESCRIPTOR_FLAG: u16 = 0x0008;
 /// Longest data descriptor: signature, checksum, two sizes of eight bytes.
 const DESCRIPTOR_BYTES_MAX: u64 = 24;
 
-/// Whether a ZIP directory lies at the end of `bytes`, whatever they begin with.
-pub(crate) fn is_at_end(bytes: &[u8]) -> bool {
-    find(bytes).is_some_and(|directory| 0 < directory.members && members(bytes, &directory).is_some())
+/// Where the archive lies whose directory is at the end of `bytes`, whatever they begin with.
+pub(crate) fn at_end(bytes: &[u8]) -> Option<Range<u64>> {
+    let directory = find(bytes).filter(|directory| 0 < directory.members)?;
+    members(bytes, &directory).map(|_| directory.shift..directory.end)
 }
 
 /// Scans an archive.
@@ -100,7 +103,7 @@ fn frame(bytes: &[u8], directory: &Directory, context: &mut Context) {
         context.attack("zip-prefix", Severity::High, "", message);
         let shift = (directory.shift as usize).min(bytes.len());
         // Something complete may stand there: another archive, a pickle, a program.
-        if format::identify(&bytes[..shift]) != Format::Zip || is_at_end(&bytes[..shift]) {
+        if format::identify(&bytes[..shift]) != Format::Zip || at_end(&bytes[..shift]).is_some() {
             context.inside("prefix", |context| inspect(&bytes[..shift], context));
         }
     }

@@ -5,7 +5,8 @@ use super::RULES;
 
 /// The names that the scanner's sources give to findings.
 fn named() -> BTreeSet<String> {
-    let mut pending = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src/scan")];
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut pending = vec![sources.join("scan.rs"), sources.join("scan")];
     let mut names = BTreeSet::new();
     while let Some(path) = pending.pop() {
         if path.is_dir() {
