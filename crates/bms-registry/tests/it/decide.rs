@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bms_bundle::seal::{ENVELOPE, Key, Rekeyed, SealOptions, To, rekey_dir, seal_to};
 use bms_bundle::{Action, Bundle, Order, Policy, Revocation, SigningKey, TrustedKey};
-use bms_registry::{AuditChain, Registry};
+use bms_registry::AuditChain;
 use bms_wire::Code;
 use serde_json::json;
 
@@ -185,7 +185,7 @@ async fn an_anchored_log_is_not_forged_with_the_file() {
     let forged = format!(r#"{{"sequence":{},"hash":"{}"}}"#, last.sequence, last.hash);
     std::fs::write(&head, forged).unwrap();
     assert_eq!(site.registry.audit_verify().await.unwrap_err().code(), Code::Tampered);
-    let reopened = Registry::open(&site.root()).await.unwrap();
+    let reopened = crate::databases::open(&site.root()).await.unwrap();
     reopened.anchor_audit(SigningKey::load(&path).unwrap()).await.unwrap();
     assert_eq!(reopened.audit_verify().await.unwrap_err().code(), Code::Tampered, "after a start as well");
     for at in 0..signed.len() {
@@ -196,7 +196,7 @@ async fn an_anchored_log_is_not_forged_with_the_file() {
     }
     std::fs::write(&head, &signed).unwrap();
     assert_eq!(site.registry.audit_verify().await.unwrap(), 8);
-    let reopened = Registry::open(&site.root()).await.unwrap();
+    let reopened = crate::databases::open(&site.root()).await.unwrap();
     reopened.anchor_audit(SigningKey::load(&path).unwrap()).await.unwrap();
     assert_eq!(reopened.audit_verify().await.unwrap(), 8, "anchored once");
     reopened.audit("test.later", "x", json!({})).await.unwrap();
