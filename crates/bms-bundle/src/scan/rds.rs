@@ -116,13 +116,9 @@ impl<'a> Reader<'a, '_> {
                     let message = "the object holds a promise, code that runs when the object is used";
                     self.context.attack("rds-promise", Severity::Critical, "", message);
                 }
-                if attributes {
-                    self.object(depth + 1)?;
-                }
-                if tag {
-                    self.object(depth + 1)?;
-                }
-                self.object(depth + 1)?;
+                // Attributes and a tag when there are any, and the part itself.
+                let objects = 1 + u8::from(attributes) + u8::from(tag);
+                (0..objects).try_for_each(|_| self.object(depth + 1))?;
                 return Some(true);
             }
             4 => {

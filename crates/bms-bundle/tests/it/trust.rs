@@ -1,7 +1,7 @@
 //! Whom the gate believes: times, revocations, rotations, approvals.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bms_bundle::{
     APPROVALS, Action, ApprovalRule, Bundle, Format, Order, Policy, Revocation, Right, Rotation, SigningKey,
@@ -21,7 +21,7 @@ fn bundle(key: &SigningKey) -> (TempDir, PathBuf) {
     (dir, path)
 }
 
-fn code(policy: &Policy, path: &PathBuf) -> Option<Code> {
+fn code(policy: &Policy, path: &Path) -> Option<Code> {
     // What is written here and read back is the same policy.
     assert_eq!(Policy::from_toml(&policy.to_toml().unwrap()).unwrap(), *policy);
     policy.verify(Bundle::open(path).unwrap()).err().map(|rejected| rejected.code)
