@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A random 256-bit *data key* is made for each sealed bundle. Keys derived from it encrypt the list of files and,
-//! in chunks of their own, each file ([`cipher`]). Every chunk is authenticated together with the model, the file, its
+//! in chunks of their own, each file (`cipher`). Every chunk is authenticated together with the model, the file, its
 //! place and the lengths, so none can be moved, dropped, repeated or taken from another bundle. Replacing the envelope
 //! changes who can open the bundle, never the data, hence nor its identity.
 

@@ -74,7 +74,7 @@ impl Recipe {
         seal(out)
     }
 
-    /// Reads what [`Recipe::write`] wrote.
+    /// Reads what `write` wrote.
     ///
     /// # Errors
     /// [`Code::Tampered`] for anything else.
