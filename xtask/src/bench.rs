@@ -11,8 +11,11 @@ mod ours;
 mod peer;
 mod prompts;
 mod report;
+mod scan;
+mod seal;
 mod serve;
 mod server;
+mod store;
 mod work;
 
 use std::path::PathBuf;
@@ -30,6 +33,9 @@ use crate::arguments::Arguments;
 const ROUNDS: usize = 5;
 
 /// What was asked for.
+/// The benchmarks there are.
+const NAMES: &str = "`llm`, `scan`, `seal` and `store`";
+
 struct Plan {
     model: PathBuf,
     threads: usize,
@@ -40,8 +46,11 @@ struct Plan {
 pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     match arguments.command().as_deref() {
         Some("llm") => llm(arguments),
-        Some(other) => bail!("there is no benchmark `{other}`; there is `llm`"),
-        None => bail!("name a benchmark: `llm`"),
+        Some("scan") => scan::run(arguments),
+        Some("seal") => seal::run(arguments),
+        Some("store") => store::run(arguments),
+        Some(other) => bail!("there is no benchmark `{other}`; there are {NAMES}"),
+        None => bail!("name a benchmark: {NAMES}"),
     }
 }
 
@@ -67,7 +76,7 @@ fn llm(mut arguments: Arguments) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn number(value: Option<String>, name: &str) -> Result<Option<usize>> {
+pub(crate) fn number(value: Option<String>, name: &str) -> Result<Option<usize>> {
     let parse = |text: String| match text.parse() {
         Ok(number) if 0 < number => Ok(number),
         _ => bail!("`{name}` needs a whole number above zero, not `{text}`"),

@@ -18,7 +18,7 @@ use self::counts::Counts;
 use self::steps::STEPS;
 use crate::arguments::Arguments;
 use crate::fixtures::{self, Environment};
-use crate::{process, root};
+use crate::{process, root, services};
 
 /// One check.
 struct Step {
@@ -37,6 +37,7 @@ enum Verdict {
 struct Run {
     root: PathBuf,
     environment: Option<Environment>,
+    services: Option<Environment>,
     tests: Counts,
 }
 
@@ -64,6 +65,15 @@ impl Run {
         };
         Ok(self.environment.insert(environment).clone())
     }
+
+    /// What the tests need to know of the servers they talk to; started at the first call.
+    fn services(&mut self) -> Result<Environment> {
+        let services = match self.services.take() {
+            Some(services) => services,
+            None => services::provide()?,
+        };
+        Ok(self.services.insert(services).clone())
+    }
 }
 
 /// A line of the closing table.
@@ -87,8 +97,13 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let root = root().canonicalize().context("failed to find the checkout")?;
-    let mut run = Run { root, environment: None, tests: Counts::default() };
+    let mut run = Run { root, environment: None, services: None, tests: Counts::default() };
     let lines = all(chosen, &mut run, keep_going);
+    if run.services.is_some()
+        && let Err(error) = services::stop()
+    {
+        println!("error: {error:#}");
+    }
     print_table(&lines);
     // The last line says how many tests ran, in words that programs which read such output know.
     if run.tests.any() {

@@ -2,6 +2,7 @@
 
 mod errors;
 mod limits;
+mod scan_rules;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -23,6 +24,7 @@ pub(crate) fn run(root: &Path, check: bool, program: Option<&Path>) -> Result<Ex
     let mut pages = vec![
         Page { path: "docs/reference/errors.md", text: errors::page() },
         Page { path: "docs/reference/limits.md", text: limits::page(&limits)? },
+        Page { path: "docs/reference/scan-rules.md", text: scan_rules::page() },
     ];
     if let Some(program) = program {
         let text = process::output(Command::new(program).arg("reference"))?;

@@ -114,7 +114,7 @@ fn apt_get(arguments: &[&str]) -> Result<()> {
         .context("failed to install Debian packages")
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     process::output(Command::new("id").arg("-u")).is_ok_and(|id| id.trim() == "0")
 }
 

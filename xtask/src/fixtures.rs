@@ -104,7 +104,7 @@ fn bring(store: &Store, chosen: &[Fixture]) -> Result<Environment> {
 }
 
 /// The text as one word of a shell.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 

@@ -1,4 +1,4 @@
-//! The project's chores as a program: `cargo xtask tidy`, `codegen`, `fixtures`, `bench` and `ci`.
+//! The project's chores as a program: `cargo xtask tidy`, `codegen`, `fixtures`, `services`, `bench` and `ci`.
 //!
 //! It is compiled before everything else, so it stays small: no argument parser, no async runtime.
 
@@ -9,6 +9,7 @@ mod codegen;
 mod debian;
 mod fixtures;
 mod process;
+mod services;
 mod tidy;
 
 use std::path::Path;
@@ -22,7 +23,7 @@ const USAGE: &str = "\
 Usage: cargo xtask COMMAND
 
   ci [--keep-going] [--step NAME]... [--list]
-      All checks in order: toolchain, format, lints, tidy, generated pages, fixtures, tests, doc tests,
+      All checks in order: toolchain, format, lints, tidy, generated pages, fixtures, services, tests, doc tests,
       kernels for ARM on an emulator, rustdoc, and the demo from end to end.
   tidy
       Layers, licences, budgets, module docs, forbidden constructs, paths named in the documents.
@@ -32,6 +33,16 @@ Usage: cargo xtask COMMAND
   fixtures [--group NAME] [--only NAME]... [--list]
       Fetches real models and data sets by exact version, checks them, and prints the environment the
       tests read. `eval \"$(cargo xtask fixtures --group test)\"` sets it.
+  bench scan --corpus DIR [--peers VENV | --install-peers]
+      Runs the scanner, and others where they are installed, over a folder with `labels.json`, then over a benign
+      checkpoint of 200 MiB; prints what was found and how long it took.
+  bench seal [--program BMS] [--rounds N]
+      Seals and opens models, beside openssl's cipher.
+  bench store [--mib N] [--dir DIR]
+      Puts, fetches and scrubs a model and its second version, beside what the machine allows and restic.
+  services start|stop|env [NAME]...
+      Real servers for the tests, on this machine alone: postgres, s3. `eval \"$(cargo xtask services env)\"` tells
+      the tests where they are.
 ";
 
 /// The root of the checkout.
@@ -63,6 +74,7 @@ fn run(mut arguments: Arguments) -> Result<ExitCode> {
         }
         Some("bench") => bench::run(arguments),
         Some("fixtures") => fixtures::run(arguments),
+        Some("services") => services::run(arguments),
         None | Some("help" | "--help" | "-h") => {
             print!("{USAGE}");
             Ok(ExitCode::SUCCESS)

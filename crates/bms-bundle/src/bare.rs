@@ -134,6 +134,7 @@ pub(crate) fn manifest(path: &Path, name: Option<&str>, files: &Files, created_m
         precision: said.precision,
         licence: said.licence,
         created_ms,
+        sealed: None,
         files: Vec::new(),
     };
     manifest.validate()?;

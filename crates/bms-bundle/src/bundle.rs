@@ -5,7 +5,8 @@ use std::path::Path;
 use bms_wire::{Code, Error, Result, limits};
 
 use crate::folder::{self, Files};
-use crate::{Content, FileEntry, MANIFEST, Manifest, SIGNATURE, bare, digest, path};
+use crate::seal::{ENVELOPE, SEALED, SealInfo};
+use crate::{APPROVALS, Content, FileEntry, MANIFEST, Manifest, SIGNATURE, approvals, bare, digest, path};
 
 /// A bundle as it was found, not to be loaded.
 ///
@@ -115,6 +116,21 @@ impl Bundle {
         }
     }
 
+    /// What the manifest says of its seal, as claimed; `None` when the files lie in plain.
+    pub fn seal_unverified(&self) -> Option<SealInfo> {
+        self.manifest_unverified().ok().and_then(|manifest| manifest.sealed)
+    }
+
+    /// The encrypted files.
+    pub(crate) fn sealed_content(&self) -> Option<&Content> {
+        self.files.get(SEALED)
+    }
+
+    /// The bytes of the envelope.
+    pub(crate) fn envelope_bytes(&self) -> Option<&[u8]> {
+        self.files.get(ENVELOPE).map(|bytes| &**bytes)
+    }
+
     /// Every file with its content, the manifest and the signature included, sorted by path.
     pub fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.files.iter().map(|(path, bytes)| (path.as_str(), &**bytes))
@@ -177,11 +193,30 @@ pub(crate) fn check_digests(manifest: &Manifest, found: &[FileEntry]) -> Result<
             return Err(tampered(format!("{path:?} does not have the digest the manifest lists")));
         }
     }
-    let own = |path: &str| path == MANIFEST || path == SIGNATURE;
+    let sealed = manifest.sealed.is_some();
+    let own = |path: &str| path == MANIFEST || is_beside(path, sealed);
     match found.iter().find(|file| !own(&file.path) && by_path(&manifest.files, &file.path).is_err()) {
         None => Ok(()),
         Some(file) => Err(tampered(format!("{:?} is not listed in the manifest", file.path))),
     }
+}
+
+/// Whether a file stands beside the signed ones: the signature itself, approvals, and a sealed bundle's envelope. Each
+/// is checked for itself, none is part of the bundle's identity.
+pub(crate) fn is_beside(path: &str, sealed: bool) -> bool {
+    path == SIGNATURE || approvals::is_approval(path) || (sealed && path == ENVELOPE)
+}
+
+/// Whether the file of a published version may be replaced: approvals are added, and a sealed bundle's envelope is
+/// changed, without the version becoming another.
+pub fn is_replaceable(path: &str, sealed: bool) -> bool {
+    path != SIGNATURE && is_beside(path, sealed)
+}
+
+/// Whether no file of a model can have this name.
+pub(crate) fn is_reserved(path: &str) -> bool {
+    let first = path.split('/').next().unwrap_or(path);
+    [MANIFEST, SIGNATURE, APPROVALS].iter().any(|name| first.eq_ignore_ascii_case(name))
 }
 
 impl std::fmt::Debug for Bundle {

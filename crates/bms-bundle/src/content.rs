@@ -10,6 +10,8 @@ use std::time::{Duration, SystemTime};
 use bms_kernels::MappedFile;
 use bms_wire::{Code, Error, Result};
 
+use crate::seal::Secret;
+
 /// Files over this many bytes are mapped. Below it a copy costs less than the faults of a mapping, and cannot change.
 pub(crate) const MAPPED_FROM: u64 = 8 << 20;
 /// Bytes handed out at once by a pass over the whole content.
@@ -28,6 +30,7 @@ pub struct Content(Bytes);
 #[derive(Clone)]
 enum Bytes {
     Owned(Arc<[u8]>),
+    Secret(Arc<Secret>),
     Mapped(Arc<MappedFile>),
 }
 
@@ -43,6 +46,11 @@ impl Content {
         let buffer = Arc::get_mut(&mut bytes).expect("nobody else holds a slice made on the line above");
         file.read_exact(buffer)?;
         Ok(Content(Bytes::Owned(bytes)))
+    }
+
+    /// Decrypted bytes, which are overwritten once nobody holds them any more.
+    pub(crate) fn secret(bytes: Secret) -> Content {
+        Content(Bytes::Secret(Arc::new(bytes)))
     }
 
     /// The content of the regular file at `path`; links are followed.
@@ -67,7 +75,7 @@ impl Content {
     /// times tell. A copy in memory always is.
     pub fn unchanged(&self) -> bool {
         match &self.0 {
-            Bytes::Owned(_) => true,
+            Bytes::Owned(_) | Bytes::Secret(_) => true,
             Bytes::Mapped(file) => file.unchanged(),
         }
     }
@@ -86,11 +94,11 @@ impl Content {
         (to <= self.len()).then_some(from..to)
     }
 
-    /// The bytes as a shared slice: of a mapped file a copy.
+    /// The bytes as a shared slice: of a mapped or decrypted file a copy.
     pub fn to_shared(&self) -> Arc<[u8]> {
         match &self.0 {
             Bytes::Owned(bytes) => Arc::clone(bytes),
-            Bytes::Mapped(_) => self.copied(),
+            Bytes::Mapped(_) | Bytes::Secret(_) => self.copied(),
         }
     }
 
@@ -133,6 +141,7 @@ impl Deref for Content {
         match &self.0 {
             Bytes::Owned(bytes) => bytes,
             Bytes::Mapped(file) => file,
+            Bytes::Secret(bytes) => bytes,
         }
     }
 }
@@ -157,7 +166,11 @@ impl From<Arc<[u8]>> for Content {
 
 impl std::fmt::Debug for Content {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let kind = if self.is_mapped() { "mapped" } else { "owned" };
+        let kind = match &self.0 {
+            Bytes::Owned(_) => "owned",
+            Bytes::Mapped(_) => "mapped",
+            Bytes::Secret(_) => "decrypted",
+        };
         write!(f, "Content({} bytes, {kind})", self.len())
     }
 }

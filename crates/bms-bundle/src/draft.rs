@@ -7,13 +7,18 @@ use std::path::{Path, PathBuf};
 
 use bms_wire::{Code, Error, Result};
 
-use crate::{FileEntry, MANIFEST, Manifest, SIGNATURE, SigningKey, bare, digest, folder, path, signature};
+use crate::bundle::is_reserved;
+use crate::{
+    Content, FileEntry, MANIFEST, Manifest, SIGNATURE, SigningKey, bare, digest, folder, path, signature,
+};
 
 /// A bundle in the making: a manifest whose `files` are filled in when it is written.
 #[derive(Clone, Debug)]
 pub struct Draft {
     manifest: Manifest,
     files: BTreeMap<String, Source>,
+    /// Files beside the listed ones, neither listed nor signed.
+    beside: BTreeMap<String, Vec<u8>>,
     replace: bool,
 }
 
@@ -41,7 +46,7 @@ pub fn write(dir: &Path, manifest: Manifest, files: Vec<(String, Vec<u8>)>) -> R
 impl Draft {
     /// A draft without files. Whatever `manifest.files` holds is replaced on writing.
     pub fn new(manifest: Manifest) -> Draft {
-        Draft { manifest, files: BTreeMap::new(), replace: false }
+        Draft { manifest, files: BTreeMap::new(), beside: BTreeMap::new(), replace: false }
     }
 
     /// A draft of a language model as it is published, see [`crate::Bundle::of_model`].
@@ -82,7 +87,7 @@ impl Draft {
 
     fn insert(&mut self, path: String, source: Source) -> Result<&mut Draft> {
         path::check_path(&path)?;
-        if [MANIFEST, SIGNATURE].iter().any(|name| path.eq_ignore_ascii_case(name)) {
+        if is_reserved(&path) {
             return Err(Error::new(Code::InvalidBundle, format!("the name {path:?} is reserved")));
         }
         if self.files.contains_key(&path) {
@@ -90,6 +95,11 @@ impl Draft {
         }
         self.files.insert(path, source);
         Ok(self)
+    }
+
+    /// Puts a file beside those that are listed and signed.
+    pub(crate) fn set_beside(&mut self, path: &str, bytes: Vec<u8>) {
+        self.beside.insert(path.to_owned(), bytes);
     }
 
     /// Lets [`Draft::write`] take the place of a bundle that is already there.
@@ -142,7 +152,11 @@ impl Draft {
         if let Some(key) = key {
             let mut signed = manifest.files.clone();
             signed.push(FileEntry::of(MANIFEST, &bytes));
-            write_synced(&fresh.join(SIGNATURE), &signature::sign(&manifest.name, &signed, key)?)?;
+            let signature = signature::sign(&manifest.name, &signed, manifest.sealed.is_some(), key)?;
+            write_synced(&fresh.join(SIGNATURE), &signature)?;
+        }
+        for (path, bytes) in &self.beside {
+            write_synced(&fresh.join(path), bytes)?;
         }
         if let Some((path, _)) = found.iter().find(|(_, content)| !content.unchanged()) {
             return Err(Error::new(Code::Conflict, format!("{path:?} was written to while it was read"))
@@ -154,6 +168,32 @@ impl Draft {
         sync_dir(parent)?;
         Ok(manifest)
     }
+}
+
+/// Writes files to the new folder `dir` as they are, manifest and signature among them; it appears as a whole.
+///
+/// # Errors
+/// [`Code::Conflict`] when `dir` exists; [`Code::StorageFull`] or [`Code::Io`].
+pub(crate) fn write_contents<'a>(
+    dir: &Path,
+    files: impl Iterator<Item = (&'a str, &'a Content)>,
+) -> Result<()> {
+    let parent = dir.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(parent).map_err(|e| Error::io("create the folder", parent, e))?;
+    let staging = tempfile::Builder::new().prefix(".bundle-").tempdir_in(parent);
+    let staging = staging.map_err(|e| Error::io("create a folder in", parent, e))?;
+    let fresh = staging.path().join("new");
+    fs::create_dir(&fresh).map_err(|e| Error::io("create the folder", &fresh, e))?;
+    for (path, content) in files {
+        let target = fresh.join(path);
+        let folder = target.parent().unwrap_or(&fresh);
+        fs::create_dir_all(folder).map_err(|e| Error::io("create the folder", folder, e))?;
+        write_synced(&target, content)?;
+        sync_dir(folder)?;
+    }
+    sync_dir(&fresh)?;
+    put_in_place(&fresh, dir, &staging.path().join("old"), false)?;
+    sync_dir(parent)
 }
 
 /// Writes and syncs files and the folders that hold them.

@@ -1,15 +1,23 @@
 //! The load gate: the one way from [`Bundle`] to [`Verified`].
 
+mod admit;
+mod sealed;
+
+use std::sync::Arc;
+
 use bms_wire::{Code, Error};
 
-use crate::bundle::{check_digests, tampered};
+use crate::bundle::{check_digests, is_beside, tampered};
 use crate::folder::Files;
 use crate::scan::{self, Scanned};
+use crate::seal::{LeasedKey, SealInfo};
 use crate::signature::Envelope;
 use crate::{
-    Bundle, Content, FileEntry, Finding, Format, MANIFEST, Manifest, Mode, Nature, Policy, PublicKey,
-    SIGNATURE,
+    Approval, Bundle, Content, FileEntry, Finding, Format, MANIFEST, Manifest, Mode, Nature, Policy,
+    PublicKey, SIGNATURE, Severity, TrustedKey,
 };
+
+pub use admit::Admitted;
 
 /// A bundle that passed the policy, with the contents that were checked.
 ///
@@ -23,6 +31,10 @@ pub struct Verified {
     signer: Option<Signer>,
     development: bool,
     findings: Vec<Finding>,
+    approvals: Vec<Approval>,
+    deny: Severity,
+    seal: Option<SealInfo>,
+    lease: Option<Arc<LeasedKey>>,
 }
 
 /// Who signed a verified bundle.
@@ -118,6 +130,26 @@ impl Verified {
         self.development
     }
 
+    /// Who else approved it.
+    pub fn approvals(&self) -> &[Approval] {
+        &self.approvals
+    }
+
+    /// From which severity on findings would have refused it.
+    pub(crate) fn deny(&self) -> Severity {
+        self.deny
+    }
+
+    /// The seal it came under, when it was sealed: its files then lie decrypted in memory.
+    pub fn seal(&self) -> Option<&SealInfo> {
+        self.seal.as_ref()
+    }
+
+    /// The lease whose key opened it: whoever runs the model looks at it now and then, and stops when it is over.
+    pub fn lease(&self) -> Option<&Arc<LeasedKey>> {
+        self.lease.as_ref()
+    }
+
     /// What the scan found that was not bad enough to refuse.
     pub fn findings(&self) -> &[Finding] {
         &self.findings
@@ -163,7 +195,7 @@ enum Proof {
     /// No trusted key made it.
     Unknown(Envelope),
     /// A key on the allow-list made it.
-    By(Envelope, PublicKey),
+    By(Envelope, Box<PublicKey>),
 }
 
 impl Policy {
@@ -173,20 +205,45 @@ impl Policy {
     /// 2. the digests in signature and manifest: [`Code::Tampered`]
     /// 3. manifest and model can be read: [`Code::InvalidBundle`]
     /// 4. the signature: [`Code::SignatureMissing`], [`Code::SignatureInvalid`]
-    /// 5. the allow-list: [`Code::SignerUntrusted`]
+    /// 5. the allow-list: [`Code::SignerUntrusted`], [`Code::KeyRevoked`]
     /// 6. the formats: [`Code::FormatDenied`]
+    /// 7. approvals: [`Code::ApprovalMissing`]
+    ///
+    /// A sealed bundle is checked so from the outside as far as that goes, then decrypted into memory with the policy's
+    /// keys ([`Code::KeyMissing`], [`Code::LeaseExpired`]), and what comes out is checked once more as any bundle.
     ///
     /// # Errors
     /// [`Rejected`] with the code, the words and everything that was found.
     pub fn verify(&self, bundle: Bundle) -> Result<Verified, Rejected> {
+        match bundle.seal_unverified() {
+            Some(_) => self.verify_sealed(&bundle),
+            None => self.verify_plain(bundle, &[]),
+        }
+    }
+
+    /// A bundle whose files lie in plain; `approved` counts besides the approvals it brings.
+    fn verify_plain(&self, bundle: Bundle, approved: &[Approval]) -> Result<Verified, Rejected> {
         let (scanned, entries) = examine(&bundle);
         let digest = bundle.digest();
-        match self.check(&bundle, &scanned, &entries) {
-            Ok((manifest, signer)) => {
+        match self.check(&bundle, &scanned, &entries, approved) {
+            Ok((manifest, signer, approvals)) => {
                 let development = signer.is_none();
                 let findings = scanned.into_iter().flat_map(|file| file.findings).collect();
                 let files = bundle.into_files();
-                Ok(Verified { manifest, files, digest, signer, development, findings })
+                let deny = self.deny;
+                let (seal, lease) = (None, None);
+                Ok(Verified {
+                    manifest,
+                    files,
+                    digest,
+                    signer,
+                    development,
+                    findings,
+                    approvals,
+                    deny,
+                    seal,
+                    lease,
+                })
             }
             Err(error) => Err(Rejected {
                 code: error.code(),
@@ -204,11 +261,12 @@ impl Policy {
         bundle: &Bundle,
         scanned: &[Scanned],
         entries: &[FileEntry],
-    ) -> Result<(Manifest, Option<Signer>), Error> {
+        approved: &[Approval],
+    ) -> Result<(Manifest, Option<Signer>, Vec<Approval>), Error> {
         self.refuse_findings(scanned, Nature::Attack)?;
         let proof = self.prove(bundle);
         if let Proof::Unknown(envelope) | Proof::By(envelope, _) = &proof {
-            envelope.check_files(entries.iter())?;
+            envelope.check_files(entries.iter(), false)?;
         }
         let manifest = bundle.manifest_unverified()?;
         // Of a bare model nobody has said what the digests should be.
@@ -221,8 +279,18 @@ impl Policy {
             true => self.admit_bare()?,
             false => self.check_signer(proof, &manifest)?,
         };
-        self.check_formats(scanned)?;
-        Ok((manifest, signer))
+        self.check_formats(scanned, signer.as_ref())?;
+        if bundle.is_bare() {
+            return Ok((manifest, signer, Vec::new()));
+        }
+        let mut approvals = self.approvals(bundle, &manifest, entries, signer.as_ref())?;
+        for approval in approved {
+            if !approvals.iter().any(|known| known.publisher == approval.publisher) {
+                approvals.push(approval.clone());
+            }
+        }
+        self.check_approvals(&manifest.name, &approvals)?;
+        Ok((manifest, signer, approvals))
     }
 
     /// Refuses when a finding of this nature is as severe as the policy denies.
@@ -255,7 +323,7 @@ impl Policy {
         match hinted.or(signer).map(|entry| (envelope.verify(&entry.key), &entry.key)) {
             None => Proof::Unknown(envelope),
             Some((Err(error), _)) => Proof::Invalid(error),
-            Some((Ok(()), key)) => Proof::By(envelope, key.clone()),
+            Some((Ok(()), key)) => Proof::By(envelope, Box::new(key.clone())),
         }
     }
 
@@ -272,6 +340,15 @@ impl Policy {
     }
 
     fn check_signer(&self, proof: Proof, manifest: &Manifest) -> Result<Option<Signer>, Error> {
+        // A revoked key's signature is worth less than none: no mode admits it.
+        let named = match &proof {
+            Proof::By(_, key) => Some(key.id()),
+            Proof::Unknown(envelope) => envelope.hint(),
+            Proof::Missing | Proof::Invalid(_) => None,
+        };
+        if let Some(revocation) = named.and_then(|key| self.revocation(key)) {
+            return Err(revocation.refusal());
+        }
         let refused = match proof {
             Proof::Invalid(error) => return Err(error),
             Proof::Missing => Error::new(Code::SignatureMissing, format!("there is no `{SIGNATURE}`"))
@@ -284,9 +361,10 @@ impl Policy {
                 )
                 .hint("Add the publisher's public key to the policy, if you trust it.")
             }
-            Proof::By(_, key) => match self.publisher(&key, &manifest.name) {
-                Some(publisher) => {
-                    let signer = Signer { publisher: publisher.to_owned(), key_id: key.id().to_owned() };
+            Proof::By(_, key) => match self.grant(&key, &manifest.name) {
+                Some(entry) => {
+                    entry.check_made(manifest)?;
+                    let signer = Signer { publisher: entry.publisher.clone(), key_id: key.id().to_owned() };
                     return Ok(Some(signer));
                 }
                 None => {
@@ -303,10 +381,24 @@ impl Policy {
         }
     }
 
-    fn check_formats(&self, scanned: &[Scanned]) -> Result<(), Error> {
-        // Both were parsed strictly; whether a policy admits other JSON does not concern them.
-        let own = |path: &str| path == MANIFEST || path == SIGNATURE;
-        match scanned.iter().find(|file| !own(&file.path) && !self.formats.contains(&file.format)) {
+    fn check_formats(&self, scanned: &[Scanned], signer: Option<&Signer>) -> Result<(), Error> {
+        // They were parsed strictly; whether a policy admits other JSON does not concern them.
+        let own = |path: &str| path == MANIFEST || is_beside(path, false);
+        let files = || scanned.iter().filter(|file| !own(&file.path));
+        let entry = signer.and_then(|signer| {
+            self.trust.iter().find(|entry: &&TrustedKey| {
+                entry.key.id() == signer.key_id && entry.publisher == signer.publisher
+            })
+        });
+        if let (Some(signer), Some(formats)) = (signer, entry.and_then(|entry| entry.formats.as_ref()))
+            && let Some(file) = files().find(|file| !formats.contains(&file.format))
+        {
+            let what =
+                format!("{:?} may not publish {:?}, which is {}", signer.publisher, file.path, file.format);
+            return Err(Error::new(Code::FormatDenied, what)
+                .hint("Add the format to the publisher's key in the policy, or convert the model."));
+        }
+        match files().find(|file| !self.formats.contains(&file.format)) {
             None => Ok(()),
             Some(file) => Err(Error::new(
                 Code::FormatDenied,

@@ -1,4 +1,5 @@
-//! Keys: ECDSA on P-256 with SHA-256, in PEM files.
+//! Keys: ECDSA in PEM files. Ours are on P-256 with SHA-256; those of others also on P-384 with SHA-384 and P-521 with
+//! SHA-512, as OpenSSF Model Signing has them.
 
 use std::path::Path;
 
@@ -8,6 +9,7 @@ use p256::ecdsa::{self, Signature};
 use p256::elliptic_curve::rand_core::OsRng;
 use p256::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, LineEnding};
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use crate::folder;
 
@@ -23,9 +25,17 @@ pub struct SigningKey {
 /// A public key that bundles are verified with.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PublicKey {
-    key: ecdsa::VerifyingKey,
+    key: Curve,
     pem: String,
     id: String,
+}
+
+/// A point, with the curve it is on.
+#[derive(Clone, PartialEq, Eq)]
+enum Curve {
+    P256(p256::PublicKey),
+    P384(p384::PublicKey),
+    P521(p521::PublicKey),
 }
 
 impl SigningKey {
@@ -81,6 +91,31 @@ impl SigningKey {
         self.public.id()
     }
 
+    /// What this key and another's public half agree on (ECDH): the x-coordinate of their product.
+    ///
+    /// # Errors
+    /// [`Code::InvalidRequest`] when the other is on another curve.
+    pub(crate) fn agree(&self, other: &PublicKey) -> Result<Zeroizing<[u8; 32]>> {
+        let Curve::P256(point) = &other.key else {
+            return Err(Error::new(Code::InvalidRequest, "bundles are sealed for keys on P-256 only")
+                .hint("`bms key sealing` prints such a key."));
+        };
+        let shared = p256::ecdh::diffie_hellman(self.key.as_nonzero_scalar(), point.as_affine());
+        let mut bytes = Zeroizing::new([0; 32]);
+        bytes.copy_from_slice(shared.raw_secret_bytes());
+        Ok(bytes)
+    }
+
+    /// A secret only the holder of this key has, for one purpose.
+    pub(crate) fn secret_for(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
+        let mut hasher = Sha256::new();
+        hasher.update((purpose.len() as u64).to_be_bytes());
+        hasher.update(purpose.as_bytes());
+        let secret = Zeroizing::new(<[u8; 32]>::from(self.key.to_bytes()));
+        hasher.update(*secret);
+        Zeroizing::new(hasher.finalize().into())
+    }
+
     /// Signs a message: DER of a deterministic (RFC 6979) ECDSA signature.
     pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
         let signature: Signature = self.key.sign(message);
@@ -91,7 +126,7 @@ impl SigningKey {
 impl From<p256::SecretKey> for SigningKey {
     fn from(secret: p256::SecretKey) -> SigningKey {
         let key = ecdsa::SigningKey::from(&secret);
-        let public = PublicKey::new(*key.verifying_key());
+        let public = PublicKey::new(Curve::P256(secret.public_key()));
         SigningKey { key, public }
     }
 }
@@ -103,10 +138,13 @@ impl std::fmt::Debug for SigningKey {
 }
 
 impl PublicKey {
-    fn new(key: ecdsa::VerifyingKey) -> PublicKey {
-        let pem = key
-            .to_public_key_pem(LineEnding::LF)
-            .expect("a point on the curve always has a SubjectPublicKeyInfo of a few dozen bytes");
+    fn new(key: Curve) -> PublicKey {
+        let pem = match &key {
+            Curve::P256(key) => key.to_public_key_pem(LineEnding::LF),
+            Curve::P384(key) => key.to_public_key_pem(LineEnding::LF),
+            Curve::P521(key) => key.to_public_key_pem(LineEnding::LF),
+        };
+        let pem = pem.expect("a point on the curve always has a SubjectPublicKeyInfo of a few dozen bytes");
         let id = hex::encode(Sha256::digest(pem.as_bytes()));
         PublicKey { key, pem, id }
     }
@@ -116,11 +154,15 @@ impl PublicKey {
     /// # Errors
     /// [`Code::InvalidRequest`].
     pub fn from_pem(pem: &str) -> Result<PublicKey> {
-        let key = ecdsa::VerifyingKey::from_public_key_pem(pem.trim()).map_err(|e| {
-            Error::new(Code::InvalidRequest, format!("not a P-256 public key in PEM: {e}"))
+        let pem = pem.trim();
+        let key = p256::PublicKey::from_public_key_pem(pem)
+            .map(Curve::P256)
+            .or_else(|_| p384::PublicKey::from_public_key_pem(pem).map(Curve::P384))
+            .or_else(|_| p521::PublicKey::from_public_key_pem(pem).map(Curve::P521));
+        key.map(PublicKey::new).map_err(|e| {
+            Error::new(Code::InvalidRequest, format!("not a public key on P-256, P-384 or P-521 in PEM: {e}"))
                 .hint("Expected a block that begins with `-----BEGIN PUBLIC KEY-----`.")
-        })?;
-        Ok(PublicKey::new(key))
+        })
     }
 
     /// Reads a PEM file.
@@ -144,7 +186,19 @@ impl PublicKey {
 
     /// Whether `signature` (DER) is this key's signature of `message`.
     pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        Signature::from_der(signature).is_ok_and(|signature| self.key.verify(message, &signature).is_ok())
+        match &self.key {
+            Curve::P256(key) => Signature::from_der(signature)
+                .is_ok_and(|signature| ecdsa::VerifyingKey::from(key).verify(message, &signature).is_ok()),
+            Curve::P384(key) => p384::ecdsa::Signature::from_der(signature).is_ok_and(|signature| {
+                p384::ecdsa::VerifyingKey::from(key).verify(message, &signature).is_ok()
+            }),
+            Curve::P521(key) => p521::ecdsa::Signature::from_der(signature).is_ok_and(|signature| {
+                // This curve's type knows no shorter way.
+                let point = p521::elliptic_curve::sec1::ToEncodedPoint::to_encoded_point(key, false);
+                p521::ecdsa::VerifyingKey::from_encoded_point(&point)
+                    .is_ok_and(|key| key.verify(message, &signature).is_ok())
+            }),
+        }
     }
 }
 

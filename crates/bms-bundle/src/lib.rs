@@ -38,6 +38,7 @@
 //! # }
 //! ```
 
+mod approvals;
 mod bare;
 mod bundle;
 mod content;
@@ -52,23 +53,43 @@ mod key;
 mod manifest;
 mod path;
 mod policy;
+mod trust;
 
 pub mod scan;
+pub mod seal;
 pub mod signature;
+pub mod statement;
 
-pub use bundle::Bundle;
+pub use approvals::{Approval, approve_dir};
+pub use bundle::{Bundle, is_replaceable};
 pub use content::Content;
 pub use draft::{Draft, link_or_copy, write};
 pub use finding::{Finding, Nature, Severity};
-pub use gate::{Rejected, Signer, Verified};
+pub use gate::{Admitted, Rejected, Signer, Verified};
 pub use key::{PublicKey, SigningKey};
 pub use manifest::{DataRef, Evaluation, FileEntry, Lineage, Manifest, TensorInfo, check_name};
 pub use path::check_path;
-pub use policy::{Mode, Policy, TrustedKey};
+pub use policy::{Mode, Policy};
 pub use scan::Format;
 pub use signature::{sign_bundle, sign_dir};
+pub use trust::{Action, ApprovalRule, Order, Revocation, Right, Rotation, TrustedKey};
+
+/// A date such as `2027-01-31` or `2027-01-31T12:00:00Z` in milliseconds since 1970.
+///
+/// # Errors
+/// [`bms_wire::Code::InvalidRequest`].
+pub fn parse_time(text: &str) -> bms_wire::Result<i64> {
+    trust::time::parse(text)
+}
+
+/// Milliseconds since 1970 as a date and time, UTC.
+pub fn time_text(at_ms: i64) -> String {
+    trust::time::to_text(at_ms)
+}
 
 /// File name of the manifest.
 pub const MANIFEST: &str = "bundle.json";
 /// File name of the signature.
 pub const SIGNATURE: &str = "model.sig";
+/// Folder of the approvals: signatures of others over the same files.
+pub const APPROVALS: &str = "model.approvals";

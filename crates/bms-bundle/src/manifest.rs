@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use bms_wire::{Code, Error, Pipeline, Postprocess, Preprocess, Result, limits};
 use serde::{Deserialize, Serialize};
 
-use crate::{MANIFEST, SIGNATURE, path};
+use crate::bundle::is_reserved;
+use crate::seal::{self, SealInfo};
+use crate::{MANIFEST, path};
 
 /// The one schema this program writes and reads.
 const SCHEMA: u32 = 1;
@@ -56,7 +58,11 @@ pub struct Manifest {
     pub licence: Option<String>,
     /// Milliseconds since 1970.
     pub created_ms: i64,
-    /// Every file except the manifest and the signature, sorted by path.
+    /// Present when the model's own files are encrypted: this manifest then says only what may be known without a key,
+    /// and the model's own lies inside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<SealInfo>,
+    /// Every file except the manifest, the signature and what stands beside it, sorted by path.
     #[serde(default)]
     pub files: Vec<FileEntry>,
 }
@@ -189,9 +195,14 @@ impl Manifest {
         }
         check_name(&self.name)?;
         path::check_path(&self.model)?;
-        match self.is_language_model() {
-            true => self.validate_language()?,
-            false => {
+        match (&self.sealed, self.is_language_model()) {
+            (Some(sealed), _) => {
+                one_of("task", &self.task, &TASKS)?;
+                sealed.validate()?;
+                seal::check_outside(self)?;
+            }
+            (None, true) => self.validate_language()?,
+            (None, false) => {
                 one_of("precision", &self.precision, &["fp32", "int8"])?;
                 self.validate_pipeline()?;
                 tensors("inputs", &self.inputs)?;
@@ -280,7 +291,7 @@ impl Manifest {
         }
         let mut total = 0_u64;
         for file in &self.files {
-            if [MANIFEST, SIGNATURE].iter().any(|name| file.path.eq_ignore_ascii_case(name)) {
+            if is_reserved(&file.path) {
                 return Err(invalid(format!("{:?} cannot list itself", file.path)));
             }
             digest(&file.path, &file.sha256)?;

@@ -4,8 +4,11 @@ use std::path::Path;
 
 use bms_wire::{Code, Error, Result, limits};
 use serde::{Deserialize, Serialize};
+use toml::value::Datetime;
 
-use crate::{Format, PublicKey, Severity, folder, glob};
+use crate::seal::{Keyring, Lease};
+use crate::trust::time;
+use crate::{ApprovalRule, Format, PublicKey, Revocation, Right, Severity, TrustedKey, folder};
 
 /// The one schema this program writes and reads.
 const SCHEMA: u32 = 1;
@@ -34,17 +37,6 @@ pub enum Mode {
     Development,
 }
 
-/// A key on the allow-list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TrustedKey {
-    /// Who holds it.
-    pub publisher: String,
-    /// The key.
-    pub key: PublicKey,
-    /// Names of the models it may sign; `*` stands for any run of characters.
-    pub models: Vec<String>,
-}
-
 /// What may be loaded.
 ///
 /// As a file:
@@ -59,11 +51,24 @@ pub struct TrustedKey {
 /// [[trust]]
 /// publisher = "Digits team"
 /// models = ["digits", "digits-*"]
+/// formats = ["onnx", "json"]            # may be left out: all of the above
+/// may = ["publish", "approve"]          # may be left out: these two; also "release" and "lease"
+/// not_before = 2026-01-01T00:00:00Z     # may be left out
+/// not_after = 2027-01-01T00:00:00Z      # may be left out
 /// key = """
 /// -----BEGIN PUBLIC KEY-----
 /// …
 /// -----END PUBLIC KEY-----
 /// """
+///
+/// [[approvals]]
+/// models = ["prod-*"]
+/// required = 2
+///
+/// [[revoked]]
+/// key = "9f2c…"
+/// reason = "laptop stolen"
+/// at = 2026-05-01T00:00:00Z
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -79,6 +84,12 @@ pub struct Policy {
     /// see [`crate::Bundle::of_model`]. It is scanned all the same, and counts as development. A registry and an
     /// edge node take only bundles.
     pub bare_models: bool,
+    /// Keys that are not trusted any more.
+    pub revoked: Vec<Revocation>,
+    /// How many others must approve which models.
+    pub approvals: Vec<ApprovalRule>,
+    /// What opens sealed bundles. Never part of the file.
+    pub keys: Keyring,
 }
 
 impl Policy {
@@ -90,13 +101,17 @@ impl Policy {
             formats: FORMATS.to_vec(),
             deny: Severity::Medium,
             bare_models: true,
+            revoked: Vec::new(),
+            approvals: Vec::new(),
+            keys: Keyring::default(),
         }
     }
 
-    /// Admits only what `key` signed, any model.
+    /// Admits only what `key` signed, any model. The key has every right.
     pub fn trusting(key: &PublicKey, publisher: &str) -> Policy {
         let models = vec!["*".to_owned()];
-        let trusted = TrustedKey { publisher: publisher.to_owned(), key: key.clone(), models };
+        let trusted =
+            TrustedKey { may: Right::ALL.to_vec(), ..TrustedKey::new(publisher, key.clone(), models) };
         Policy { mode: Mode::Enforce, trust: vec![trusted], ..Policy::development() }
     }
 
@@ -123,24 +138,19 @@ impl Policy {
         if document.schema != SCHEMA {
             return Err(invalid(format!("schema {} is not supported, only {SCHEMA}", document.schema)));
         }
-        let trust = document
-            .trust
-            .into_iter()
-            .map(|entry| {
-                if entry.models.is_empty() {
-                    return Err(invalid(format!("{:?} is trusted for no model", entry.publisher)));
-                }
-                let key = PublicKey::from_pem(&entry.key)
-                    .map_err(|e| e.while_doing(format_args!("read the key of {:?}", entry.publisher)))?;
-                Ok(TrustedKey { publisher: entry.publisher, key, models: entry.models })
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let lists = [document.trust.len(), document.revoked.len(), document.approvals.len()];
+        if lists.iter().any(|length| limits::TRUST_ENTRIES_MAX < *length) {
+            return Err(invalid(format!("over {} keys, revocations or rules", limits::TRUST_ENTRIES_MAX)));
+        }
         Ok(Policy {
             mode: document.mode,
-            trust,
+            trust: document.trust.into_iter().map(Entry::trusted).collect::<Result<_>>()?,
             formats: document.formats.unwrap_or_else(|| FORMATS.to_vec()),
             deny: document.deny.unwrap_or(Severity::Medium),
             bare_models: document.bare_models.unwrap_or(true),
+            revoked: document.revoked.into_iter().map(Revoked::revocation).collect::<Result<_>>()?,
+            approvals: document.approvals.into_iter().map(Approvals::rule).collect::<Result<_>>()?,
+            keys: Keyring::default(),
         })
     }
 
@@ -157,6 +167,12 @@ impl Policy {
             // Absent means admitted, so that earlier releases read what they know.
             bare_models: (!self.bare_models).then_some(false),
             trust: self.trust.iter().map(Entry::of).collect(),
+            approvals: self
+                .approvals
+                .iter()
+                .map(|rule| Approvals { models: rule.models.clone(), required: rule.required })
+                .collect(),
+            revoked: self.revoked.iter().map(Revoked::of).collect(),
         };
         toml::to_string_pretty(&document)
             .map_err(|e| Error::new(Code::Internal, format!("failed to write a policy: {e}")).because(e))
@@ -179,12 +195,37 @@ impl Policy {
         write().map_err(|e: std::io::Error| Error::io("write the policy", path, e))
     }
 
-    /// Whether `key` may sign the model `name`, and as whom.
-    pub(crate) fn publisher(&self, key: &PublicKey, name: &str) -> Option<&str> {
-        self.trust
-            .iter()
-            .find(|entry| entry.key == *key && entry.models.iter().any(|model| glob::matches(model, name)))
-            .map(|entry| entry.publisher.as_str())
+    /// Checks that somebody who may lease this model signed the lease.
+    ///
+    /// # Errors
+    /// [`Code::SignerUntrusted`], [`Code::KeyRevoked`] or [`Code::SignatureInvalid`].
+    pub fn check_lease(&self, lease: &Lease) -> Result<()> {
+        if let Some(revocation) = self.revocation(lease.key_id()) {
+            return Err(revocation.refusal());
+        }
+        let terms = lease.terms();
+        let known = || self.trust.iter().filter(|entry| entry.key.id() == lease.key_id());
+        if let Some(entry) = known().next() {
+            lease.verify(&entry.key)?;
+        }
+        match known().find(|entry| entry.may(Right::Lease, &terms.model)) {
+            Some(entry) => entry.check_time(terms.issued_ms, "the lease is signed"),
+            None => {
+                let what = format!("the lease of {:?} is signed by a key that may not lease it", terms.model);
+                Err(Error::new(Code::SignerUntrusted, what)
+                    .hint("Give the centre's key the right `lease`: `bms trust add --may lease`."))
+            }
+        }
+    }
+
+    /// The revocation of the key with this id.
+    pub fn revocation(&self, key_id: &str) -> Option<&Revocation> {
+        self.revoked.iter().find(|revoked| revoked.key == key_id)
+    }
+
+    /// The entry that lets `key` sign the model `name`.
+    pub(crate) fn grant(&self, key: &PublicKey, name: &str) -> Option<&TrustedKey> {
+        self.trust.iter().find(|entry| entry.key == *key && entry.may(Right::Publish, name))
     }
 }
 
@@ -206,6 +247,10 @@ struct Document {
     bare_models: Option<bool>,
     #[serde(default)]
     trust: Vec<Entry>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    approvals: Vec<Approvals>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    revoked: Vec<Revoked>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -213,15 +258,87 @@ struct Document {
 struct Entry {
     publisher: String,
     models: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    formats: Option<Vec<Format>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    may: Option<Vec<Right>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    not_before: Option<Datetime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    not_after: Option<Datetime>,
     key: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Approvals {
+    models: Vec<String>,
+    required: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Revoked {
+    key: String,
+    reason: String,
+    at: Datetime,
 }
 
 impl Entry {
     fn of(trusted: &TrustedKey) -> Entry {
+        let plain = TrustedKey::new("", trusted.key.clone(), Vec::new());
         Entry {
             publisher: trusted.publisher.clone(),
             models: trusted.models.clone(),
+            formats: trusted.formats.clone(),
+            may: (trusted.may != plain.may).then(|| trusted.may.clone()),
+            not_before: trusted.not_before_ms.map(time::to_toml),
+            not_after: trusted.not_after_ms.map(time::to_toml),
             key: trusted.key.pem().to_owned(),
         }
     }
+
+    fn trusted(self) -> Result<TrustedKey> {
+        if self.models.is_empty() {
+            return Err(invalid(format!("{:?} is trusted for no model", self.publisher)));
+        }
+        let key = PublicKey::from_pem(&self.key)
+            .map_err(|e| e.while_doing(format_args!("read the key of {:?}", self.publisher)))?;
+        let plain = TrustedKey::new(self.publisher, key, self.models);
+        Ok(TrustedKey {
+            formats: self.formats,
+            may: self.may.unwrap_or_else(|| plain.may.clone()),
+            not_before_ms: self.not_before.as_ref().map(moment).transpose()?,
+            not_after_ms: self.not_after.as_ref().map(moment).transpose()?,
+            ..plain
+        })
+    }
+}
+
+impl Approvals {
+    fn rule(self) -> Result<ApprovalRule> {
+        match self.required {
+            0 => Err(invalid("a rule on approvals that requires none")),
+            required => Ok(ApprovalRule { models: self.models, required }),
+        }
+    }
+}
+
+impl Revoked {
+    fn of(revocation: &Revocation) -> Revoked {
+        let Revocation { key, reason, at_ms } = revocation.clone();
+        Revoked { key, reason, at: time::to_toml(at_ms) }
+    }
+
+    fn revocation(self) -> Result<Revocation> {
+        let hex = self.key.len() == 64 && self.key.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
+        match hex {
+            true => Ok(Revocation { key: self.key, reason: self.reason, at_ms: moment(&self.at)? }),
+            false => Err(invalid(format!("{:?} is not the id of a key: 64 lowercase hex digits", self.key))),
+        }
+    }
+}
+
+fn moment(datetime: &Datetime) -> Result<i64> {
+    time::from_toml(datetime).ok_or_else(|| invalid(format!("{datetime} is not a date")))
 }

@@ -16,8 +16,9 @@ use bms_wire::{Code, Error, Result, limits};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::bundle::{check_digests, tampered};
-use crate::{Bundle, FileEntry, PublicKey, SIGNATURE, SigningKey, digest, draft, folder, path};
+use crate::bundle::{check_digests, is_beside, tampered};
+use crate::seal::ENVELOPE;
+use crate::{APPROVALS, Bundle, FileEntry, PublicKey, SIGNATURE, SigningKey, digest, draft, folder, path};
 
 const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
@@ -89,17 +90,18 @@ impl Envelope {
 
     /// Whether `key` made the signature, whatever key it names.
     pub(crate) fn is_by(&self, key: &PublicKey) -> bool {
-        key.verifies(&pre_authentication(&self.payload), &self.signature)
+        key.verifies(&pre_authentication(PAYLOAD_TYPE, &self.payload), &self.signature)
     }
 
-    /// Compares the signed list with the files, given by their digests, both ways.
+    /// Compares the signed list with the files, given by their digests, both ways. What stands beside the signed files
+    /// is not looked at: the signature, approvals, and the envelope when they are `sealed`.
     ///
     /// # Errors
     /// [`Code::Tampered`] naming the first file that is changed, missing or not signed.
-    pub fn check_files<'a>(&self, files: impl Iterator<Item = &'a FileEntry>) -> Result<()> {
+    pub fn check_files<'a>(&self, files: impl Iterator<Item = &'a FileEntry>, sealed: bool) -> Result<()> {
         let mut left: BTreeMap<&str, &str> =
             self.resources.iter().map(|(name, digest)| (name.as_str(), digest.as_str())).collect();
-        for file in files.filter(|file| file.path != SIGNATURE) {
+        for file in files.filter(|file| !is_beside(&file.path, sealed)) {
             let path = &file.path;
             let signed = left
                 .remove(path.as_str())
@@ -128,7 +130,7 @@ pub fn sign_bundle(bundle: &Bundle, key: &SigningKey) -> Result<Vec<u8>> {
     let manifest = bundle.manifest_unverified()?;
     let entries = bundle.entries();
     check_digests(&manifest, &entries)?;
-    sign(&manifest.name, &entries, key)
+    sign(&manifest.name, &entries, manifest.sealed.is_some(), key)
 }
 
 /// Signs the bundle in `dir`: writes `model.sig` there, in place of an earlier one.
@@ -170,14 +172,14 @@ pub fn verify_dir(dir: &Path, signature: &Path, key: &PublicKey) -> Result<()> {
         .map(|(path, content)| (path.as_str(), content))
         .collect();
     let entries = digest::entries(&files);
-    envelope.check_files(entries.iter())
+    envelope.check_files(entries.iter(), false)
 }
 
-/// Signs a list of files, the signature itself left out, under a subject name.
-pub(crate) fn sign(subject: &str, files: &[FileEntry], key: &SigningKey) -> Result<Vec<u8>> {
+/// Signs a list of files, without what stands beside them, under a subject name.
+pub(crate) fn sign(subject: &str, files: &[FileEntry], sealed: bool, key: &SigningKey) -> Result<Vec<u8>> {
     let mut resources: Vec<Resource> = files
         .iter()
-        .filter(|file| file.path != SIGNATURE)
+        .filter(|file| !is_beside(&file.path, sealed))
         .map(|file| Resource {
             name: file.path.clone(),
             digest: file.sha256.clone(),
@@ -187,7 +189,10 @@ pub(crate) fn sign(subject: &str, files: &[FileEntry], key: &SigningKey) -> Resu
     resources.sort_by(|a, b| a.name.cmp(&b.name));
     let root = root_digest(&resources)?;
     let mut ignore_paths: Vec<String> = GIT_PATHS.map(str::to_owned).to_vec();
-    ignore_paths.push(SIGNATURE.to_owned());
+    ignore_paths.extend([SIGNATURE, APPROVALS].map(str::to_owned));
+    if sealed {
+        ignore_paths.push(ENVELOPE.to_owned());
+    }
     let statement = Statement {
         kind: STATEMENT_TYPE.to_owned(),
         subject: vec![Subject { name: subject.to_owned(), digest: SubjectDigest { sha256: root } }],
@@ -205,7 +210,7 @@ pub(crate) fn sign(subject: &str, files: &[FileEntry], key: &SigningKey) -> Resu
     let encode =
         |e: serde_json::Error| Error::new(Code::Internal, format!("failed to encode a signature: {e}"));
     let payload = serde_json::to_vec(&statement).map_err(encode)?;
-    let sig = key.sign(&pre_authentication(&payload));
+    let sig = key.sign(&pre_authentication(PAYLOAD_TYPE, &payload));
     serde_json::to_vec(&SigstoreBundle {
         media_type: MEDIA_TYPE.to_owned(),
         verification_material: VerificationMaterial {
@@ -222,8 +227,8 @@ pub(crate) fn sign(subject: &str, files: &[FileEntry], key: &SigningKey) -> Resu
 }
 
 /// What DSSE signs: type and payload with their lengths, so that neither can be mistaken for the other.
-fn pre_authentication(payload: &[u8]) -> Vec<u8> {
-    let mut message = format!("DSSEv1 {} {PAYLOAD_TYPE} {} ", PAYLOAD_TYPE.len(), payload.len()).into_bytes();
+pub(crate) fn pre_authentication(kind: &str, payload: &[u8]) -> Vec<u8> {
+    let mut message = format!("DSSEv1 {} {kind} {} ", kind.len(), payload.len()).into_bytes();
     message.extend_from_slice(payload);
     message
 }

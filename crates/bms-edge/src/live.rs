@@ -1,7 +1,9 @@
 //! The version that answers.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use bms_bundle::seal::LeasedKey;
 use bms_bundle::{Bundle, Policy};
 use bms_engine::{Engine, EngineOptions};
 use bms_wire::api::VersionRef;
@@ -16,6 +18,8 @@ pub(crate) struct Live {
     pub(crate) version: VersionRef,
     /// Publisher that signed it; absent when a development policy let it in.
     pub(crate) signer: Option<String>,
+    /// The lease it runs under.
+    pub(crate) lease: Option<Arc<LeasedKey>>,
 }
 
 impl Live {
@@ -49,7 +53,8 @@ impl Live {
             );
         }
         let signer = verified.signer().map(|signer| signer.publisher.clone());
+        let lease = verified.lease().cloned();
         let engine = self_test::passed(Engine::load(verified, options)?)?;
-        Ok(Live { engine, version: version.clone(), signer })
+        Ok(Live { engine, version: version.clone(), signer, lease })
     }
 }

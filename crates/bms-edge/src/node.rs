@@ -78,6 +78,12 @@ impl Node {
         drop(before);
     }
 
+    /// Lets nothing answer any more.
+    pub(crate) fn withdraw(&self) {
+        let before = self.live.write().unwrap_or_else(PoisonError::into_inner).take();
+        drop(before);
+    }
+
     pub(crate) fn desired(&self) -> Option<VersionRef> {
         self.desired.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -1,16 +1,20 @@
-//! Fetching a version: file by file, each verified, what is there already not fetched again.
+//! Fetching a version: file by file, each verified, what is there already not fetched again; of a large file not even the chunks
+//! that an installed version has.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
+use bms_store::{Recipe, unframe};
 use bms_wire::api::{FileRef, Version, VersionRef};
 use bms_wire::client::Client;
 use bms_wire::{Code, Error, Result, limits};
 
 use crate::durable;
 
+/// Files from this size on are fetched as chunks.
+const CHUNKED_FROM: u64 = 1 << 20;
 /// Bytes read at a time.
 const PIECE: usize = 256 << 10;
 
@@ -88,9 +92,38 @@ impl Pull<'_> {
                 let source = File::open(known).map_err(|e| Error::io("open", known, e))?;
                 self.receive(source, &part, file)?;
             }
+            None if self.receive_chunks(file, &path)? => return Ok(()),
             None => self.receive(self.client.get_blob(&file.blake3)?, &part, file)?,
         }
         durable::rename(&part, &path)
+    }
+
+    /// Fetches a large file as the chunks that neither an earlier attempt nor an installed bundle has. `false` when it is small, or
+    /// the centre knows no chunks of it.
+    fn receive_chunks(&self, file: &FileRef, path: &Path) -> Result<bool> {
+        if file.size < CHUNKED_FROM {
+            return Ok(false);
+        }
+        let Some(recipe) = self.client.get_recipe(&file.blake3)? else { return Ok(false) };
+        let recipe = Recipe::read(&recipe)?;
+        if recipe.digest.to_string() != file.blake3 || recipe.size != file.size {
+            let message = format!("the centre sent the chunks of another file than `{}`", file.path);
+            return Err(Error::new(Code::Tampered, message));
+        }
+        let like: Vec<PathBuf> = self.known.iter().map(|dir| dir.join(&file.path)).collect();
+        let fetched = bms_store::assemble(&recipe, path, &like, |chunks| {
+            if !(self.wanted)() {
+                return Err(Error::new(Code::Unavailable, "the version is not wanted any more"));
+            }
+            unframe(self.client.get_chunks(chunks.iter().map(|chunk| chunk.id.to_string()).collect())?.into())
+        })?;
+        tracing::info!(
+            file = file.path,
+            bytes = fetched.bytes,
+            bytes_moved = fetched.bytes_moved,
+            "fetched the chunks that were not here"
+        );
+        Ok(true)
     }
 
     /// Writes what `source` gives to `part`, flushed, and checks that it is the file.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bms_wire::api::VersionRef;
-use bms_wire::{Error, Result, Retry};
+use bms_wire::{Code, Error, Result, Retry};
 
 use crate::backoff::Backoff;
 use crate::live::Live;
@@ -15,6 +15,9 @@ use crate::slots::Slots;
 
 /// Nothing to do until the bell rings; the centre's wish is looked at again now and then all the same.
 const IDLE: Duration = Duration::from_secs(60);
+
+/// How often the lease of the version that answers is looked at.
+const LEASE_EVERY: Duration = Duration::from_secs(5);
 
 /// Why a version did not come in.
 enum Failed {
@@ -32,6 +35,7 @@ pub(crate) fn run(node: &Node, mut slots: Slots) {
     // By number and digest: the digest alone does not cover the signature.
     let mut refused: Vec<VersionRef> = Vec::new();
     while !node.is_stopped() {
+        end_with_lease(node);
         let pause = match node.desired() {
             Some(desired) if !refused.contains(&desired) => match follow(node, &mut slots, &desired) {
                 Ok(()) => {
@@ -53,9 +57,23 @@ pub(crate) fn run(node: &Node, mut slots: Slots) {
             },
             _ => IDLE,
         };
+        let is_leased = node.live().is_some_and(|live| live.lease.is_some());
         if !node.is_stopped() {
-            node.bells.update.wait(pause);
+            node.bells.update.wait(if is_leased { pause.min(LEASE_EVERY) } else { pause });
         }
+    }
+}
+
+/// Takes back a version whose lease is over: its key was lent for a time.
+fn end_with_lease(node: &Node) {
+    let Some(live) = node.live() else { return };
+    let Some(Err(error)) = live.lease.as_ref().map(|lease| lease.check()) else { return };
+    if error.code() == Code::LeaseExpired {
+        node.set_problem(Some(problem(&live.version, &error)));
+        node.withdraw();
+    } else {
+        // The disk is full, say: the time is then kept in memory, and looked at again soon.
+        tracing::warn!("the time was not kept: {error}");
     }
 }
 

@@ -3,11 +3,10 @@
 use bms_wire::api::{EvaluationGate, SetAlias, Version};
 use bms_wire::{Code, Error, Result};
 use serde_json::json;
-use sqlx::SqliteConnection;
 
 use crate::Registry;
 use crate::clock::now_ms;
-use crate::database::{count, reading, text, to_db, value, writing};
+use crate::database::{Connection, count, reading, text, to_db, value, writing};
 use crate::names::check_alias;
 use crate::registry::Change;
 use crate::versions::{alias_target, no_alias, read_version};
@@ -25,6 +24,13 @@ impl Registry {
         // Known before it is judged, so that an unknown one says so.
         read_version(change.db(), model, set.version).await?;
         let current = alias_target(change.db(), model, alias).await?;
+        if let Some(expected) = set.current.filter(|expected| *expected != current.unwrap_or(0)) {
+            let stands = current.map_or("does not exist".to_owned(), |at| format!("points at version {at}"));
+            let what = format!("`{alias}` of `{model}` {stands}, not at version {expected}");
+            return Err(
+                Error::new(Code::Conflict, what).hint("Look at where it points now, then decide again.")
+            );
+        }
         let judged = match &set.require {
             Some(gate) => judge(change.db(), model, current, set.version, gate).await,
             None => Ok(()),
@@ -80,6 +86,7 @@ pub(crate) async fn point(change: &mut Change, model: &str, alias: &str, version
     if current == Some(version) {
         return Ok(());
     }
+    check_servable(change.db(), model, alias, version).await?;
     sqlx::query(
         "INSERT INTO aliases (model, alias, version, updated_ms) VALUES ($1, $2, $3, $4)
          ON CONFLICT (model, alias) DO UPDATE SET version = excluded.version, updated_ms = excluded.updated_ms",
@@ -96,9 +103,35 @@ pub(crate) async fn point(change: &mut Change, model: &str, alias: &str, version
     Ok(())
 }
 
+/// An alias that a deployment follows points at what can be served.
+async fn check_servable(db: &mut Connection, model: &str, alias: &str, version: u64) -> Result<()> {
+    let row = sqlx::query(
+        "SELECT COUNT(*) AS n FROM deployments d
+         JOIN versions v ON v.model = d.model AND v.version = $3 AND v.kind <> 'bundle'
+         WHERE d.model = $1 AND d.alias = $2",
+    )
+    .bind(model)
+    .bind(alias)
+    .bind(to_db(version)?)
+    .fetch_one(db)
+    .await
+    .map_err(reading)?;
+    match count(&row, "n")? {
+        0 => Ok(()),
+        _ => Err(not_servable(model, version)),
+    }
+}
+
+/// The refusal to serve what is no bundle.
+pub(crate) fn not_servable(model: &str, version: u64) -> Error {
+    let what = format!("version {version} of `{model}` is files without a bundle, which cannot be served");
+    Error::new(Code::UnsupportedModel, what)
+        .hint("Package the model with `bms package`, and push the bundle.")
+}
+
 /// The evaluation gate: the metric of `next` against that of `current`, on the same data.
 async fn judge(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     model: &str,
     current: Option<u64>,
     next: u64,
@@ -147,7 +180,7 @@ async fn judge(
 }
 
 /// Without a version to compare with, the metric must at least have been measured.
-async fn require_metric(db: &mut SqliteConnection, model: &str, version: u64, metric: &str) -> Result<()> {
+async fn require_metric(db: &mut Connection, model: &str, version: u64, metric: &str) -> Result<()> {
     let row = sqlx::query(
         "SELECT COUNT(*) AS n FROM evaluations WHERE model = $1 AND version = $2 AND metric = $3",
     )
@@ -169,7 +202,7 @@ async fn require_metric(db: &mut SqliteConnection, model: &str, version: u64, me
 
 /// Says on which data the current version was measured, so that one knows what to evaluate on.
 async fn nothing_in_common(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     model: &str,
     current: u64,
     next: u64,

@@ -3,28 +3,31 @@
 //! An event's hash is BLAKE3 over its canonical JSON (keys sorted, no spaces), which holds the hash of
 //! the event before it. Editing, dropping, inserting or reordering events breaks the chain at that
 //! place. Cutting off its end does not, so the end is kept twice more: in the table `audit_head` and in
-//! the file `audit.head` outside the database. Whoever can rewrite the database *and* that file can
-//! forge the log from some point on; against that, note a hash somewhere else now and then.
+//! the file `audit.head` outside the database. Signed with a key that lies elsewhere ([`Registry::anchor_audit`]), that
+//! file cannot be written by who can rewrite both; what is left is to put back an older state of both as a whole, and
+//! against that there are exports ([`AuditChain`]), kept somewhere else.
 
 use bms_wire::api::AuditEvent;
 use bms_wire::{Code, Error, Result};
 use serde_json::Value;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Connection, SqliteConnection};
 
 use crate::Registry;
 use crate::clock::now_ms;
-use crate::database::{count, reading, text, to_db, value, writing};
+use crate::database::{Connection, Row, count, reading, text, to_db, value, writing};
 
 mod canonical;
+mod chain;
 mod head;
 
+pub use chain::AuditChain;
 pub(crate) use head::{Head, HeadFile, sync_folder};
 
 /// Bytes of one event's details.
 const DETAILS_BYTES_MAX: usize = 64 << 10;
 /// Characters of an action or subject.
 const SUBJECT_CHARS_MAX: usize = 1024;
+/// The event that says that the chain's end is signed from then on.
+const ANCHORED: &str = "audit.anchored";
 /// Events in one answer.
 const EVENTS_MAX: u32 = 1000;
 /// What the first event gives as the hash before it.
@@ -33,7 +36,7 @@ const NO_HASH: &str = "000000000000000000000000000000000000000000000000000000000
 impl Registry {
     /// Events after the one numbered `after`, oldest first, at most `limit` (and at most 1000).
     pub async fn audit_events(&self, after: u64, limit: u32) -> Result<Vec<AuditEvent>> {
-        let mut db = self.db.acquire().await.map_err(reading)?;
+        let mut db = self.db.pool.acquire().await.map_err(reading)?;
         let rows = page(&mut db, after, limit).await?;
         rows.iter().map(|stored| stored.event()).collect()
     }
@@ -41,11 +44,57 @@ impl Registry {
     /// The last `limit` events (at most 1000), newest first.
     pub async fn audit_latest(&self, limit: u32) -> Result<Vec<AuditEvent>> {
         let rows = sqlx::query("SELECT * FROM audit_events ORDER BY sequence DESC LIMIT $1")
-            .bind(limit.min(EVENTS_MAX))
-            .fetch_all(&self.db)
+            .bind(i64::from(limit.min(EVENTS_MAX)))
+            .fetch_all(&self.db.pool)
             .await
             .map_err(reading)?;
         rows.iter().map(|row| Stored::from_row(row)?.event()).collect()
+    }
+
+    /// Has the end of the chain signed from now on with `key`, which should lie neither in the registry's folder nor in
+    /// its database. The first time that becomes an event; from then on an unsigned end is a forged one.
+    ///
+    /// # Errors
+    /// Storage errors; [`Code::Conflict`] when there is a key already.
+    pub async fn anchor_audit(&self, key: bms_bundle::SigningKey) -> Result<()> {
+        let key_id = key.key_id().to_owned();
+        let unsigned = self.head_file.set_key(key)?;
+        let mut db = self.db.pool.acquire().await.map_err(reading)?;
+        let anchored = sqlx::query("SELECT sequence FROM audit_events WHERE action = $1 AND subject = $2")
+            .bind(ANCHORED)
+            .bind(&key_id)
+            .fetch_optional(&mut *db)
+            .await
+            .map_err(reading)?;
+        let end = match (anchored.is_none(), unsigned) {
+            (true, Some(noted)) if holds(&mut db, &noted).await? => Some(noted),
+            // A file that contradicts the chain, or was signed once and is not now, is evidence and stays.
+            _ => None,
+        };
+        drop(db);
+        if let Some(end) = end {
+            self.head_file.sign_first(&end)?;
+            self.audit(ANCHORED, &key_id, serde_json::json!({})).await?;
+        }
+        Ok(())
+    }
+
+    /// The signed end of the chain, for an export.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`] when it is not signed; [`Code::Tampered`] when it contradicts the chain.
+    pub async fn audit_head(&self) -> Result<String> {
+        let mut db = self.db.pool.acquire().await.map_err(reading)?;
+        let end = head(&mut db).await?;
+        let noted = self.head_file.read()?.unwrap_or_else(|| Head { sequence: 0, hash: NO_HASH.to_owned() });
+        if !holds(&mut db, &noted).await? {
+            return Err(tampered(format!("the audit log does not hold event {} as noted", noted.sequence)));
+        }
+        // What the file notes may lag behind; what is exported ends where the chain does now.
+        self.head_file.signed(&end)?.ok_or_else(|| {
+            Error::new(Code::NotFound, "this server has no key to sign the audit log with")
+                .hint("`bms up` gives it one.")
+        })
     }
 
     /// Follows the whole chain and returns its length. Reads every event: not for every request.
@@ -56,9 +105,8 @@ impl Registry {
     pub async fn audit_verify(&self) -> Result<u64> {
         // The file first: it may lag behind the chain, but never be ahead of it.
         let noted = self.head_file.read()?;
-        let mut db = self.db.acquire().await.map_err(reading)?;
         // One transaction, so that all pages and the head are of one moment.
-        let mut tx = db.begin().await.map_err(reading)?;
+        let mut tx = self.db.snapshot().await?;
         let end = head(&mut tx).await?;
         let mut last = Head { sequence: 0, hash: NO_HASH.to_owned() };
         let mut noted_found = noted.as_ref().is_some_and(|noted| *noted == last);
@@ -91,7 +139,7 @@ impl Registry {
 }
 
 /// The end of the chain as the database notes it; sequence 0 for an empty chain.
-pub(crate) async fn head(db: &mut SqliteConnection) -> Result<Head> {
+pub(crate) async fn head(db: &mut Connection) -> Result<Head> {
     let row = sqlx::query("SELECT sequence, hash FROM audit_head WHERE id = 1")
         .fetch_optional(db)
         .await
@@ -103,7 +151,7 @@ pub(crate) async fn head(db: &mut SqliteConnection) -> Result<Head> {
 }
 
 /// Whether the chain went through `noted`.
-pub(crate) async fn holds(db: &mut SqliteConnection, noted: &Head) -> Result<bool> {
+pub(crate) async fn holds(db: &mut Connection, noted: &Head) -> Result<bool> {
     if noted.sequence == 0 {
         return Ok(noted.hash == NO_HASH);
     }
@@ -115,9 +163,21 @@ pub(crate) async fn holds(db: &mut SqliteConnection, noted: &Head) -> Result<boo
     row.map_or(Ok(false), |row| Ok(text(&row, "hash")? == noted.hash))
 }
 
+/// Whether one of these actions was recorded with exactly these details.
+pub(crate) async fn happened(db: &mut Connection, actions: &[&str; 2], details: &Value) -> Result<bool> {
+    let found = sqlx::query("SELECT 1 FROM audit_events WHERE action IN ($1, $2) AND details = $3 LIMIT 1")
+        .bind(actions[0])
+        .bind(actions[1])
+        .bind(canonical::json(details))
+        .fetch_optional(db)
+        .await
+        .map_err(reading)?;
+    Ok(found.is_some())
+}
+
 /// Appends an event inside a transaction that holds the write lock.
 pub(crate) async fn append(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     action: &str,
     subject: &str,
     details: Value,
@@ -160,7 +220,7 @@ struct Stored {
 }
 
 impl Stored {
-    fn from_row(row: &SqliteRow) -> Result<Self> {
+    fn from_row(row: &Row) -> Result<Self> {
         Ok(Stored {
             sequence: count(row, "sequence")?,
             at_ms: value(row, "at_ms")?,
@@ -172,7 +232,7 @@ impl Stored {
         })
     }
 
-    async fn insert(&self, db: &mut SqliteConnection) -> Result<()> {
+    async fn insert(&self, db: &mut Connection) -> Result<()> {
         let sequence = to_db(self.sequence)?;
         sqlx::query(
             "INSERT INTO audit_events (sequence, at_ms, action, subject, details, previous, hash)
@@ -244,10 +304,10 @@ impl Stored {
     }
 }
 
-async fn page(db: &mut SqliteConnection, after: u64, limit: u32) -> Result<Vec<Stored>> {
+async fn page(db: &mut Connection, after: u64, limit: u32) -> Result<Vec<Stored>> {
     let rows = sqlx::query("SELECT * FROM audit_events WHERE sequence > $1 ORDER BY sequence LIMIT $2")
         .bind(to_db(after)?)
-        .bind(limit.min(EVENTS_MAX))
+        .bind(i64::from(limit.min(EVENTS_MAX)))
         .fetch_all(db)
         .await
         .map_err(reading)?;

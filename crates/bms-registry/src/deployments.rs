@@ -1,14 +1,15 @@
 //! Which models shall be loaded.
 
-use bms_wire::api::{Deployment, SetDeployment};
+use bms_wire::api::{Deployment, SetDeployment, VersionKind};
 use bms_wire::{Code, Error, Result};
 use serde_json::json;
 
 use crate::Registry;
+use crate::aliases::not_servable;
 use crate::clock::now_ms;
 use crate::database::{count, reading, text, writing};
 use crate::names::check_alias;
-use crate::versions::{alias_target, no_alias};
+use crate::versions::{alias_target, no_alias, read_version};
 
 impl Registry {
     /// Asks for the model to be loaded, following the alias wherever it points.
@@ -20,6 +21,9 @@ impl Registry {
         let mut change = self.change().await?;
         let version = alias_target(change.db(), model, &set.alias).await?;
         let version = version.ok_or_else(|| no_alias(model, &set.alias))?;
+        if read_version(change.db(), model, version).await?.kind != VersionKind::Bundle {
+            return Err(not_servable(model, version));
+        }
         let changed = sqlx::query(
             "INSERT INTO deployments (model, alias, updated_ms) VALUES ($1, $2, $3)
              ON CONFLICT (model) DO UPDATE SET alias = excluded.alias, updated_ms = excluded.updated_ms
@@ -49,7 +53,7 @@ impl Registry {
             "SELECT d.model, d.alias, a.version FROM deployments d
              JOIN aliases a ON a.model = d.model AND a.alias = d.alias ORDER BY d.model",
         )
-        .fetch_all(&self.db)
+        .fetch_all(&self.db.pool)
         .await
         .map_err(reading)?;
         let mut deployments = Vec::with_capacity(rows.len());

@@ -1,8 +1,10 @@
 //! What exists and who may rely on it: models with immutable versions, aliases, lineage, deployments,
 //! edge nodes, hard samples, quarantine and the audit log.
 //!
-//! State is one folder: `registry.sqlite` (names and facts), `store/` (files by digest),
-//! `quarantine/` (files of refused bundles) and `audit.head` (where the audit chain must end).
+//! State is one folder: `registry.sqlite` (names and facts), `store/` (files as chunks, unless they lie in a
+//! bucket; see `bms_store`), `assembled/` (files put together from them for a while), `quarantine/` (files of refused
+//! bundles) and `audit.head` (where the audit chain must end). Names and facts can lie in a PostgreSQL database instead
+//! ([`DatabaseUrl`]), which several replicas share.
 //! Whatever a call acknowledged is on disk: a killed process loses none of it.
 //!
 //! ```
@@ -17,28 +19,48 @@
 //! ```
 
 mod aliases;
+mod artifacts;
 mod audit;
 mod clock;
 mod database;
+mod deletion;
 mod deployments;
+mod describe;
+mod lineage;
 mod materialise;
 mod names;
 mod nodes;
 mod publish;
 mod quarantine;
+mod register;
 mod registry;
+mod retention;
+mod runs;
 mod samples;
+mod search;
+mod stages;
+mod statement;
 mod store;
 mod versions;
+
+pub mod filter;
 
 // The registry: every operation is a method of it, in the module of its subject.
 pub use registry::Registry;
 
+pub use database::DatabaseUrl;
+
 // Files by digest.
-pub use store::{BlobReader, BlobUpload};
+pub use store::{BlobReader, BlobUpload, Health};
 
 // Questions and answers.
+pub use artifacts::Incoming;
+pub use audit::AuditChain;
 pub use quarantine::Refusal;
+pub use register::NewArtifactVersion;
+pub use runs::{
+    Batch, Experiment, LoggedModel, Metric, NewRun, Page, Run, RunLink, RunSearch, STATUSES, View,
+};
 pub use samples::{SampleCounts, SampleFilter};
 
 pub use names::check_name;

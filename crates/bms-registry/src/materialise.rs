@@ -11,6 +11,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::Registry;
 use crate::audit::sync_folder;
+use crate::store::blocking;
 
 /// Files from this many bytes on are linked instead of copied.
 const LINKED_FROM: u64 = 8 << 20;
@@ -72,12 +73,11 @@ impl Registry {
         out.sync_all().await.map_err(|e| Error::io("flush", &path, e))
     }
 
-    /// Gives a large file of the store a second name, where the file system has those: then a loaded version takes no
-    /// further room, and its pages are shared with the store's. It is made read-only, since both names are one file.
+    /// Gives a large file that was put together a second name, where the file system has those: then a loaded version takes no
+    /// further room. It is made read-only, since both names are one file.
     async fn link_file(&self, path: PathBuf, file: &FileRef) -> Result<()> {
         // Checked before it is handed on: a rotten file is the store's fault, not the version's.
-        self.store.content(&file.blake3).await?;
-        let stored = self.store.file(&file.blake3);
+        let stored = self.store.assemble(&file.blake3).await?;
         blocking(move || {
             let read_only = || {
                 let mut permissions = fs::metadata(&stored)?.permissions();
@@ -153,9 +153,4 @@ async fn remove_folder(dir: &Path) -> Result<()> {
         Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io("remove", dir, e)),
         _ => Ok(()),
     }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|e| Error::new(Code::Internal, format!("failed to write a version: {e}")).because(e))?
 }

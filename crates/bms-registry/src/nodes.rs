@@ -63,8 +63,10 @@ impl Registry {
 
     /// Every node with its last report, by name.
     pub async fn nodes(&self) -> Result<Vec<Node>> {
-        let rows =
-            sqlx::query("SELECT * FROM nodes ORDER BY name").fetch_all(&self.db).await.map_err(reading)?;
+        let rows = sqlx::query("SELECT * FROM nodes ORDER BY name")
+            .fetch_all(&self.db.pool)
+            .await
+            .map_err(reading)?;
         let mut nodes = Vec::with_capacity(rows.len());
         for row in &rows {
             let version: Option<i64> = value(row, "version")?;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use bms_bundle::{Bundle, Content, MANIFEST, Policy, Verified};
+use bms_bundle::{Admitted, Bundle, Content, MANIFEST, Policy};
+use bms_store::Lease;
 use bms_wire::api::{FileRef, NewVersion, Version};
 use bms_wire::{Code, Error, Result, limits};
 use serde_json::json;
@@ -10,11 +11,11 @@ use serde_json::json;
 use crate::Registry;
 use crate::aliases::point;
 use crate::clock::now_ms;
-use crate::database::{count, reading, to_db, writing};
+use crate::database::{count, reading, to_db, value, writing};
 use crate::names::{check_alias, check_digest, check_name};
 use crate::quarantine::Refusal;
 use crate::registry::Change;
-use crate::versions::read_version;
+use crate::versions::{exists, read_version};
 
 /// Aliases set along with one version.
 const ALIASES_MAX: usize = 16;
@@ -47,6 +48,8 @@ impl Registry {
     }
 
     async fn publish_listed(&self, model: &str, new: NewVersion, policy: Policy) -> Result<Version> {
+        // Until the version is made, nothing says that its files are needed but this.
+        let lease = self.store.chunks.lease().await?;
         // The gate holds the bundle's small files in memory: bounded by the number of gates.
         let place = self.gates.acquire().await;
         let place = place.map_err(|e| Error::new(Code::Internal, "the gates are closed").because(e))?;
@@ -56,8 +59,8 @@ impl Registry {
         let judged =
             judged.map_err(|e| Error::new(Code::Internal, format!("the gate failed: {e}")).because(e))?;
         match judged {
-            Ok(verified) => {
-                let called = &verified.manifest().name;
+            Ok(admitted) => {
+                let called = &admitted.manifest.name;
                 if called != model {
                     return Err(Error::new(
                         Code::InvalidRequest,
@@ -65,7 +68,12 @@ impl Registry {
                     )
                     .hint(format!("Publish it as `{called}`, or package it again under the other name.")));
                 }
-                self.add_version(&verified, &new).await
+                let version = self.add_version(&admitted, &new, &lease).await?;
+                self.store.sweep().await?;
+                if let Err(error) = lease.release().await {
+                    tracing::debug!(%error, "a lease runs out by itself");
+                }
+                Ok(version)
             }
             Err((error, findings)) => {
                 let refusal = Refusal {
@@ -82,7 +90,7 @@ impl Registry {
     }
 
     /// Opens the listed files, verified against their digests.
-    async fn assemble(&self, listing: &[FileRef]) -> Result<Vec<(String, Content)>> {
+    pub(crate) async fn assemble(&self, listing: &[FileRef]) -> Result<Vec<(String, Content)>> {
         let mut missing = Vec::new();
         for file in listing {
             match self.store.size(&file.blake3).await? {
@@ -115,30 +123,42 @@ impl Registry {
     /// Takes a file that rotted out of the store, so that the publisher's upload can replace it.
     pub(crate) async fn discard(&self, digest: &str, error: Error) -> Result<Error> {
         self.audit("store.corrupt", digest, json!({ "reason": error.message() })).await?;
-        self.store.remove(digest).await?;
+        self.store.discard(digest).await?;
         Ok(error)
     }
 
-    async fn add_version(&self, verified: &Verified, new: &NewVersion) -> Result<Version> {
-        let model = &verified.manifest().name;
+    async fn add_version(&self, admitted: &Admitted, new: &NewVersion, lease: &Lease) -> Result<Version> {
+        let model = &admitted.manifest.name;
         let mut change = self.change().await?;
-        let known = sqlx::query("SELECT version FROM versions WHERE digest = $1")
-            .bind(verified.digest())
+        let known = sqlx::query("SELECT version, deleted_ms FROM versions WHERE digest = $1")
+            .bind(&admitted.digest)
             .fetch_optional(change.db())
             .await
             .map_err(reading)?;
         let version = match known {
-            Some(row) => count(&row, "version")?,
+            Some(row) => {
+                let version = count(&row, "version")?;
+                if value::<Option<i64>>(&row, "deleted_ms")?.is_some() {
+                    let what = format!("this bundle is version {version} of `{model}`, which was deleted");
+                    return Err(Error::new(Code::Conflict, what).hint("Restore the version."));
+                }
+                self.check_still_there(&new.files).await?;
+                replace_beside(&mut change, admitted, version, &new.files).await?;
+                version
+            }
             None => {
                 self.check_still_there(&new.files).await?;
-                let version = insert_version(&mut change, verified).await?;
+                lease.check().await?;
+                let version = insert_version(&mut change, admitted).await?;
                 insert_files(&mut change, model, version, &new.files).await?;
-                insert_evaluations(&mut change, verified, version).await?;
-                let signer = verified.signer();
+                insert_evaluations(&mut change, admitted, version).await?;
+                let signer = admitted.signer.as_ref();
+                let sealed = admitted.manifest.sealed.as_ref();
                 let details = json!({
-                    "version": version, "digest": verified.digest(),
+                    "version": version, "digest": admitted.digest,
                     "signer": signer.map(|s| &s.publisher), "key": signer.map(|s| &s.key_id),
-                    "development": verified.development(), "parent": verified.manifest().lineage.parent,
+                    "development": admitted.development, "parent": admitted.manifest.lineage.parent,
+                    "sealed": sealed.map(|seal| &seal.id), "scanned_here": admitted.opened,
                 });
                 change.audit("version.published", model, details).await?;
                 version
@@ -153,7 +173,7 @@ impl Registry {
     }
 
     /// Under the write lock: since the gate read them, a refused bundle may have taken files along.
-    async fn check_still_there(&self, listing: &[FileRef]) -> Result<()> {
+    pub(crate) async fn check_still_there(&self, listing: &[FileRef]) -> Result<()> {
         for file in listing {
             if self.store.size(&file.blake3).await?.is_none() {
                 return Err(not_uploaded(&[&file.path]));
@@ -167,9 +187,9 @@ impl Registry {
 fn judge(
     files: Vec<(String, Content)>,
     policy: &Policy,
-) -> Result<Verified, (Error, Vec<bms_bundle::Finding>)> {
+) -> Result<Admitted, (Error, Vec<bms_bundle::Finding>)> {
     let bundle = Bundle::from_contents(files).map_err(|error| (error, Vec::new()))?;
-    policy.verify(bundle).map_err(|rejected| (rejected.error, rejected.findings))
+    policy.admit(&bundle).map_err(|rejected| (rejected.error, rejected.findings))
 }
 
 /// Checks what must hold before anything is read. Whether paths are safe is the gate's business: a bundle
@@ -210,51 +230,112 @@ fn check_listing(files: &[FileRef]) -> Result<()> {
     Ok(())
 }
 
-fn not_uploaded(paths: &[&str]) -> Error {
+pub(crate) fn not_uploaded(paths: &[&str]) -> Error {
     let more = if paths.len() > 1 { format!(" and {} more files", paths.len() - 1) } else { String::new() };
     Error::new(Code::NotFound, format!("{:?}{more} of the bundle are not in the store", paths[0]))
         .hint("Upload them, then publish again.")
 }
 
-async fn insert_version(change: &mut Change, verified: &Verified) -> Result<u64> {
-    let manifest = verified.manifest();
-    let now = now_ms();
+/// The number of a model's next version; the model is made when it is new.
+///
+/// # Errors
+/// [`Code::ModelNotFound`] when it was deleted.
+pub(crate) async fn next_version(change: &mut Change, model: &str) -> Result<u64> {
     sqlx::query("INSERT INTO models (name, created_ms) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
-        .bind(&manifest.name)
-        .bind(now)
+        .bind(model)
+        .bind(now_ms())
         .execute(change.db())
         .await
         .map_err(writing)?;
-    // The write lock is held: nobody else takes this number.
+    exists(change.db(), model).await?;
+    // The write lock is held: nobody else takes this number. Deleted versions keep theirs.
     let row = sqlx::query("SELECT COALESCE(MAX(version), 0) + 1 AS next FROM versions WHERE model = $1")
-        .bind(&manifest.name)
+        .bind(model)
         .fetch_one(change.db())
         .await
         .map_err(reading)?;
-    let version = count(&row, "next")?;
-    let signer = verified.signer();
+    count(&row, "next")
+}
+
+async fn insert_version(change: &mut Change, admitted: &Admitted) -> Result<u64> {
+    let manifest = &admitted.manifest;
+    let version = next_version(change, &manifest.name).await?;
+    let now = now_ms();
+    let signer = admitted.signer.as_ref();
     sqlx::query(
         "INSERT INTO versions
-             (model, version, digest, task, size_bytes, signer, signer_key, development, parent, created_ms)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+             (model, version, digest, task, size_bytes, signer, signer_key, development, parent, created_ms, job)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
     )
     .bind(&manifest.name)
     .bind(to_db(version)?)
-    .bind(verified.digest())
+    .bind(&admitted.digest)
     .bind(&manifest.task)
-    .bind(to_db(verified.size_bytes())?)
+    .bind(to_db(admitted.size_bytes)?)
     .bind(signer.map(|s| &s.publisher))
     .bind(signer.map(|s| &s.key_id))
-    .bind(i64::from(verified.development()))
+    .bind(i64::from(admitted.development))
     .bind(&manifest.lineage.parent)
     .bind(now)
+    .bind(&manifest.lineage.job)
     .execute(change.db())
     .await
     .map_err(writing)?;
+    for data in &manifest.lineage.data {
+        sqlx::query(
+            "INSERT INTO version_data (model, version, digest, name) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (model, version, digest) DO NOTHING",
+        )
+        .bind(&manifest.name)
+        .bind(to_db(version)?)
+        .bind(&data.digest)
+        .bind(&data.name)
+        .execute(change.db())
+        .await
+        .map_err(writing)?;
+    }
     Ok(version)
 }
 
-async fn insert_files(change: &mut Change, model: &str, version: u64, files: &[FileRef]) -> Result<()> {
+/// Takes over what stands beside the signed files of a version that is known: a new envelope, further approvals. The
+/// rest is the same, since the digest is.
+async fn replace_beside(
+    change: &mut Change,
+    admitted: &Admitted,
+    version: u64,
+    files: &[FileRef],
+) -> Result<()> {
+    let model = &admitted.manifest.name;
+    let known = read_version(change.db(), model, version).await?.files;
+    let sealed = admitted.manifest.sealed.is_some();
+    let fresh: Vec<FileRef> = files
+        .iter()
+        .filter(|file| bms_bundle::is_replaceable(&file.path, sealed) && !known.contains(file))
+        .cloned()
+        .collect();
+    if fresh.is_empty() {
+        return Ok(());
+    }
+    for file in &fresh {
+        sqlx::query("DELETE FROM version_files WHERE model = $1 AND version = $2 AND path = $3")
+            .bind(model)
+            .bind(to_db(version)?)
+            .bind(&file.path)
+            .execute(change.db())
+            .await
+            .map_err(writing)?;
+    }
+    insert_files(change, model, version, &fresh).await?;
+    let paths: Vec<_> = fresh.iter().map(|file| file.path.as_str()).take(16).collect();
+    change.audit("version.resealed", model, json!({ "version": version, "files": paths })).await.map(drop)
+}
+
+pub(crate) async fn insert_files(
+    change: &mut Change,
+    model: &str,
+    version: u64,
+    files: &[FileRef],
+) -> Result<()> {
     for file in files {
         sqlx::query(
             "INSERT INTO version_files (model, version, path, size, blake3) VALUES ($1, $2, $3, $4, $5)",
@@ -271,14 +352,14 @@ async fn insert_files(change: &mut Change, model: &str, version: u64, files: &[F
     Ok(())
 }
 
-async fn insert_evaluations(change: &mut Change, verified: &Verified, version: u64) -> Result<()> {
-    for (position, evaluation) in verified.manifest().metrics.iter().enumerate() {
+async fn insert_evaluations(change: &mut Change, admitted: &Admitted, version: u64) -> Result<()> {
+    for (position, evaluation) in admitted.manifest.metrics.iter().enumerate() {
         for (metric, value) in &evaluation.values {
             sqlx::query(
                 "INSERT INTO evaluations (model, version, position, data_digest, data_name, metric, value)
                  VALUES ($1, $2, $3, $4, $5, $6, $7)",
             )
-            .bind(&verified.manifest().name)
+            .bind(&admitted.manifest.name)
             .bind(to_db(version)?)
             .bind(to_db(position as u64)?)
             .bind(&evaluation.data_digest)

@@ -1,5 +1,7 @@
 //! What the gate refused: set aside with its files, written to the audit log, never to be loaded.
 
+mod decide;
+
 use bms_bundle::Finding;
 use bms_wire::api::{FileRef, Quarantined};
 use bms_wire::{Code, Result};
@@ -65,7 +67,7 @@ impl Registry {
     pub async fn quarantined(&self) -> Result<Vec<Quarantined>> {
         let rows = sqlx::query("SELECT * FROM quarantine ORDER BY at_ms DESC, id LIMIT $1")
             .bind(ANSWER_MAX)
-            .fetch_all(&self.db)
+            .fetch_all(&self.db.pool)
             .await
             .map_err(reading)?;
         let mut entries = Vec::with_capacity(rows.len());
@@ -125,7 +127,7 @@ impl Registry {
         change.commit().await
     }
 
-    /// Removes the files no version needs from the store. Under the write lock, since a version that is
+    /// Removes the files that no version and no run needs from the store. Under the write lock, since a version that is
     /// being published checks its files under it too.
     async fn drop_unneeded(&self, refusal: &Refusal) -> Result<()> {
         let mut change = self.change().await?;
@@ -163,12 +165,15 @@ impl Registry {
     }
 }
 
-async fn is_needed(change: &mut Change, digest: &str) -> Result<bool> {
-    let row = sqlx::query("SELECT COUNT(*) AS n FROM version_files WHERE blake3 = $1")
-        .bind(digest)
-        .fetch_one(change.db())
-        .await
-        .map_err(reading)?;
+pub(crate) async fn is_needed(change: &mut Change, digest: &str) -> Result<bool> {
+    let row = sqlx::query(
+        "SELECT (SELECT COUNT(*) FROM version_files WHERE blake3 = $1)
+              + (SELECT COUNT(*) FROM artifacts WHERE blake3 = $1) AS n",
+    )
+    .bind(digest)
+    .fetch_one(change.db())
+    .await
+    .map_err(reading)?;
     Ok(0 < count(&row, "n")?)
 }
 

@@ -5,10 +5,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bms_wire::api::{AssignedLabel, HardSample, SampleDelivery, StoredSample};
 use bms_wire::{Code, Error, Result, limits};
 use serde_json::json;
-use sqlx::sqlite::SqliteRow;
 
 use crate::Registry;
-use crate::database::{count, reading, text, to_db, value, writing};
+use crate::database::{Row, count, reading, text, to_db, value, writing};
 use crate::names::{check_digest, check_name};
 
 /// Samples one registry holds.
@@ -112,8 +111,8 @@ impl Registry {
         .bind(&filter.model)
         .bind(filter.labelled)
         .bind(&filter.after)
-        .bind(limit.min(ANSWER_SAMPLES_MAX))
-        .fetch_all(&self.db)
+        .bind(i64::from(limit.min(ANSWER_SAMPLES_MAX)))
+        .fetch_all(&self.db.pool)
         .await
         .map_err(reading)?;
         rows.iter().map(|row| stored_sample(row, String::new())).collect()
@@ -128,7 +127,7 @@ impl Registry {
             "SELECT s.*, i.image FROM samples s JOIN sample_images i ON i.id = s.id WHERE s.id = $1",
         )
         .bind(id)
-        .fetch_optional(&self.db)
+        .fetch_optional(&self.db.pool)
         .await
         .map_err(reading)?
         .ok_or_else(|| no_sample(id))?;
@@ -169,7 +168,7 @@ impl Registry {
     /// How many samples there are.
     pub async fn sample_counts(&self) -> Result<SampleCounts> {
         let row = sqlx::query("SELECT COUNT(*) AS total, COUNT(assigned_label) AS labelled FROM samples")
-            .fetch_one(&self.db)
+            .fetch_one(&self.db.pool)
             .await
             .map_err(reading)?;
         let total = count(&row, "total")?;
@@ -219,7 +218,7 @@ fn check_confidence(confidence: f32) -> Result<()> {
     Err(Error::new(Code::InvalidRequest, format!("a confidence is between 0 and 1, not {confidence}")))
 }
 
-fn stored_sample(row: &SqliteRow, image: String) -> Result<StoredSample> {
+fn stored_sample(row: &Row, image: String) -> Result<StoredSample> {
     let confidence: f64 = value(row, "confidence")?;
     let label: Option<String> = value(row, "assigned_label")?;
     let assigned = match label {

@@ -1,113 +1,174 @@
-//! Files by digest, over an object store: `store/ab/abcd…` for files of bundles, `quarantine/{id}/abcd…`
-//! for files of refused ones.
+//! Files by digest: as chunks in a store, and those that are being looked at or loaded as plain files beside it.
+//!
+//! ```text
+//! store/                  the chunks, unless they lie elsewhere
+//! assembled/{digest}      files put together for the gate and for versions on disk; they can be made again
+//! quarantine/{id}/{digest}    files of refused bundles
+//! ```
 
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path as FsPath, PathBuf};
-use std::sync::Arc;
 
 use bms_bundle::Content;
+use bms_store::{Digest, FileReader, Location, Recipe, ScrubOptions};
 use bms_wire::{Code, Error, Result};
 use bytes::Bytes;
-use object_store::local::LocalFileSystem;
-use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::Registry;
-use crate::names::check_digest;
 
-mod staged;
+mod assembled;
+mod chunks;
+mod migrate;
 mod upload;
 
+pub use chunks::Health;
 pub use upload::BlobUpload;
 
-/// Bytes read at once. The object store opens the file for each part.
-const READ_BYTES: u64 = 4 << 20;
-
-/// The object store with the layout of this registry.
+/// The chunk store with this registry's folders.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
-    objects: Arc<dyn ObjectStore>,
-    /// The folder the objects lie in.
+    pub(crate) chunks: bms_store::Store,
+    /// The registry's folder.
     root: PathBuf,
 }
 
 impl Store {
-    /// The store in the registry's folder. Every write is flushed, file and folder, before it counts.
-    pub(crate) async fn open(dir: &FsPath) -> Result<Store> {
-        let root = dir.to_owned();
-        let swept = tokio::task::spawn_blocking(move || staged::sweep(&root)).await;
-        swept.map_err(|e| Error::new(Code::Internal, format!("failed to sweep the store: {e}")))??;
-        let files = LocalFileSystem::new_with_prefix(dir).map_err(|e| failure("open the store", e))?;
-        Ok(Store { objects: Arc::new(files.with_fsync(true)), root: dir.to_owned() })
+    /// The store of the registry in `dir`: in that folder, or at a place of its own. What an older version of the program
+    /// stored as whole files is taken over.
+    pub(crate) async fn open(dir: &FsPath, location: Option<&Location>) -> Result<Store> {
+        let inside = Location::Folder(dir.join("store"));
+        let chunks = bms_store::Store::open(location.unwrap_or(&inside)).await?;
+        let store = Store { chunks, root: dir.to_owned() };
+        let assembled = store.assembled();
+        blocking(move || assembled::sweep(&assembled, assembled::Sweep::All)).await?;
+        migrate::take_over(&store.chunks, &dir.join("store").join("blobs")).await?;
+        Ok(store)
     }
 
-    /// Size of a blob, `None` when it is not here.
+    /// Size of a file, `None` when it is not here as a whole.
     pub(crate) async fn size(&self, digest: &str) -> Result<Option<u64>> {
-        match self.objects.head(&blob_path(digest)).await {
-            Ok(meta) => Ok(Some(meta.size)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(e) => Err(failure("look up a file in the store", e)),
-        }
+        Ok(self.chunks.complete(Digest::parse(digest)?).await?.map(|recipe| recipe.size))
     }
 
-    /// A whole blob, verified; a large one is mapped where it lies.
+    /// A whole file, verified; a large one is mapped where it was put together.
     ///
     /// # Errors
     /// [`Code::NotFound`], or [`Code::Tampered`] when the bytes rotted or were changed in the store.
     pub(crate) async fn content(&self, digest: &str) -> Result<Content> {
-        let (path, digest) = (self.file(digest), digest.to_owned());
-        let opened = tokio::task::spawn_blocking(move || {
-            let content = Content::open(&path)?;
-            match content.blake3() == digest {
-                true => Ok(content),
-                false => Err(rotten(&digest)),
-            }
-        });
-        opened.await.map_err(|e| Error::new(Code::Internal, "the store was not read").because(e))?
+        let path = self.assemble(digest).await?;
+        blocking(move || Content::open(&path)).await
     }
 
-    /// Where a blob lies on this machine.
-    pub(crate) fn file(&self, digest: &str) -> PathBuf {
-        self.root.join(blob_path(digest).as_ref())
-    }
-
-    pub(crate) async fn reader(&self, digest: &str) -> Result<BlobReader> {
-        let size = self.size(digest).await?.ok_or_else(|| {
-            Error::new(Code::NotFound, format!("the store holds no file `{digest}`")).hint("Upload it first.")
-        })?;
-        Ok(BlobReader {
-            objects: Arc::clone(&self.objects),
-            digest: digest.to_owned(),
-            hasher: blake3::Hasher::new(),
-            size,
-            offset: 0,
-        })
-    }
-
-    /// Copies a blob into a quarantine; on a local disk without copying bytes. `false` when it is absent.
-    pub(crate) async fn copy_to_quarantine(&self, quarantine: &str, digest: &str) -> Result<bool> {
-        match self.objects.copy(&blob_path(digest), &quarantine_path(quarantine, digest)).await {
-            Ok(()) => Ok(true),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
-            Err(e) => Err(failure("copy a refused file into quarantine", e)),
+    /// Where a file lies on this machine, whole and verified. It stays for an hour.
+    pub(crate) async fn assemble(&self, digest: &str) -> Result<PathBuf> {
+        let path = self.assembled().join(digest);
+        let (found, name) = (path.clone(), digest.to_owned());
+        if blocking(move || assembled::is_whole(&found, &name)).await? {
+            return Ok(path);
+        }
+        match self.chunks.fetch(Digest::parse(digest)?, &path, &[]).await {
+            Err(error) if error.code() == Code::Tampered => Err(rotten(digest).because(error)),
+            fetched => fetched.map(|_| path),
         }
     }
 
-    /// Removes a blob; one that is absent already is fine.
+    /// Puts a file together of chunks, and so finds out whether the recipe is right.
+    pub(crate) async fn compose(&self, recipe: &Recipe) -> Result<()> {
+        let path = self.assembled().join(recipe.digest.to_string());
+        self.chunks.compose(recipe, &path, &[]).await.map(drop)
+    }
+
+    fn assembled(&self) -> PathBuf {
+        self.root.join("assembled")
+    }
+
+    /// Lets files go that were put together a while ago.
+    pub(crate) async fn sweep(&self) -> Result<()> {
+        let assembled = self.assembled();
+        blocking(move || assembled::sweep(&assembled, assembled::Sweep::Old)).await
+    }
+
+    pub(crate) async fn reader(&self, digest: &str) -> Result<BlobReader> {
+        let reader = self.chunks.reader(Digest::parse(digest)?).await?;
+        Ok(BlobReader { store: self.clone(), digest: digest.to_owned(), reader })
+    }
+
+    /// Copies a file into a quarantine. `false` when it is absent, or cannot be read any more.
+    pub(crate) async fn copy_to_quarantine(&self, quarantine: &str, digest: &str) -> Result<bool> {
+        let path = self.quarantined(quarantine, digest);
+        match self.chunks.fetch(Digest::parse(digest)?, &path, &[]).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == Code::NotFound => Ok(false),
+            Err(error) if error.code() == Code::Tampered => {
+                tracing::warn!(%error, digest, "a refused file rotted; it is not kept");
+                Ok(false)
+            }
+            Err(error) => Err(error.while_doing("copy a refused file into quarantine")),
+        }
+    }
+
+    /// Copies a file of a quarantine back. `false` when it is absent. Whoever reads it verifies its digest.
+    pub(crate) async fn copy_from_quarantine(&self, quarantine: &str, digest: &str) -> Result<bool> {
+        let path = self.quarantined(quarantine, digest);
+        let opened = blocking(move || match fs::File::open(&path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            opened => {
+                let file = opened.map_err(|e| Error::io("open", &path, e))?;
+                let size = file.metadata().map_err(|e| Error::io("examine", &path, e))?.len();
+                Ok(Some((file, size)))
+            }
+        });
+        let Some((file, size)) = opened.await? else { return Ok(false) };
+        let mut push = self.chunks.push().await?;
+        let stored = push.read(file, Some(size)).await?;
+        if stored.digest != Digest::parse(digest)? {
+            return Err(Error::new(Code::Tampered, format!("the file {digest} rotted in quarantine")));
+        }
+        push.finish().await?;
+        Ok(true)
+    }
+
+    /// Removes a file; one that is absent already is fine.
     pub(crate) async fn remove(&self, digest: &str) -> Result<()> {
-        self.remove_at(&blob_path(digest)).await
+        remove_file(self.assembled().join(digest)).await?;
+        self.chunks.remove(Digest::parse(digest)?).await
+    }
+
+    /// Takes what rotted of a file out of the store, so that the publisher's upload replaces it.
+    pub(crate) async fn discard(&self, digest: &str) -> Result<()> {
+        let digest = Digest::parse(digest)?;
+        remove_file(self.assembled().join(digest.to_string())).await?;
+        self.chunks.mend(digest, &ScrubOptions::default()).await?;
+        if self.chunks.complete(digest).await?.is_none() {
+            self.chunks.remove(digest).await?;
+        }
+        Ok(())
     }
 
     /// Removes a file from a quarantine; one that is absent already is fine.
     pub(crate) async fn remove_from_quarantine(&self, quarantine: &str, digest: &str) -> Result<()> {
-        self.remove_at(&quarantine_path(quarantine, digest)).await
+        remove_file(self.quarantined(quarantine, digest)).await
     }
 
-    async fn remove_at(&self, path: &Path) -> Result<()> {
-        match self.objects.delete(path).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(e) => Err(failure("remove a file from the store", e)),
-        }
+    fn quarantined(&self, quarantine: &str, digest: &str) -> PathBuf {
+        self.root.join("quarantine").join(quarantine).join(digest)
     }
+}
+
+async fn remove_file(path: PathBuf) -> Result<()> {
+    blocking(move || match fs::remove_file(&path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(Error::io("remove", &path, e)),
+        _ => Ok(()),
+    })
+    .await
+}
+
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|e| Error::new(Code::Internal, format!("work on files ended early: {e}")).because(e))?
 }
 
 impl Registry {
@@ -116,7 +177,6 @@ impl Registry {
     /// # Errors
     /// [`Code::InvalidRequest`] when it is no digest; storage errors.
     pub async fn has_blob(&self, digest: &str) -> Result<bool> {
-        check_digest(digest)?;
         Ok(self.store.size(digest).await?.is_some())
     }
 
@@ -129,20 +189,19 @@ impl Registry {
             Some(digest) => digest.to_owned(),
             None => blake3::hash(bytes).to_hex().to_string(),
         };
-        let mut upload = self.upload_blob(&digest)?;
+        let mut upload = self.upload_blob(&digest, Some(bytes.len() as u64))?;
         upload.write(bytes).await?;
         upload.finish().await?;
         Ok(digest)
     }
 
-    /// Starts storing a file that arrives in parts. Nothing is visible before [`BlobUpload::finish`]
-    /// has seen that the bytes are those of `digest`; dropping the upload removes what arrived.
+    /// Starts storing a file that arrives in parts, of this size if it is known. Nothing is visible before
+    /// [`BlobUpload::finish`] has seen that the bytes are those of `digest`.
     ///
     /// # Errors
     /// [`Code::InvalidRequest`] when it is no digest.
-    pub fn upload_blob(&self, digest: &str) -> Result<BlobUpload> {
-        check_digest(digest)?;
-        Ok(BlobUpload::new(Arc::clone(&self.store.objects), digest))
+    pub fn upload_blob(&self, digest: &str, size: Option<u64>) -> Result<BlobUpload> {
+        Ok(BlobUpload::new(self.store.chunks.clone(), Digest::parse(digest)?, size))
     }
 
     /// Opens a file of the store for reading in parts.
@@ -150,55 +209,37 @@ impl Registry {
     /// # Errors
     /// [`Code::InvalidRequest`] when it is no digest, [`Code::NotFound`] when it is not here.
     pub async fn get_blob(&self, digest: &str) -> Result<BlobReader> {
-        check_digest(digest)?;
         self.store.reader(digest).await
     }
 }
 
-/// Reads a file of the store in parts, checking its digest on the way.
+/// Reads a file of the store in parts, checking them on the way.
 #[derive(Debug)]
 pub struct BlobReader {
-    objects: Arc<dyn ObjectStore>,
+    store: Store,
     digest: String,
-    hasher: blake3::Hasher,
-    size: u64,
-    offset: u64,
+    reader: FileReader,
 }
 
 impl BlobReader {
     /// Bytes of the whole file.
     pub fn size(&self) -> u64 {
-        self.size
+        self.reader.size()
     }
 
-    /// The next part, at most 4 MiB; `None` after the last.
+    /// The next part, some megabytes at most; `None` after the last.
     ///
     /// # Errors
-    /// [`Code::Tampered`] in place of the last part when the bytes are not those of the digest, so that
-    /// a reader who stops at an error never takes a wrong file for a whole one.
+    /// [`Code::Tampered`] in place of the first part that is not what was stored: a reader who stops at an error never
+    /// takes a wrong file for a whole one. What rotted is taken out of the store then, so that an upload replaces it.
     pub async fn next(&mut self) -> Result<Option<Bytes>> {
-        if self.offset == self.size {
-            return if self.size == 0 { self.check().map(|()| None) } else { Ok(None) };
+        match self.reader.next().await {
+            Err(error) if error.code() == Code::Tampered => {
+                self.store.discard(&self.digest).await?;
+                Err(rotten(&self.digest).because(error))
+            }
+            next => next,
         }
-        let end = self.size.min(self.offset + READ_BYTES);
-        let part = self
-            .objects
-            .get_range(&blob_path(&self.digest), self.offset..end)
-            .await
-            .map_err(|e| failure("read a file of the store", e))?;
-        self.hasher.update(&part);
-        self.offset = end;
-        if self.offset == self.size {
-            self.check()?;
-        }
-        Ok(Some(part))
-    }
-
-    fn check(&self) -> Result<()> {
-        if self.hasher.finalize().to_hex().as_str() == self.digest {
-            return Ok(());
-        }
-        Err(rotten(&self.digest))
     }
 }
 
@@ -206,38 +247,3 @@ fn rotten(digest: &str) -> Error {
     Error::new(Code::Tampered, format!("the stored file `{digest}` holds other bytes"))
         .hint("The disk is failing or someone changed the store; upload the file again.")
 }
-
-fn blob_path(digest: &str) -> Path {
-    Path::from_iter(["store", "blobs", &digest[..2], digest])
-}
-
-fn quarantine_path(quarantine: &str, digest: &str) -> Path {
-    Path::from_iter(["quarantine", quarantine, digest])
-}
-
-/// A store failure as an error. The input/output error below it says whether the disk is full.
-fn failure(doing: &str, source: object_store::Error) -> Error {
-    let mut code = match &source {
-        object_store::Error::NotFound { .. } => Code::NotFound,
-        object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-            Code::PermissionDenied
-        }
-        _ => Code::Io,
-    };
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&source);
-    while let Some(error) = cause {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            code = Error::io("", FsPath::new(""), std::io::Error::from(io.kind())).code();
-        }
-        cause = error.source();
-    }
-    let error = Error::new(code, format!("failed to {doing}: {source}"));
-    let error = match code {
-        Code::StorageFull => error.hint("Free space on the registry's disk; nothing was changed."),
-        _ => error,
-    };
-    error.because(source)
-}
-
-#[cfg(test)]
-mod tests;

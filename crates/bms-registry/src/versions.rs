@@ -2,24 +2,33 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bms_wire::api::{FileRef, Model, Version};
+use bms_wire::api::{Model, Version, VersionKind};
 use bms_wire::{Code, Error, Result};
-use sqlx::SqliteConnection;
-use sqlx::sqlite::SqliteRow;
 
 use crate::Registry;
-use crate::database::{count, reading, text, to_db, value};
+use crate::View;
+use crate::artifacts::file_of;
+use crate::database::{Connection, Row, count, reading, text, to_db, value};
 
 /// The reference that always means the highest version.
 pub(crate) const LATEST: &str = "latest";
-/// Generations one lineage answer goes back.
-const LINEAGE_MAX: i64 = 1000;
 
 impl Registry {
-    /// Every model with its versions, newest first; the files of versions are left out.
+    /// Every model with its versions, newest first; what was deleted and the files of versions are left out.
     pub async fn models(&self) -> Result<Vec<Model>> {
-        let mut tx = self.db.begin().await.map_err(reading)?;
-        read_models(&mut tx, None).await
+        let mut tx = self.db.snapshot().await?;
+        read_models(&mut tx, None, View::Active).await
+    }
+
+    /// What was deleted and can be restored: models with those of their versions, newest first.
+    pub async fn deleted_models(&self) -> Result<Vec<Model>> {
+        let mut tx = self.db.snapshot().await?;
+        let mut models = read_models(&mut tx, None, View::All).await?;
+        for model in &mut models {
+            model.versions.retain(|version| version.deleted_ms.is_some());
+        }
+        models.retain(|model| model.deleted_ms.is_some() || !model.versions.is_empty());
+        Ok(models)
     }
 
     /// One model with its versions, newest first; the files of versions are left out.
@@ -27,8 +36,8 @@ impl Registry {
     /// # Errors
     /// [`Code::ModelNotFound`].
     pub async fn model(&self, name: &str) -> Result<Model> {
-        let mut tx = self.db.begin().await.map_err(reading)?;
-        read_models(&mut tx, Some(name)).await?.pop().ok_or_else(|| no_model(name))
+        let mut tx = self.db.snapshot().await?;
+        read_models(&mut tx, Some(name), View::Active).await?.pop().ok_or_else(|| no_model(name))
     }
 
     /// One version with its files.
@@ -36,7 +45,7 @@ impl Registry {
     /// # Errors
     /// [`Code::ModelNotFound`], [`Code::VersionNotFound`].
     pub async fn version(&self, model: &str, version: u64) -> Result<Version> {
-        let mut tx = self.db.begin().await.map_err(reading)?;
+        let mut tx = self.db.snapshot().await?;
         read_version(&mut tx, model, version).await
     }
 
@@ -45,7 +54,7 @@ impl Registry {
     /// # Errors
     /// [`Code::ModelNotFound`] when there is no such model or alias, [`Code::VersionNotFound`].
     pub async fn resolve(&self, model: &str, reference: &str) -> Result<Version> {
-        let mut tx = self.db.begin().await.map_err(reading)?;
+        let mut tx = self.db.snapshot().await?;
         let version = match reference.parse::<u64>() {
             Ok(version) => version,
             Err(_) if reference == LATEST => latest(&mut tx, model).await?,
@@ -55,60 +64,43 @@ impl Registry {
         };
         read_version(&mut tx, model, version).await
     }
-
-    /// The version followed by what it was made from, nearest first, as far as this registry knows them.
-    /// Files are left out.
-    ///
-    /// # Errors
-    /// [`Code::ModelNotFound`], [`Code::VersionNotFound`].
-    pub async fn lineage(&self, model: &str, version: u64) -> Result<Vec<Version>> {
-        let mut tx = self.db.begin().await.map_err(reading)?;
-        let first = read_version(&mut tx, model, version).await?;
-        // A digest covers its parent's, so there are no cycles; the bound is for a changed database.
-        let chain = sqlx::query(
-            "WITH RECURSIVE chain (digest, generation) AS (
-                 SELECT digest, 0 FROM versions WHERE digest = $1
-                 UNION ALL
-                 SELECT v.parent, c.generation + 1 FROM chain c JOIN versions v ON v.digest = c.digest
-                 WHERE v.parent IS NOT NULL AND c.generation < $2
-             )
-             SELECT v.model, v.version FROM chain c JOIN versions v ON v.digest = c.digest ORDER BY c.generation",
-        )
-        .bind(&first.digest)
-        .bind(LINEAGE_MAX)
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(reading)?;
-        let mut versions = Vec::with_capacity(chain.len());
-        for row in &chain {
-            let ancestor = read_version(&mut tx, &text(row, "model")?, count(row, "version")?).await?;
-            versions.push(Version { files: Vec::new(), ..ancestor });
-        }
-        Ok(versions)
-    }
 }
 
-/// The model or models with their versions, inside a transaction.
-async fn read_models(db: &mut SqliteConnection, name: Option<&str>) -> Result<Vec<Model>> {
-    let rows = sqlx::query("SELECT name, created_ms FROM models WHERE $1 IS NULL OR name = $1 ORDER BY name")
+/// The model or models with their versions, inside a transaction. Purged versions are never listed.
+pub(crate) async fn read_models(db: &mut Connection, name: Option<&str>, view: View) -> Result<Vec<Model>> {
+    let all = i64::from(view == View::All);
+    let rows = sqlx::query(
+        "SELECT * FROM models WHERE ($1 IS NULL OR name = $1) AND ($2 = 1 OR deleted_ms IS NULL) ORDER BY name",
+    )
         .bind(name)
+        .bind(all)
         .fetch_all(&mut *db)
         .await
         .map_err(reading)?;
     let mut models = Vec::with_capacity(rows.len());
     for row in &rows {
+        let (name, created_ms) = (text(row, "name")?, value(row, "created_ms")?);
         models.push(Model {
-            name: text(row, "name")?,
-            created_ms: value(row, "created_ms")?,
+            description: text(row, "description")?,
+            tags: BTreeMap::new(),
+            updated_ms: value::<Option<i64>>(row, "updated_ms")?.unwrap_or(created_ms),
+            deleted_ms: value(row, "deleted_ms")?,
             versions: Vec::new(),
+            name,
+            created_ms,
         });
     }
     let mut facts = Facts::read(db, name).await?;
-    let rows = sqlx::query("SELECT * FROM versions WHERE $1 IS NULL OR model = $1 ORDER BY version DESC")
-        .bind(name)
-        .fetch_all(&mut *db)
-        .await
-        .map_err(reading)?;
+    let rows = sqlx::query(
+        "SELECT * FROM versions
+         WHERE ($1 IS NULL OR model = $1) AND ($2 = 1 OR deleted_ms IS NULL) AND purged_ms IS NULL
+         ORDER BY version DESC",
+    )
+    .bind(name)
+    .bind(all)
+    .fetch_all(&mut *db)
+    .await
+    .map_err(reading)?;
     let mut versions: HashMap<String, Vec<Version>> = HashMap::new();
     for row in &rows {
         let version = facts.version(row)?;
@@ -116,20 +108,21 @@ async fn read_models(db: &mut SqliteConnection, name: Option<&str>) -> Result<Ve
     }
     for model in &mut models {
         model.versions = versions.remove(&model.name).unwrap_or_default();
+        model.tags = facts.model_tags.remove(&model.name).unwrap_or_default();
     }
     Ok(models)
 }
 
 /// One version with its files, inside a transaction.
-pub(crate) async fn read_version(db: &mut SqliteConnection, model: &str, version: u64) -> Result<Version> {
-    let row = sqlx::query("SELECT * FROM versions WHERE model = $1 AND version = $2")
+pub(crate) async fn read_version(db: &mut Connection, model: &str, version: u64) -> Result<Version> {
+    let row = sqlx::query("SELECT * FROM versions WHERE model = $1 AND version = $2 AND deleted_ms IS NULL")
         .bind(model)
         .bind(to_db(version)?)
         .fetch_optional(&mut *db)
         .await
         .map_err(reading)?;
     let Some(row) = row else {
-        latest(db, model).await?;
+        exists(db, model).await?;
         return Err(no_version(model, version));
     };
     let mut found = Facts::read(db, Some(model)).await?.version(&row)?;
@@ -141,28 +134,46 @@ pub(crate) async fn read_version(db: &mut SqliteConnection, model: &str, version
     .fetch_all(db)
     .await
     .map_err(reading)?;
-    for file in &files {
-        found.files.push(FileRef {
-            path: text(file, "path")?,
-            size: count(file, "size")?,
-            blake3: text(file, "blake3")?,
-        });
-    }
+    found.files = files.iter().map(file_of).collect::<Result<_>>()?;
     Ok(found)
 }
 
-/// The highest version of a model.
-async fn latest(db: &mut SqliteConnection, model: &str) -> Result<u64> {
-    let row = sqlx::query("SELECT version FROM versions WHERE model = $1 ORDER BY version DESC LIMIT 1")
+/// Checks that there is a model, and that it was not deleted.
+///
+/// # Errors
+/// [`Code::ModelNotFound`].
+pub(crate) async fn exists(db: &mut Connection, model: &str) -> Result<()> {
+    let row = sqlx::query("SELECT deleted_ms FROM models WHERE name = $1")
         .bind(model)
         .fetch_optional(db)
         .await
         .map_err(reading)?;
-    row.map_or_else(|| Err(no_model(model)), |row| count(&row, "version"))
+    match row.map(|row| value::<Option<i64>>(&row, "deleted_ms")).transpose()? {
+        Some(None) => Ok(()),
+        Some(Some(_)) => {
+            Err(Error::new(Code::ModelNotFound, format!("model `{model}` was deleted"))
+                .hint("Restore it first."))
+        }
+        None => Err(no_model(model)),
+    }
+}
+
+/// The highest version of a model.
+async fn latest(db: &mut Connection, model: &str) -> Result<u64> {
+    exists(db, model).await?;
+    let row = sqlx::query(
+        "SELECT version FROM versions WHERE model = $1 AND deleted_ms IS NULL ORDER BY version DESC LIMIT 1",
+    )
+    .bind(model)
+    .fetch_optional(db)
+    .await
+    .map_err(reading)?;
+    let none = || Error::new(Code::VersionNotFound, format!("model `{model}` has no version"));
+    row.map_or_else(|| Err(none()), |row| count(&row, "version"))
 }
 
 /// The version an alias points at.
-pub(crate) async fn alias_target(db: &mut SqliteConnection, model: &str, alias: &str) -> Result<Option<u64>> {
+pub(crate) async fn alias_target(db: &mut Connection, model: &str, alias: &str) -> Result<Option<u64>> {
     let row = sqlx::query("SELECT version FROM aliases WHERE model = $1 AND alias = $2")
         .bind(model)
         .bind(alias)
@@ -174,15 +185,18 @@ pub(crate) async fn alias_target(db: &mut SqliteConnection, model: &str, alias: 
 
 type Key = (String, u64);
 
-/// What belongs to versions in other tables.
+/// What belongs to models and versions in other tables.
+#[derive(Default)]
 struct Facts {
     aliases: HashMap<Key, Vec<String>>,
     metrics: HashMap<Key, BTreeMap<String, f64>>,
+    tags: HashMap<Key, BTreeMap<String, String>>,
+    model_tags: HashMap<String, BTreeMap<String, String>>,
 }
 
 impl Facts {
-    async fn read(db: &mut SqliteConnection, model: Option<&str>) -> Result<Self> {
-        let mut facts = Facts { aliases: HashMap::new(), metrics: HashMap::new() };
+    async fn read(db: &mut Connection, model: Option<&str>) -> Result<Self> {
+        let mut facts = Facts::default();
         let rows = sqlx::query(
             "SELECT model, version, alias FROM aliases WHERE $1 IS NULL OR model = $1 ORDER BY alias",
         )
@@ -199,17 +213,35 @@ impl Facts {
              WHERE position = 0 AND ($1 IS NULL OR model = $1)",
         )
         .bind(model)
-        .fetch_all(db)
+        .fetch_all(&mut *db)
         .await
         .map_err(reading)?;
         for row in &rows {
             facts.metrics.entry(key(row)?).or_default().insert(text(row, "metric")?, value(row, "value")?);
         }
+        let rows = sqlx::query("SELECT * FROM version_tags WHERE $1 IS NULL OR model = $1")
+            .bind(model)
+            .fetch_all(&mut *db)
+            .await
+            .map_err(reading)?;
+        for row in &rows {
+            facts.tags.entry(key(row)?).or_default().insert(text(row, "key")?, text(row, "value")?);
+        }
+        let rows = sqlx::query("SELECT * FROM model_tags WHERE $1 IS NULL OR model = $1")
+            .bind(model)
+            .fetch_all(db)
+            .await
+            .map_err(reading)?;
+        for row in &rows {
+            let tags = facts.model_tags.entry(text(row, "model")?).or_default();
+            tags.insert(text(row, "key")?, text(row, "value")?);
+        }
         Ok(facts)
     }
 
-    fn version(&mut self, row: &SqliteRow) -> Result<Version> {
+    fn version(&mut self, row: &Row) -> Result<Version> {
         let key = key(row)?;
+        let created_ms = value(row, "created_ms")?;
         Ok(Version {
             digest: text(row, "digest")?,
             task: text(row, "task")?,
@@ -217,8 +249,19 @@ impl Facts {
             signer: value(row, "signer")?,
             metrics: self.metrics.remove(&key).unwrap_or_default(),
             parent: value(row, "parent")?,
-            created_ms: value(row, "created_ms")?,
+            created_ms,
             aliases: self.aliases.remove(&key).unwrap_or_default(),
+            kind: match text(row, "kind")?.as_str() {
+                "artifacts" => VersionKind::Artifacts,
+                _ => VersionKind::Bundle,
+            },
+            stage: text(row, "stage")?,
+            description: text(row, "description")?,
+            tags: self.tags.remove(&key).unwrap_or_default(),
+            run: value(row, "run")?,
+            source: value(row, "source")?,
+            updated_ms: value::<Option<i64>>(row, "updated_ms")?.unwrap_or(created_ms),
+            deleted_ms: value(row, "deleted_ms")?,
             files: Vec::new(),
             model: key.0,
             version: key.1,
@@ -226,7 +269,7 @@ impl Facts {
     }
 }
 
-fn key(row: &SqliteRow) -> Result<Key> {
+fn key(row: &Row) -> Result<Key> {
     Ok((text(row, "model")?, count(row, "version")?))
 }
 

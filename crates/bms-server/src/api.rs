@@ -1,35 +1,40 @@
 //! The management API under `/api/v1`, see [`bms_wire::api`].
 
 mod audit;
-mod blobs;
+pub(crate) mod blobs;
+mod chunks;
 mod deployments;
 mod edge;
+mod lifecycle;
 mod models;
 mod overview;
+pub(crate) mod person;
 mod samples;
 
 use std::sync::Arc;
 
 use axum::Router;
-use bms_bundle::Policy;
 use bms_registry::Registry;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, Semaphore};
 
 use crate::failure::Failure;
 use crate::gateway::Gateway;
+use crate::policy::SharedPolicy;
 
 /// What the routes of the management API share.
 #[derive(Debug)]
 pub(crate) struct Api {
     pub(crate) registry: Registry,
     /// What every bundle is checked against before it becomes a version.
-    pub(crate) policy: Policy,
+    pub(crate) policy: SharedPolicy,
     pub(crate) gateway: Arc<Gateway>,
     /// Rung when what shall be loaded may have changed.
     pub(crate) changed: Arc<Notify>,
     pub(crate) audited: audit::Audited,
     /// Held while a delivery of samples is taken.
     pub(crate) deliveries: Mutex<()>,
+    /// Requests whose chunks may be in memory at once.
+    pub(crate) transfers: Semaphore,
 }
 
 /// What a handler returns.
@@ -38,7 +43,7 @@ type Answer<T> = Result<axum::Json<T>, Failure>;
 impl Api {
     pub(crate) fn new(
         registry: Registry,
-        policy: Policy,
+        policy: SharedPolicy,
         gateway: Arc<Gateway>,
         changed: Arc<Notify>,
     ) -> Arc<Self> {
@@ -49,6 +54,7 @@ impl Api {
             changed,
             audited: audit::Audited::default(),
             deliveries: Mutex::default(),
+            transfers: Semaphore::new(chunks::TRANSFERS_MAX),
         })
     }
 
@@ -57,8 +63,10 @@ impl Api {
         let routes = Router::new()
             .merge(audit::routes())
             .merge(blobs::routes())
+            .merge(chunks::routes())
             .merge(deployments::routes())
             .merge(edge::routes())
+            .merge(lifecycle::routes())
             .merge(models::routes())
             .merge(overview::routes())
             .merge(samples::routes());

@@ -118,17 +118,25 @@ pub(crate) fn linger(request: Request) {
 /// # Errors
 /// As [`read`], and [`Code::InvalidRequest`] when it is not the expected JSON.
 pub(crate) async fn read_document<T: DeserializeOwned>(request: Request, limit: usize) -> Result<T> {
-    let reading = read(request, limit, |_| Ok(()));
-    let bytes = tokio::time::timeout(DOCUMENT_WITHIN, reading).await.map_err(|_| {
-        Error::new(
-            Code::DeadlineExceeded,
-            format!("the request did not arrive within {} s", DOCUMENT_WITHIN.as_secs()),
-        )
-    })??;
+    let bytes = read_document_bytes(request, limit).await?;
     serde_json::from_slice(&bytes).map_err(|e| {
         Error::new(Code::InvalidRequest, format!("the request's body is not the expected JSON: {e}"))
             .because(e)
     })
+}
+
+/// The bytes of a document of at most `limit` bytes.
+///
+/// # Errors
+/// As [`read`], and [`Code::DeadlineExceeded`] when it does not arrive in time.
+pub(crate) async fn read_document_bytes(request: Request, limit: usize) -> Result<Bytes> {
+    let reading = read(request, limit, |_| Ok(()));
+    tokio::time::timeout(DOCUMENT_WITHIN, reading).await.map_err(|_| {
+        Error::new(
+            Code::DeadlineExceeded,
+            format!("the request did not arrive within {} s", DOCUMENT_WITHIN.as_secs()),
+        )
+    })?
 }
 
 /// A JSON document in a request's body, at most [`limits::CONTROL_BODY_BYTES_MAX`] long.

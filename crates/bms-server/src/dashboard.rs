@@ -1,4 +1,4 @@
-//! The dashboard and the chat: a few files that are part of the program, no build step, no network.
+//! The dashboard, the runs and the chat: a few files that are part of the program, no build step, no network.
 
 use axum::Router;
 use axum::response::{IntoResponse, Response};
@@ -8,17 +8,21 @@ use http::{HeaderValue, header};
 const PAGE: &str = include_str!("../assets/index.html");
 const SCRIPT: &str = include_str!("../assets/app.js");
 const STYLE: &str = include_str!("../assets/style.css");
+const RUNS_PAGE: &str = include_str!("../assets/runs.html");
+const RUNS_SCRIPT: &str = include_str!("../assets/runs.js");
 const CHAT_PAGE: &str = include_str!("../assets/chat.html");
 const CHAT_SCRIPT: &str = include_str!("../assets/chat.js");
 
 const HTML: &str = "text/html; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// The routes of the dashboard, the chat among them.
+/// The routes of the dashboard, runs and chat among them.
 pub(crate) fn routes() -> Router {
     chat_routes()
         .route("/", get(async || file(HTML, PAGE)))
         .route("/app.js", get(async || file(JAVASCRIPT, SCRIPT)))
+        .route("/runs", get(async || file(HTML, RUNS_PAGE)))
+        .route("/runs.js", get(async || file(JAVASCRIPT, RUNS_SCRIPT)))
 }
 
 /// The routes of the chat alone: all there is to see of a server of one model.

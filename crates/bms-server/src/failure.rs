@@ -5,6 +5,8 @@ use axum::response::{IntoResponse, Response};
 use bms_wire::{Code, Error, Retry, anthropic, openai};
 use http::{HeaderValue, StatusCode, header};
 
+use crate::mlflow;
+
 /// An [`Error`] on its way out as a response: the code's status, the JSON body, and `Retry-After`
 /// when sending the same request again later makes sense.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub(crate) enum Dialect {
     OpenAi,
     /// Anthropic's: [`anthropic::ErrorEnvelope`].
     Anthropic,
+    /// MLflow's.
+    Mlflow,
 }
 
 impl Dialect {
@@ -31,6 +35,7 @@ impl Dialect {
             _ if path == "/v1/messages" || path.starts_with("/v1/messages/") => Dialect::Anthropic,
             "/tokenize" | "/detokenize" => Dialect::OpenAi,
             _ if path.starts_with("/v1/") => Dialect::OpenAi,
+            _ if mlflow::is_path(path) => Dialect::Mlflow,
             _ => Dialect::Own,
         }
     }
@@ -46,6 +51,7 @@ impl Dialect {
             Dialect::Own => axum::Json(error.body()).into_response(),
             Dialect::OpenAi => axum::Json(openai::ErrorEnvelope::from(error)).into_response(),
             Dialect::Anthropic => axum::Json(anthropic::ErrorEnvelope::from(error)).into_response(),
+            Dialect::Mlflow => axum::Json(mlflow::failure_body(error)).into_response(),
         }
     }
 }
@@ -88,11 +94,23 @@ fn retry_after_seconds(error: &Error) -> Option<u64> {
 }
 
 /// The answer on a path nobody serves.
-pub(crate) async fn no_such_route(request: Request) -> Failure {
+pub(crate) async fn no_such_route(request: Request) -> Response {
     let path = request.uri().path();
+    if mlflow::is_path(path) {
+        return no_such_endpoint(path);
+    }
     let error = Error::new(Code::NotFound, format!("there is nothing at `{path}`"))
         .hint("Models answer under /v1/ and /v2/models/, the management API lives under /api/v1/.");
-    Dialect::at(path).failure(error)
+    Dialect::at(path).failure(error).into_response()
+}
+
+/// As MLflow's clients expect it: they then try an older way, or say that the server lacks something.
+fn no_such_endpoint(path: &str) -> Response {
+    let body = serde_json::json!({
+        "error_code": "ENDPOINT_NOT_FOUND",
+        "message": format!("this server has no `{path}`: it serves MLflow's tracking, registry and artifacts"),
+    });
+    (StatusCode::NOT_FOUND, axum::Json(body)).into_response()
 }
 
 /// The answer to a method a path does not take. The table of codes has none of its own for this: it

@@ -4,21 +4,38 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bms_registry::Registry;
-use bms_wire::Result;
+use bms_registry::{Refusal, Registry};
+use bms_wire::{Code, ErrorBody, Result};
 use tokio::sync::Notify;
 
 use crate::event::{Event, ReconcileFailed};
 use crate::fleet::{Fleet, Wanted};
+use crate::policy::PolicyWatch;
 use crate::slots::{Source, VersionName};
 
 /// How often the registry is looked at without being told of a change: other programs write to it too.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// Refusals of a published version that concern its bytes or its publisher, rather than this machine.
+const QUARANTINED: [Code; 6] = [
+    Code::InvalidBundle,
+    Code::Tampered,
+    Code::SignatureInvalid,
+    Code::SignerUntrusted,
+    Code::MaliciousContent,
+    Code::KeyRevoked,
+];
+
 /// Follows the registry for ever; to be dropped when the server stops.
-pub(crate) async fn follow(registry: Registry, fleet: Arc<Fleet>, work_dir: PathBuf, changed: Arc<Notify>) {
+pub(crate) async fn follow(
+    registry: Registry,
+    fleet: Arc<Fleet>,
+    work_dir: PathBuf,
+    changed: Arc<Notify>,
+    mut policy: PolicyWatch,
+) {
     loop {
-        if let Err(error) = step(&registry, &fleet, &work_dir).await {
+        if let Err(error) = step(&registry, &fleet, &work_dir, &mut policy).await {
             ReconcileFailed { code: error.code(), why: &error.to_string() }.emit(&fleet.launcher.metrics);
         }
         // Woken or not, the next step looks at everything.
@@ -26,10 +43,19 @@ pub(crate) async fn follow(registry: Registry, fleet: Arc<Fleet>, work_dir: Path
     }
 }
 
-async fn step(registry: &Registry, fleet: &Arc<Fleet>, work_dir: &std::path::Path) -> Result<()> {
+async fn step(
+    registry: &Registry,
+    fleet: &Arc<Fleet>,
+    work_dir: &std::path::Path,
+    policy: &mut PolicyWatch,
+) -> Result<()> {
+    policy.look(registry).await?;
     let mut wanted = Vec::new();
     for deployment in registry.deployments().await? {
         let Some(version) = deployment.version else { continue };
+        if policy.is_revoked(registry, &deployment).await? {
+            continue;
+        }
         wanted.push(Wanted {
             of: VersionName { model: deployment.model, version },
             alias: Some(deployment.alias),
@@ -40,6 +66,23 @@ async fn step(registry: &Registry, fleet: &Arc<Fleet>, work_dir: &std::path::Pat
     for (of, why) in fleet.fresh_refusals() {
         let details = serde_json::json!({ "code": why.code, "reason": why.error });
         registry.audit("slot.refused", &of.to_string(), details).await?;
+        if QUARANTINED.contains(&why.code) {
+            set_aside(registry, &of, why).await?;
+        }
     }
     Ok(())
+}
+
+/// Copies a version that was published and is refused now into the quarantine. It stays where it is as well: it is
+/// history, and no slot loads it.
+async fn set_aside(registry: &Registry, of: &VersionName, why: ErrorBody) -> Result<()> {
+    let version = registry.version(&of.model, of.version).await?;
+    let refusal = Refusal {
+        model: of.model.clone(),
+        code: why.code,
+        reason: why.error,
+        findings: Vec::new(),
+        files: version.files,
+    };
+    registry.quarantine(&refusal).await.map(drop)
 }

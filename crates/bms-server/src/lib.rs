@@ -16,6 +16,7 @@
 
 mod api;
 mod body;
+mod care;
 mod dashboard;
 mod event;
 mod failure;
@@ -26,11 +27,14 @@ mod gateway;
 mod guard;
 mod listen;
 mod metrics;
+mod mlflow;
+mod policy;
 mod server;
 mod slots;
 mod traffic;
 
 pub mod slot;
 
+pub use care::Care;
 pub use server::{Settings, run, serve_one};
 pub use slots::{KvCache, LanguageLaunch, Launch, Place};

@@ -24,14 +24,16 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::api::Api;
+use crate::care::Care;
 use crate::failure::{self, Failure};
 use crate::fleet::{Fleet, Wanted};
 use crate::follow::follow;
 use crate::gateway::Gateway;
 use crate::listen::{self, Terms};
 use crate::metrics::{self, Metrics};
+use crate::policy::{PolicyWatch, SharedPolicy};
 use crate::slots::{Launch, Launcher, Place, Source, VersionName};
-use crate::{dashboard, files, guard};
+use crate::{dashboard, files, guard, mlflow};
 
 /// How long a connection may take to send a request's head, and stay open without any request.
 const HEAD_WITHIN: Duration = Duration::from_secs(75);
@@ -50,6 +52,8 @@ pub struct Settings {
     pub launch: Launch,
     /// The folder in which copies of loaded versions are kept. One server at a time uses it.
     pub work_dir: PathBuf,
+    /// The file the policy came from: the server takes over what changes in it.
+    pub policy_file: Option<PathBuf>,
     /// How long open requests get when the server stops or a version is unloaded, at most
     /// [`limits::DRAIN_SECONDS_MAX`] seconds.
     pub drain: Duration,
@@ -60,6 +64,8 @@ pub struct Settings {
     /// How long a client may take nothing of an answer before it is cut off, at most
     /// [`limits::CLIENT_STALL_SECONDS_MAX`] seconds.
     pub client_stall: Duration,
+    /// How the store is looked after; not at all when absent.
+    pub care: Option<Care>,
 }
 
 impl Settings {
@@ -69,10 +75,12 @@ impl Settings {
         Settings {
             launch,
             work_dir,
+            policy_file: None,
             drain,
             deadline: Duration::from_millis(limits::INFER_DEADLINE_MS),
             language_deadline: Duration::from_millis(limits::LANGUAGE_DEADLINE_MS),
             client_stall: Duration::from_secs(limits::CLIENT_STALL_SECONDS_MAX),
+            care: None,
         }
     }
 }
@@ -98,13 +106,20 @@ pub async fn run(
     }
     let kept = deployed_digests(&registry).await?;
     work_dir.sweep(&kept)?;
+    let policy = SharedPolicy::new(policy);
     let parts = Parts::new(&settings, &policy)?;
+    let watch = PolicyWatch::new(settings.policy_file.clone(), parts.policy_copy.clone(), policy.clone());
     let api = Api::new(registry.clone(), policy, parts.gateway.clone(), parts.changed.clone());
-    let router = Router::new().merge(api.routes()).merge(dashboard::routes());
+    let router = Router::new().merge(api.routes()).merge(mlflow::routes(&api)).merge(dashboard::routes());
     let fleet = parts.gateway.fleet.clone();
-    let following = tokio::spawn(follow(registry, fleet, settings.work_dir, parts.changed.clone()));
+    let caring = settings.care.clone().map(|care| tokio::spawn(care.run(registry.clone())));
+    let following = tokio::spawn(follow(registry, fleet, settings.work_dir, parts.changed.clone(), watch));
     parts.serve(router, listener, shutdown).await;
     following.abort();
+    // A round that is cut off goes on after the next start.
+    if let Some(caring) = caring {
+        caring.abort();
+    }
     parts.close().await;
     Ok(())
 }
@@ -130,7 +145,7 @@ pub async fn serve_one(
         }
         Place::Bare { path, name } => (name.clone(), Place::Bare { path: resolve(path)?, name }),
     };
-    let parts = Parts::new(&settings, &policy)?;
+    let parts = Parts::new(&settings, &SharedPolicy::new(policy))?;
     let of = VersionName { model, version: ONLY_VERSION };
     let mut shutdown = std::pin::pin!(shutdown);
     let ready = tokio::select! {
@@ -168,21 +183,24 @@ struct Parts {
     changed: Arc<Notify>,
     metrics: Arc<Metrics>,
     terms: Terms,
+    /// Where slots read the policy.
+    policy_copy: PathBuf,
     /// Sockets and the policy; removed with the value.
     _run_dir: TempDir,
 }
 
 impl Parts {
-    fn new(settings: &Settings, policy: &Policy) -> Result<Self> {
+    fn new(settings: &Settings, policy: &SharedPolicy) -> Result<Self> {
         let run_dir = private_folder()?;
         let policy_file = run_dir.path().join("policy.toml");
-        policy.save(&policy_file)?;
+        policy.now().save(&policy_file)?;
+        let policy_copy = policy_file.clone();
         let metrics = Arc::new(Metrics::new()?);
         let changed = Arc::new(Notify::new());
         let launcher = Launcher::new(
             settings.launch.clone(),
             run_dir.path().to_owned(),
-            policy_file,
+            (policy_file, policy.clone()),
             metrics.clone(),
             changed.clone(),
         )?;
@@ -200,7 +218,7 @@ impl Parts {
             ),
             drain: drain.saturating_sub(SLOTS_END_WITHIN),
         };
-        Ok(Parts { gateway, changed, metrics, terms, _run_dir: run_dir })
+        Ok(Parts { gateway, changed, metrics, terms, policy_copy, _run_dir: run_dir })
     }
 
     /// Loads one model and waits until it answers, or cannot.

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{get, post};
+use bms_bundle::seal::{DataKey, Key};
 use bms_bundle::{Bundle, Policy, Verified};
 use bms_engine::{Engine, EngineOptions};
 use bms_nn::onnx::RuntimeChoice;
@@ -24,6 +25,7 @@ use serde_json::json;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
+use zeroize::Zeroizing;
 
 use crate::failure::{self, Failure};
 use crate::listen::{self, Terms};
@@ -38,6 +40,8 @@ const _: () = assert!(
     "the gateway finds room"
 );
 
+/// A key of 32 bytes in hex, and the end of the line.
+const KEY_LINE_BYTES: usize = 65;
 /// Times a model is loaded whose files change meanwhile.
 const LOADS_MAX: usize = 3;
 
@@ -50,6 +54,8 @@ pub struct Options {
     pub socket: PathBuf,
     /// The trust policy the model is checked against.
     pub policy: PathBuf,
+    /// Whether the first line of standard input is the key of the model, in hex.
+    pub sealed: bool,
     /// What executes graphs.
     pub runtime: RuntimeChoice,
     /// Threads of one run; without it one for a graph, all processors for a language model.
@@ -71,13 +77,14 @@ struct Loaded {
 /// The refusal of the gate or the engine, which has been printed by then, or [`Code::Io`] when the
 /// socket cannot be made.
 pub fn run(options: Options) -> Result<()> {
+    let key = options.sealed.then(read_key).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| Error::new(Code::Io, format!("the slot's runtime cannot start: {e}")).because(e))?;
     let ended = runtime.block_on(async {
         tokio::select! {
-            served = serve(options) => served,
+            served = serve(options, key) => served,
             () = stdin_closed() => Ok(()),
         }
     });
@@ -86,11 +93,11 @@ pub fn run(options: Options) -> Result<()> {
     ended
 }
 
-async fn serve(options: Options) -> Result<()> {
+async fn serve(options: Options, key: Option<DataKey>) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())
         .map_err(|e| Error::new(Code::Io, format!("signals cannot be awaited: {e}")).because(e))?;
     let socket = options.socket.clone();
-    let loaded = tokio::task::spawn_blocking(move || load(&options)).await;
+    let loaded = tokio::task::spawn_blocking(move || load(&options, key)).await;
     let loaded =
         loaded.unwrap_or_else(|e| Err(Error::new(Code::Internal, "the model broke its loader").because(e)));
     let listening = loaded.and_then(|model| Ok((model, bind(&socket)?)));
@@ -119,8 +126,9 @@ async fn serve(options: Options) -> Result<()> {
 }
 
 /// Loads the model, again when its files were written to while it was loaded.
-fn load(options: &Options) -> Result<Loaded> {
-    let policy = Policy::load(&options.policy)?;
+fn load(options: &Options, key: Option<DataKey>) -> Result<Loaded> {
+    let mut policy = Policy::load(&options.policy)?;
+    key.into_iter().for_each(|key| policy.keys.add(Key::Data(key)));
     let mut attempt = 1;
     loop {
         let bundle = match &options.place {
@@ -191,6 +199,22 @@ fn greet(greeting: &Greeting) -> Result<()> {
     out.write_all(&line)
         .and_then(|()| out.flush())
         .map_err(|e| Error::new(Code::Io, format!("the supervisor cannot be told: {e}")).because(e))
+}
+
+/// The key on the first line of standard input.
+fn read_key() -> Result<DataKey> {
+    let invalid = |what: &str| Error::new(Code::InvalidRequest, format!("the slot's key {what}"));
+    let mut line = Zeroizing::new([0; KEY_LINE_BYTES]);
+    // Exactly the line: what comes after it is waited for elsewhere. The buffer of standard input may hold more, and
+    // is shared with whoever reads on.
+    std::io::stdin().lock().read_exact(&mut line[..]).map_err(|e| invalid("did not come").because(e))?;
+    let digit = |at: usize| char::from(line[at]).to_digit(16);
+    let byte = |at: usize| Some((digit(2 * at)? << 4 | digit(2 * at + 1)?) as u8);
+    let mut bytes = Zeroizing::new([0; KEY_LINE_BYTES / 2]);
+    for (at, place) in bytes.iter_mut().enumerate() {
+        *place = byte(at).ok_or_else(|| invalid("is not hex"))?;
+    }
+    DataKey::from_bytes(&bytes[..])
 }
 
 /// Returns when standard input closes. What comes in before is thrown away.

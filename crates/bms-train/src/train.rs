@@ -206,6 +206,7 @@ fn manifest(
         precision: "fp32".into(),
         licence: options.licence.clone(),
         created_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64),
+        sealed: None,
         files: Vec::new(),
     }
 }

@@ -4,9 +4,17 @@
 //! document that names them (`POST /api/v1/models/{model}/versions`). Uploads can be repeated and
 //! resumed; a version exists only once every file has arrived and the gate has let it pass.
 
+mod lifecycle;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub use lifecycle::{
+    ApplyRetention, Decision, Describe, Found, KeptVersion, Lineage, LineageData, LineageNode, NewTransition,
+    PERSON_HEADER, RetentionReport, RetentionRule, SetTag, StageRule, Transition, TransitionState,
+    VersionKind, VersionName,
+};
 
 /// One file of a bundle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +26,25 @@ pub struct FileRef {
     pub size: u64,
     /// Hex BLAKE3; the file's name in the store.
     pub blake3: String,
+}
+
+/// `POST /api/v1/chunks/missing`: which of these chunks does the server lack. A large file is sent as the chunks the server
+/// lacks (`POST /api/v1/chunks`: of each its BLAKE3, its length as four bytes, little-endian, and its bytes), then the list of
+/// all its chunks (`PUT /api/v1/blobs/{blake3}/recipe`). `POST /api/v1/chunks/read` answers with chunks in that form, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChunkList {
+    /// Hex BLAKE3 of each.
+    pub chunks: Vec<String>,
+}
+
+/// What became of chunks that were sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunksStored {
+    /// Chunks that the server lacked.
+    pub new: u64,
+    /// Bytes of those.
+    pub bytes: u64,
 }
 
 /// `POST /api/v1/models/{model}/versions`: make a version of files already uploaded. All files of the
@@ -33,7 +60,7 @@ pub struct NewVersion {
 }
 
 /// A version of a model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Version {
     /// Model name.
     pub model: String,
@@ -55,6 +82,30 @@ pub struct Version {
     pub created_ms: i64,
     /// Aliases that point here.
     pub aliases: Vec<String>,
+    /// What it is made of.
+    #[serde(default)]
+    pub kind: VersionKind,
+    /// The stage it is in, `none` at first.
+    #[serde(default)]
+    pub stage: String,
+    /// What it is for, in words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// Its tags.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+    /// The run that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// Where it was registered from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Milliseconds since 1970 of the last change to what is said of it.
+    #[serde(default)]
+    pub updated_ms: i64,
+    /// Milliseconds since 1970 at which it was deleted, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted_ms: Option<i64>,
     /// The files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FileRef>,
@@ -67,6 +118,18 @@ pub struct Model {
     pub name: String,
     /// Milliseconds since 1970.
     pub created_ms: i64,
+    /// What it is for, in words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// Its tags.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+    /// Milliseconds since 1970 of the last change to what is said of it.
+    #[serde(default)]
+    pub updated_ms: i64,
+    /// Milliseconds since 1970 at which it was deleted, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted_ms: Option<i64>,
     /// Versions, newest first.
     pub versions: Vec<Version>,
 }
@@ -81,6 +144,10 @@ pub struct SetAlias {
     /// the current version's, on the same evaluation data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub require: Option<EvaluationGate>,
+    /// Compare and set: refused with `conflict` unless the alias points at this version now. 0 means that there must
+    /// be no such alias yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<u64>,
 }
 
 /// What the new version must reach against the one the alias points at now.
@@ -267,6 +334,32 @@ pub struct AuditEvent {
     pub previous: String,
     /// Hex BLAKE3 of this event.
     pub hash: String,
+}
+
+/// A refused bundle with its files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuarantinedBundle {
+    /// What and why.
+    pub about: Quarantined,
+    /// Whether its files are still there.
+    pub files_kept: bool,
+    /// Its files, as it named them.
+    pub files: Vec<FileRef>,
+}
+
+/// `POST /api/v1/quarantine/{id}/release` and `…/purge`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignedOrder {
+    /// A DSSE envelope by somebody who may: what shall be done to which bundle, and why.
+    pub order: String,
+}
+
+/// `GET /api/v1/audit/head`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditHead {
+    /// A DSSE envelope by the server's audit key: number and hash of the last event.
+    pub head: String,
 }
 
 /// A bundle that was refused and set aside.

@@ -1,5 +1,7 @@
 //! A small blocking client for the management API and the Open Inference Protocol.
 
+mod lifecycle;
+
 use std::io::Read;
 use std::time::Duration;
 
@@ -8,6 +10,8 @@ use serde::de::DeserializeOwned;
 
 use crate::openai::ErrorEnvelope;
 use crate::{Code, Error, ErrorBody, Result, api, limits, oip};
+
+pub use lifecycle::Target;
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -23,6 +27,8 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Client {
     base: String,
     agent: ureq::Agent,
+    /// Who makes the requests, percent-encoded.
+    person: Option<String>,
 }
 
 impl Client {
@@ -46,7 +52,7 @@ impl Client {
             .user_agent(concat!("bms/", env!("CARGO_PKG_VERSION")))
             .build()
             .into();
-        Ok(Client { base: base.to_owned(), agent })
+        Ok(Client { base: base.to_owned(), agent, person: None })
     }
 
     /// The server's address as given.
@@ -121,6 +127,57 @@ impl Client {
         Ok(response.into_body().into_with_config().limit(limits::BLOB_BYTES_MAX).reader())
     }
 
+    /// Which of these chunks, at most [`limits::CHUNKS_ASKED_MAX`], the server lacks.
+    pub fn missing_chunks(&self, chunks: Vec<String>) -> Result<Vec<String>> {
+        let missing: api::ChunkList =
+            self.send("POST", "/api/v1/chunks/missing", &api::ChunkList { chunks })?;
+        Ok(missing.chunks)
+    }
+
+    /// Sends chunks, in the form that [`api::ChunkList`] tells.
+    pub fn put_chunks(&self, chunks: &[u8]) -> Result<api::ChunksStored> {
+        let request =
+            self.agent.post(self.url("/api/v1/chunks")).header("content-type", "application/octet-stream");
+        let response = request.send(chunks).map_err(|e| self.unreachable(e))?;
+        self.read(response)
+    }
+
+    /// Chunks of the server, in the form that [`api::ChunkList`] tells. The caller verifies what it got.
+    pub fn get_chunks(&self, chunks: Vec<String>) -> Result<Vec<u8>> {
+        let body = serde_json::to_vec(&api::ChunkList { chunks })
+            .map_err(|e| Error::new(Code::Internal, "the request cannot be written as JSON").because(e))?;
+        let request =
+            self.agent.post(self.url("/api/v1/chunks/read")).header("content-type", "application/json");
+        let response = request.send(&body[..]).map_err(|e| self.unreachable(e))?;
+        self.whole(response, limits::CHUNKS_BODY_BYTES_MAX)
+    }
+
+    /// The list of a file's chunks, or `None` when the server knows no such list.
+    pub fn get_recipe(&self, blake3: &str) -> Result<Option<Vec<u8>>> {
+        let url = self.url(&format!("/api/v1/blobs/{}/recipe", segment(blake3)));
+        let response = self.agent.get(&url).call().map_err(|e| self.unreachable(e))?;
+        match response.status().as_u16() {
+            404 => Ok(None),
+            _ => self.whole(response, limits::RECIPE_BYTES_MAX).map(Some),
+        }
+    }
+
+    /// Makes a file of chunks that the server has. It reads them all before it answers.
+    pub fn put_recipe(&self, blake3: &str, recipe: &[u8]) -> Result<()> {
+        let url = self.url(&format!("/api/v1/blobs/{}/recipe", segment(blake3)));
+        let request = self.agent.put(&url).header("content-type", "application/octet-stream");
+        let config = request.config().timeout_global(Some(PUBLISH_TIMEOUT));
+        let request = config.timeout_per_read(Some(PUBLISH_TIMEOUT)).build();
+        let response = request.send(recipe).map_err(|e| self.unreachable(e))?;
+        self.check(response).map(drop)
+    }
+
+    fn whole(&self, response: Response, limit: usize) -> Result<Vec<u8>> {
+        let mut response = self.check(response)?;
+        let body = response.body_mut().with_config().limit(limit as u64);
+        body.read_to_vec().map_err(|e| self.unreachable(e))
+    }
+
     /// Points `alias` of `model` at a version, through the evaluation gate when one is given.
     pub fn set_alias(&self, model: &str, alias: &str, change: &api::SetAlias) -> Result<api::Version> {
         self.send("PUT", &format!("/api/v1/models/{}/aliases/{}", segment(model), segment(alias)), change)
@@ -186,6 +243,30 @@ impl Client {
         self.get("/api/v1/quarantine")
     }
 
+    /// One of them, with its files.
+    pub fn quarantined(&self, id: &str) -> Result<api::QuarantinedBundle> {
+        self.get(&format!("/api/v1/quarantine/{}", segment(id)))
+    }
+
+    /// Passes it through the gate again; a version when it is admitted by now.
+    pub fn release_quarantined(&self, id: &str, order: &api::SignedOrder) -> Result<api::Version> {
+        let path = format!("/api/v1/quarantine/{}/release", segment(id));
+        self.send_within("POST", &path, order, PUBLISH_TIMEOUT)
+    }
+
+    /// Deletes it.
+    pub fn purge_quarantined(&self, id: &str, order: &api::SignedOrder) -> Result<()> {
+        let path = format!("/api/v1/quarantine/{}/purge", segment(id));
+        let _: serde_json::Value = self.send("POST", &path, order)?;
+        Ok(())
+    }
+
+    /// Where the audit log ends, signed by the server.
+    pub fn audit_head(&self) -> Result<String> {
+        let head: api::AuditHead = self.get("/api/v1/audit/head")?;
+        Ok(head.head)
+    }
+
     /// The audit log after position `after`, from one answer; ask on with its last position.
     pub fn audit(&self, after: u64) -> Result<Vec<api::AuditEvent>> {
         self.get(&format!("/api/v1/audit?after={after}"))
@@ -245,11 +326,15 @@ impl Client {
         let url = self.url(path);
         let request = match method {
             "PUT" => self.agent.put(&url),
+            "PATCH" => self.agent.patch(&url),
             _ => self.agent.post(&url),
         };
         let body = serde_json::to_vec(body)
             .map_err(|e| Error::new(Code::Internal, "the request cannot be written as JSON").because(e))?;
-        let request = request.header("content-type", "application/json");
+        let mut request = request.header("content-type", "application/json");
+        if let Some(person) = &self.person {
+            request = request.header(api::PERSON_HEADER, person);
+        }
         let config = request.config().timeout_global(Some(timeout));
         let request = config.timeout_per_read(Some(timeout.max(STALL_TIMEOUT))).build();
         let response = request.send(&body[..]).map_err(|e| self.unreachable(e))?;

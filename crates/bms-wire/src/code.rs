@@ -83,6 +83,14 @@ codes! {
     UnsupportedModel => "unsupported_model", 422, "FAILED_PRECONDITION", 27, Never;
     /// Quality fell more than the caller allows.
     QualityRefused => "quality_refused", 409, "FAILED_PRECONDITION", 28, Never;
+    /// The model is sealed and none of the keys given here opens it.
+    KeyMissing => "key_missing", 403, "PERMISSION_DENIED", 29, Never;
+    /// The lease of a sealed model is over, has not begun, or the clock was set back.
+    LeaseExpired => "lease_expired", 403, "PERMISSION_DENIED", 35, Never;
+    /// The signer's key was revoked, or signed outside the time it is trusted for.
+    KeyRevoked => "key_revoked", 403, "PERMISSION_DENIED", 36, Never;
+    /// Fewer publishers approved the bundle than the policy asks for.
+    ApprovalMissing => "approval_missing", 403, "PERMISSION_DENIED", 37, Never;
     /// The queue is full; nothing was changed.
     QueueFull => "queue_full", 429, "RESOURCE_EXHAUSTED", 30, Later;
     /// The model is loading, draining or restarting, or the centre cannot be reached.

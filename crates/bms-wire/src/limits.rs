@@ -7,6 +7,12 @@
 pub const INFER_BODY_BYTES_MAX: usize = 32 << 20;
 /// Bytes of one uploaded file of a bundle.
 pub const BLOB_BYTES_MAX: u64 = 64 << 30;
+/// Bytes of chunks in one request of a push, and of one answer to an edge node that fetches some.
+pub const CHUNKS_BODY_BYTES_MAX: usize = 32 << 20;
+/// Chunks asked about in one request.
+pub const CHUNKS_ASKED_MAX: usize = 20_000;
+/// Bytes of the list of a file's chunks.
+pub const RECIPE_BYTES_MAX: usize = 32 << 20;
 /// Bytes of a manifest, signature or other JSON control document.
 pub const CONTROL_BODY_BYTES_MAX: usize = 4 << 20;
 /// Bytes of one JSON answer a client reads.
@@ -19,6 +25,26 @@ pub const BUNDLE_BYTES_MAX: u64 = 64 << 30;
 pub const PATH_BYTES_MAX: usize = 1024;
 /// Characters of a model, alias or node name.
 pub const NAME_CHARS_MAX: usize = 100;
+/// Bytes of the encrypted header of a sealed model: the list of its files.
+pub const SEAL_HEADER_BYTES_MAX: usize = 16 << 20;
+/// Bytes of the envelope that holds a sealed model's wrapped keys.
+pub const SEAL_ENVELOPE_BYTES_MAX: usize = 1 << 20;
+/// Those who can open one sealed model.
+pub const SEAL_RECIPIENTS_MAX: usize = 256;
+/// KiB of memory that deriving a key from a passphrase may take.
+pub const PASSPHRASE_MEMORY_KIB_MAX: u32 = 1 << 20;
+/// Passes over that memory.
+pub const PASSPHRASE_PASSES_MAX: u32 = 16;
+/// Bytes of a key, passphrase or token file.
+pub const KEY_FILE_BYTES_MAX: u64 = 64 << 10;
+/// Bytes of a lease, approval, revocation or other small signed statement.
+pub const STATEMENT_BYTES_MAX: usize = 64 << 10;
+/// Days one lease may last.
+pub const LEASE_DAYS_MAX: u32 = 3660;
+/// Keys, revocations and rules in one trust policy.
+pub const TRUST_ENTRIES_MAX: usize = 10_000;
+/// Approvals of one bundle.
+pub const APPROVALS_MAX: usize = 64;
 /// Values in one input tensor.
 pub const TENSOR_VALUES_MAX: usize = 8 << 20;
 /// Width and height of a picture, in pixels.
@@ -106,8 +132,46 @@ pub const TOKENIZE_BYTES_MAX: usize = 8 << 20;
 pub const CHAT_TEMPLATE_BYTES_MAX: usize = 1 << 20;
 /// Bytes of the prompt a chat template writes.
 pub const CHAT_PROMPT_BYTES_MAX: usize = 8 << 20;
+/// Bytes of a filter in a search.
+pub const FILTER_BYTES_MAX: usize = 16 << 10;
+/// Conditions of one filter.
+pub const FILTER_CONDITIONS_MAX: usize = 100;
+/// Things in one page of a search's answer.
+pub const SEARCH_RESULTS_MAX: usize = 1000;
+/// Values in one page of a metric's history.
+pub const METRIC_HISTORY_MAX: usize = 25_000;
+/// Experiments of one registry.
+pub const EXPERIMENTS_MAX: u64 = 10_000;
+/// Runs of one experiment.
+pub const RUNS_MAX: u64 = 1_000_000;
+/// Metrics, parameters and tags logged at once.
+pub const RUN_BATCH_MAX: usize = 1000;
+/// Metrics, parameters or tags of one run.
+pub const RUN_KEYS_MAX: u64 = 10_000;
+/// Bytes of the name of an experiment or a run, of a person's name, and of a stage.
+pub const TITLE_BYTES_MAX: usize = 500;
+/// Bytes of the name of a tag, parameter or metric.
+pub const TAG_KEY_BYTES_MAX: usize = 1000;
+/// Bytes of the value of a tag or parameter.
+pub const TAG_VALUE_BYTES_MAX: usize = 32 << 10;
+/// Tags of one model or version.
+pub const TAGS_MAX: u64 = 1000;
+/// Bytes of the description of a model or version, and of a comment.
+pub const DESCRIPTION_BYTES_MAX: usize = 64 << 10;
+/// Bytes of what is said of a data set that went into a run.
+pub const LINK_BYTES_MAX: usize = 256 << 10;
+/// People who have to agree before a version enters a stage.
+pub const STAGE_APPROVALS_MAX: u64 = 20;
+/// Versions in one answer about lineage.
+pub const LINEAGE_VERSIONS_MAX: usize = 1000;
 
 const _: () = assert!(BLOB_BYTES_MAX <= BUNDLE_BYTES_MAX, "the largest file fits into a bundle");
+const _: () = assert!(
+    CHUNKS_ASKED_MAX * 70 < CONTROL_BODY_BYTES_MAX,
+    "a request about the most chunks, 64 digits and some marks each, is a control document"
+);
+const _: () =
+    assert!(SEAL_HEADER_BYTES_MAX >= BUNDLE_FILES_MAX * (PATH_BYTES_MAX + 128), "a header lists all files");
 const _: () = assert!(QUEUE_ROWS_MAX.is_multiple_of(BATCH_ROWS_MAX), "the queue drains in whole batches");
 const _: () =
     assert!(TENSOR_VALUES_MAX * 4 <= INFER_BODY_BYTES_MAX, "the largest f32 tensor fits a binary body");
@@ -122,3 +186,7 @@ const _: () = assert!(EDGE_SAMPLE_BYTES_MAX <= INFER_BODY_BYTES_MAX, "a sample w
 const _: () = assert!(ANSWERS_MAX <= SEQUENCES_MAX, "all answers to one prompt can be computed at once");
 const _: () =
     assert!(CHAT_PROMPT_BYTES_MAX <= TOKENIZE_BYTES_MAX, "what a chat template writes can be tokenized");
+const _: () = assert!(
+    RUN_BATCH_MAX * (TAG_KEY_BYTES_MAX + 100) <= CONTROL_BODY_BYTES_MAX,
+    "a full batch of metrics fits into a request"
+);

@@ -51,22 +51,48 @@ enum Command {
     Package(cmd::package::Package),
     /// Sign a bundle (again) with the home folder's key.
     Sign(cmd::trust::Sign),
+    /// Approve a bundle: sign the same files as somebody else than its publisher.
+    Approve(cmd::trust::Approve),
+    /// Encrypt a bundle so that only those it is sealed for can load it.
+    Seal(cmd::seal::Seal),
+    /// Write a sealed bundle out in plain.
+    Unseal(cmd::seal::Unseal),
+    /// Change who can open a sealed bundle, without rewriting its data.
+    Rekey(cmd::seal::Rekey),
+    /// Lend a sealed bundle's key to an edge node for a time.
+    Lease(cmd::seal::Lease),
     /// Pass a bundle through the load gate and say what it found.
     Verify(cmd::trust::Verify),
-    /// Scan files or folders for code and hostile constructs, without loading them.
-    Scan(cmd::trust::Scan),
-    /// Show, export or trust signing keys.
+    /// Scan files, folders or versions in a registry for code and hostile constructs, without loading them.
+    Scan(cmd::scan::Scan),
+    /// Show this home folder's keys.
     Key(cmd::trust::Key),
+    /// Say whose models may be published and loaded: add, list, rotate and revoke publishers' keys.
+    Trust(cmd::trust::Trust),
     /// Send a bundle to a server's registry as a new version.
-    Push(cmd::registry::Push),
+    Push(cmd::push::Push),
     /// List the models and versions of a server's registry.
     Models(cmd::registry::Models),
     /// Point an alias at a version, through the evaluation gate when asked.
     Promote(cmd::registry::Promote),
     /// Keep the version an alias points at loaded and serving.
     Deploy(cmd::registry::Deploy),
-    /// Show or check a server's audit log.
-    Audit(cmd::registry::Audit),
+    /// Describe, tag, find, delete, restore and purge models and versions of a server's registry.
+    Model(cmd::lifecycle::Model),
+    /// Move versions between stages, with the approvals the rules ask for.
+    Stage(cmd::lifecycle::Stage),
+    /// Say which versions may go by themselves, and let them go.
+    Retention(cmd::lifecycle::Retention),
+    /// Show where a version comes from and what came of it.
+    Lineage(cmd::lineage::Lineage),
+    /// Show, check or export a server's audit log.
+    Audit(cmd::audit::Audit),
+    /// List, show, release or purge what a server refused.
+    Quarantine(cmd::quarantine::Quarantine),
+    /// Read all of a server's store, find what rotted, and repair it from another store.
+    Scrub(cmd::store::Scrub),
+    /// Remove from a server's store what no version needs.
+    Gc(cmd::store::Gc),
     /// Run the server: registry, slots, gateway, metrics and dashboard.
     Up(cmd::serve::Up),
     /// Serve one model over HTTP, without a registry: a bundle, a GGUF file or a Hugging Face folder.
@@ -103,14 +129,27 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<()> {
         Command::Convert(args) => args.run(output),
         Command::Package(args) => args.run(&home, output),
         Command::Sign(args) => args.run(&home, output),
+        Command::Approve(args) => args.run(&home, output),
+        Command::Seal(args) => args.run(&home, output),
+        Command::Unseal(args) => args.run(&home, output),
+        Command::Rekey(args) => args.run(&home, output),
+        Command::Lease(args) => args.run(&home, output),
         Command::Verify(args) => args.run(&home, output),
         Command::Scan(args) => args.run(output),
         Command::Key(args) => args.run(&home, output),
+        Command::Trust(args) => args.run(&home, output),
         Command::Push(args) => args.run(output),
         Command::Models(args) => args.run(output),
         Command::Promote(args) => args.run(output),
         Command::Deploy(args) => args.run(output),
-        Command::Audit(args) => args.run(output),
+        Command::Model(args) => args.run(output),
+        Command::Stage(args) => args.run(output),
+        Command::Retention(args) => args.run(output),
+        Command::Lineage(args) => args.run(output),
+        Command::Audit(args) => args.run(&home, output),
+        Command::Quarantine(args) => args.run(&home, output),
+        Command::Scrub(args) => args.run(&home, output),
+        Command::Gc(args) => args.run(&home, output),
         Command::Up(args) => args.run(&home, output),
         Command::Serve(args) => args.run(&home, output),
         Command::Slot(args) => args.run(),

@@ -11,6 +11,8 @@ mod home;
 mod model;
 mod output;
 mod run_model;
+mod secrets;
+mod vault;
 
 use std::process::ExitCode;
 

@@ -52,7 +52,7 @@ impl Ours {
     }
 
     /// Runs a benchmark of the program and gives back its JSON.
-    fn bench(&self, arguments: &[&str]) -> Result<Value> {
+    pub(crate) fn bench(&self, arguments: &[&str]) -> Result<Value> {
         let mut command = Command::new(&self.program);
         let printed = process::output(command.args(["bench", "--json"]).args(arguments))?;
         let last = printed.lines().rev().find(|line| !line.trim().is_empty());

@@ -18,6 +18,7 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "deny", run: deny },
     Step { name: "codegen", run: run_codegen },
     Step { name: "fixtures", run: run_fixtures },
+    Step { name: "services", run: run_services },
     Step { name: "tests", run: tests },
     Step { name: "doctests", run: doc_tests },
     Step { name: "neon", run: neon::run },
@@ -71,6 +72,14 @@ fn run_fixtures(run: &mut Run) -> Result<Verdict> {
     Ok(Verdict::Passed)
 }
 
+/// Starts the servers that tests talk to. They run until the end of the run.
+fn run_services(run: &mut Run) -> Result<Verdict> {
+    for (name, value) in run.services()? {
+        println!("{name}={}", value.display());
+    }
+    Ok(Verdict::Passed)
+}
+
 fn tests(run: &mut Run) -> Result<Verdict> {
     let nextest = process::output(&mut run.cargo(&["nextest", "--version"])).is_ok();
     let mut command = if nextest {
@@ -91,7 +100,7 @@ fn tests(run: &mut Run) -> Result<Verdict> {
             "--tests",
         ])
     };
-    let environment = run.environment()?;
+    let environment = [run.environment()?, run.services()?].concat();
     count(run, command.envs(environment))
 }
 

@@ -14,7 +14,8 @@ fn results(keep_going: bool) -> Vec<String> {
         Step { name: "two", run: fails },
         Step { name: "three", run: |_| Ok(Verdict::Skipped("no need")) },
     ];
-    let mut run = Run { root: PathBuf::from("."), environment: None, tests: Counts::default() };
+    let mut run =
+        Run { root: PathBuf::from("."), environment: None, services: None, tests: Counts::default() };
     all(steps.iter(), &mut run, keep_going).into_iter().map(|line| line.result).collect()
 }
 

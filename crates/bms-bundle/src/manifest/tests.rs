@@ -34,6 +34,7 @@ fn sample() -> Manifest {
         precision: "fp32".to_owned(),
         licence: Some("MIT".to_owned()),
         created_ms: 1_700_000_000_000,
+        sealed: None,
         files: vec![FileEntry::of("a.json", b"{}"), FileEntry::of("model.onnx", b"graph")],
     }
 }

@@ -99,6 +99,11 @@ impl Context {
         Some(result)
     }
 
+    /// Whether this is the file itself and nothing inside it.
+    pub(crate) fn is_outermost(&self) -> bool {
+        self.depth == 0
+    }
+
     /// Bytes that may still be unpacked.
     pub(crate) fn unpacked_left(&self) -> u64 {
         self.unpacked_left

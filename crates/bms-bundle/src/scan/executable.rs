@@ -16,6 +16,10 @@ pub(crate) fn kind(bytes: &[u8]) -> Option<&'static str> {
         [0xca, 0xfe, 0xba, 0xbe, _, _, _, _, ..] => Some("a Java class"),
         [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Some("a WebAssembly program"),
         [b'd', b'e', b'x', b'\n', _, _, _, 0, ..] => Some("an Android program"),
+        // The version of the byte code, flags, a time and a length or a digest, then a code object.
+        [_, 0x0c..=0x0e, b'\r', b'\n', 0..=3, 0, 0, 0, ..] if matches!(bytes.get(16), Some(0xe3 | 0x63)) => {
+            Some("compiled Python")
+        }
         [b'#', b'!', rest @ ..] if is_interpreter(rest) => Some("a script"),
         _ => None,
     }

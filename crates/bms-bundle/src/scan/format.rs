@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::scan::{archive, executable, onnx, pickle, safetensors, zip};
+use crate::json::without_odd_numbers;
+use crate::scan::{
+    archive, coreml, executable, hdf5, msgpack, onnx, pickle, rds, safetensors, tar, tensorflow, tflite, zip,
+};
 
 /// What a file is, by its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -35,6 +38,23 @@ pub enum Format {
     Numpy,
     /// An HDF5 file.
     Hdf5,
+    /// A TensorFlow graph or SavedModel.
+    #[serde(rename = "tensorflow")]
+    TensorFlow,
+    /// A TFLite model.
+    #[serde(rename = "tflite")]
+    TfLite,
+    /// A Core ML model.
+    #[serde(rename = "coreml")]
+    CoreMl,
+    /// A MessagePack document, such as a Flax checkpoint.
+    #[serde(rename = "msgpack")]
+    MessagePack,
+    /// A serialised R object.
+    Rds,
+    /// A 7z archive.
+    #[serde(rename = "7z")]
+    SevenZip,
     /// A program or script.
     Executable,
     /// Nothing.
@@ -59,6 +79,12 @@ impl std::fmt::Display for Format {
             Format::Archive => "an archive",
             Format::Numpy => "a NumPy array",
             Format::Hdf5 => "an HDF5 file",
+            Format::TensorFlow => "a TensorFlow graph",
+            Format::TfLite => "a TFLite model",
+            Format::CoreMl => "a Core ML model",
+            Format::MessagePack => "a MessagePack document",
+            Format::Rds => "an R object",
+            Format::SevenZip => "a 7z archive",
             Format::Executable => "a program",
             Format::Empty => "an empty file",
             Format::Unknown => "of an unknown format",
@@ -96,19 +122,31 @@ fn by_magic(bytes: &[u8]) -> Option<Format> {
         (b"\x93NUMPY", Format::Numpy),
         (b"\x89HDF\r\n\x1a\n", Format::Hdf5),
         (b"\x1f\x8b\x08", Format::Archive),
-        (b"7z\xbc\xaf\x27\x1c", Format::Archive),
+        (b"7z\xbc\xaf\x27\x1c", Format::SevenZip),
         (b"BZh", Format::Archive),
         (b"\xfd7zXZ\0", Format::Archive),
         (b"\x28\xb5\x2f\xfd", Format::Archive),
         (b"\x04\x22\x4d\x18", Format::Archive),
         (b"Rar!\x1a\x07", Format::Archive),
+        (b"\x1f\x9d", Format::Archive),
+        (b"LZIP\x01", Format::Archive),
+        (b"MSCF\0\0\0\0", Format::Archive),
+        (b"070701", Format::Archive),
+        (b"!<arch>\n", Format::Archive),
         (b"ZF0x", Format::Archive),
     ];
     if let Some((_, format)) = MAGIC.iter().find(|(magic, _)| bytes.starts_with(magic)) {
         return Some(*format);
     }
-    if archive::is_tar(bytes) || archive::is_zlib(bytes) {
+    let skippable = matches!(bytes, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]);
+    if tar::is_tar(bytes) || archive::is_zlib(bytes) || archive::is_lzma(bytes) || skippable {
         return Some(Format::Archive);
+    }
+    if rds::is_object(bytes) {
+        return Some(Format::Rds);
+    }
+    if tflite::is_model(bytes) {
+        return Some(Format::TfLite);
     }
     // Before text: the oldest pickles are made of lines.
     pickle::is_pickle(bytes).then_some(Format::Pickle)
@@ -123,10 +161,16 @@ pub(crate) fn is_text(bytes: &[u8]) -> bool {
 fn text(bytes: &[u8]) -> Format {
     let start = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
     match start.first() {
-        Some(b'{' | b'[') if serde_json::from_slice::<serde::de::IgnoredAny>(start).is_ok() => Format::Json,
+        Some(b'{' | b'[') if is_json(start) => Format::Json,
         Some(b'<') if root_element(start).starts_with(b"<svg") => Format::Svg,
         _ => Format::Text,
     }
+}
+
+/// Whether it is JSON, as the standard or as Python has it.
+fn is_json(text: &[u8]) -> bool {
+    let valid = |bytes: &[u8]| serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok();
+    valid(text) || without_odd_numbers(text).is_some_and(|plain| valid(&plain))
 }
 
 /// An XML document from its root element on: declarations and comments are skipped.
@@ -158,13 +202,46 @@ fn binary(bytes: &[u8]) -> Format {
     if onnx::is_model(bytes) {
         return Format::Onnx;
     }
-    match zip::is_at_end(bytes) {
-        true => Format::Zip,
+    if coreml::is_model(bytes) {
+        return Format::CoreMl;
+    }
+    if tensorflow::is_graph(bytes) {
+        return Format::TensorFlow;
+    }
+    if zip::at_end(bytes).is_some() {
+        return Format::Zip;
+    }
+    if hdf5::begin(bytes).is_some() {
+        return Format::Hdf5;
+    }
+    match msgpack::is_document(bytes) {
+        true => Format::MessagePack,
         false => Format::Unknown,
+    }
+}
+
+impl Format {
+    /// Whether most of it is numbers, between which a program could be hidden.
+    pub(crate) fn holds_numbers(self) -> bool {
+        matches!(
+            self,
+            Format::Onnx
+                | Format::Safetensors
+                | Format::Gguf
+                | Format::Pickle
+                | Format::Numpy
+                | Format::Hdf5
+                | Format::TensorFlow
+                | Format::TfLite
+                | Format::CoreMl
+                | Format::MessagePack
+                | Format::Rds
+                | Format::Unknown
+        )
     }
 }
 
 /// Whether `needle` occurs in `haystack`.
 pub(crate) fn contains(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack.windows(needle.len()).any(|window| window == needle)
+    memchr::memmem::find(haystack, needle).is_some()
 }

@@ -19,6 +19,10 @@ pub(crate) fn scan(bytes: &[u8], context: &mut Context) {
         return context.attack("numpy-header", Severity::Medium, "", message);
     }
     let header = String::from_utf8_lossy(header);
+    if header.contains('\\') {
+        let message = "the header spells its types with escapes, which NumPy never does";
+        return context.attack("numpy-header", Severity::Medium, "", message);
+    }
     let Some(shape) = shape(&header) else {
         return context.malformed("numpy-header", "", "the header has no shape");
     };

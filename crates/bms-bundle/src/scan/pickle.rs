@@ -14,6 +14,10 @@ mod opcode;
 mod text;
 mod value;
 
+use std::sync::LazyLock;
+
+use aho_corasick::packed::Searcher;
+
 use crate::Severity;
 use crate::scan::context::Context;
 use crate::scan::format;
@@ -39,11 +43,18 @@ pub(crate) fn is_pickle(bytes: &[u8]) -> bool {
         machine = machine.with_operations(TRIAL_OPERATIONS_MAX);
     }
     match machine.run() {
+        // No text makes containers inside containers by the hundred.
+        End::Fault { .. } if machine.grown => true,
         End::Stop => framed || machine.imports || !format::is_text(bytes),
         End::Fault { bomb, truncated } => {
             machine.imports && (framed || machine.calls) || framed && (bomb || truncated)
         }
     }
+}
+
+/// Whether an import of this name only rebuilds data.
+pub(crate) fn is_data(module: &str, name: &str) -> bool {
+    globals::judge(module, name).is_none()
 }
 
 /// Scans every stream in `bytes`.
@@ -73,6 +84,18 @@ fn restart(bytes: &[u8], from: usize, context: &mut Context) -> Option<usize> {
     if is_pickle(&bytes[from..]) {
         return Some(from);
     }
+    search(bytes, from, context)
+}
+
+/// Looks for a stream anywhere in a file of an unknown format, which may begin with anything.
+pub(crate) fn scan_hidden(bytes: &[u8], context: &mut Context) {
+    if let Some(at) = search(bytes, 0, context) {
+        scan(&bytes[at..], context);
+    }
+}
+
+/// The next stream that would import and call what is not allowed.
+fn search(bytes: &[u8], from: usize, context: &mut Context) -> Option<usize> {
     let mut trial = Trial { bytes, operations_left: RESTART_OPERATIONS_MAX };
     let Some(at) = trial.framed(from).or_else(|| trial.lines(from)) else {
         if trial.operations_left == 0 {
@@ -86,6 +109,19 @@ fn restart(bytes: &[u8], from: usize, context: &mut Context) -> Option<usize> {
     Some(at)
 }
 
+/// How streams of protocol 2 and later begin.
+static FRAMES: LazyLock<Option<Searcher>> =
+    LazyLock::new(|| Searcher::new([b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"]));
+
+/// Where the next of them could be.
+fn next_frame(bytes: &[u8]) -> Option<usize> {
+    match &*FRAMES {
+        Some(searcher) => searcher.find(bytes).map(|found| found.start()),
+        // No vector instructions here.
+        None => memchr::memchr_iter(0x80, bytes).find(|at| matches!(bytes.get(at + 1), Some(2..=5))),
+    }
+}
+
 /// A search for streams in raw bytes, with limited work.
 struct Trial<'a> {
     bytes: &'a [u8],
@@ -97,8 +133,7 @@ impl Trial<'_> {
     fn framed(&mut self, from: usize) -> Option<usize> {
         let mut at = from;
         for _ in 0..RESTARTS_MAX {
-            let start = |two: &[u8]| two[0] == 0x80 && (2..=5).contains(&two[1]);
-            at += self.bytes[at..].windows(2).position(start)?;
+            at += next_frame(&self.bytes[at..])?;
             if self.denied(at)? {
                 return Some(at);
             }
@@ -111,15 +146,17 @@ impl Trial<'_> {
     fn lines(&mut self, from: usize) -> Option<usize> {
         let bytes = self.bytes;
         let mut start = from;
-        for line in bytes[from..].split(|byte| *byte == b'\n') {
-            let end = start + line.len();
-            let module =
-                line.iter().rev().take_while(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'.'));
-            // The module's own letters may include a `c`, so each one is tried.
-            let places = (end - module.count()..end).filter(|at| bytes[*at] == b'c');
-            for at in places.take(8) {
-                if self.denied(at)? {
-                    return Some(at);
+        for end in memchr::memchr_iter(b'\n', &bytes[from..]).map(|at| from + at) {
+            // Two lines follow each other, of which the second is the name.
+            let word = |c: &u8| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'.');
+            if end.checked_sub(1).is_some_and(|at| word(&bytes[at])) && bytes.get(end + 1).is_some_and(word) {
+                let module = bytes[start..end].iter().rev().take_while(|c| word(c));
+                // The module's own letters may include a `c`, so each one is tried.
+                let places = (end - module.count()..end).filter(|at| bytes[*at] == b'c');
+                for at in places.take(8) {
+                    if self.denied(at)? {
+                        return Some(at);
+                    }
                 }
             }
             start = end + 1;

@@ -4,6 +4,7 @@
 //! known statements, known filters. Reaching Python through them takes an underscored name in some
 //! disguise, a filter or an object that is not on the lists.
 
+mod flow;
 mod lexer;
 
 use crate::Severity;
@@ -117,8 +118,14 @@ const TURNS_MAX: u64 = 10_000_000;
 pub(crate) fn scan(key: &str, source: &str, context: &mut Context) {
     let place = format!("template {key}");
     let mut turns: Vec<u64> = Vec::new();
-    for tag in lexer::tags(source) {
-        if let Some((severity, message)) = judge(&tag) {
+    let tags = lexer::tags(source);
+    let known = flow::defined(&tags);
+    if let Some(message) = flow::injection(source, &tags) {
+        context.attack("template-injection", Severity::Medium, &place, message);
+    }
+    for tag in tags {
+        let flow = flow::judge(&tag.tokens, &known);
+        if let Some((severity, message)) = judge(&tag).or(flow) {
             context.attack("template-code", severity, &place, message);
         }
         if let Some(message) = work(&tag, &mut turns) {

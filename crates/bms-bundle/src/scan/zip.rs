@@ -7,6 +7,8 @@
 
 mod directory;
 
+use std::ops::Range;
+
 use std::collections::HashMap;
 
 use flate2::Crc;
@@ -14,11 +16,13 @@ use flate2::read::DeflateDecoder;
 
 use crate::Severity;
 use crate::scan::context::{Context, quote};
-use crate::scan::{Format, format, inflate, inspect, location};
+use crate::scan::{Format, format, inflate, inspect, inspect_named, location};
 use directory::{Directory, Member, find, local, members, sequential};
 
 /// Members of one archive.
 const MEMBERS_MAX: usize = 200_000;
+/// Members from this size on are summed up on a thread of their own.
+const SHARED_FROM: usize = 1 << 20;
 /// Encrypted, strongly encrypted, masked: readers that ignore these flags read the plain bytes,
 /// scanners that obey them skip the member.
 const HIDING_FLAGS: u16 = 0x0001 | 0x0040 | 0x2000;
@@ -29,22 +33,36 @@ const DESCRIPTOR_FLAG: u16 = 0x0008;
 /// Longest data descriptor: signature, checksum, two sizes of eight bytes.
 const DESCRIPTOR_BYTES_MAX: u64 = 24;
 
-/// Whether a ZIP directory lies at the end of `bytes`, whatever they begin with.
-pub(crate) fn is_at_end(bytes: &[u8]) -> bool {
-    find(bytes).is_some_and(|directory| 0 < directory.members && members(bytes, &directory).is_some())
+/// Where the archive lies whose directory is at the end of `bytes`, whatever they begin with.
+pub(crate) fn at_end(bytes: &[u8]) -> Option<Range<u64>> {
+    let directory = find(bytes).filter(|directory| 0 < directory.members)?;
+    members(bytes, &directory).map(|_| directory.shift..directory.end)
 }
 
 /// Scans an archive.
 pub(crate) fn scan(bytes: &[u8], context: &mut Context) {
     let Some(directory) = find(bytes) else { return undirected(bytes, context) };
     frame(bytes, &directory, context);
-    let Some(list) = members(bytes, &directory) else {
+    whole(bytes, &directory, context);
+}
+
+/// Scans an archive that stands behind something which belongs to it.
+pub(crate) fn scan_appended(bytes: &[u8], context: &mut Context) {
+    if let Some(directory) = find(bytes) {
+        whole(bytes, &directory, context);
+    }
+}
+
+/// Scans the members.
+fn whole(bytes: &[u8], directory: &Directory, context: &mut Context) {
+    let Some(list) = members(bytes, directory) else {
         return context.malformed("zip-malformed", "", "the archive's directory cannot be read");
     };
     if MEMBERS_MAX < list.len() {
         return context.attack("zip-members", Severity::Medium, "", format!("{} members", list.len()));
     }
     names(&list, context);
+    let compiled = compiled_root(&list);
     let mut extents = Vec::new();
     let mut packed_left = bytes.len() as u64;
     for member in &list {
@@ -57,7 +75,7 @@ pub(crate) fn scan(bytes: &[u8], context: &mut Context) {
             return;
         }
         packed_left = left;
-        extents.extend(one(bytes, member, directory.shift, context));
+        extents.extend(one(bytes, member, directory.shift, compiled.as_deref(), context));
     }
     coverage(extents, directory.begin, context);
 }
@@ -74,7 +92,7 @@ fn undirected(bytes: &[u8], context: &mut Context) {
         if context.is_full() {
             return;
         }
-        one(bytes, &member, 0, context);
+        one(bytes, &member, 0, None, context);
     }
 }
 
@@ -85,7 +103,7 @@ fn frame(bytes: &[u8], directory: &Directory, context: &mut Context) {
         context.attack("zip-prefix", Severity::High, "", message);
         let shift = (directory.shift as usize).min(bytes.len());
         // Something complete may stand there: another archive, a pickle, a program.
-        if format::identify(&bytes[..shift]) != Format::Zip || is_at_end(&bytes[..shift]) {
+        if format::identify(&bytes[..shift]) != Format::Zip || at_end(&bytes[..shift]).is_some() {
             context.inside("prefix", |context| inspect(&bytes[..shift], context));
         }
     }
@@ -119,7 +137,13 @@ fn names(list: &[Member], context: &mut Context) {
 }
 
 /// Scans one member. Returns where it lies: from its own header to the end of its data.
-fn one(bytes: &[u8], member: &Member, shift: u64, context: &mut Context) -> Option<(u64, u64)> {
+fn one(
+    bytes: &[u8],
+    member: &Member,
+    shift: u64,
+    compiled: Option<&str>,
+    context: &mut Context,
+) -> Option<(u64, u64)> {
     let place = member.name.as_str();
     if let Some(why) = location::fault(place) {
         context.attack(
@@ -146,7 +170,7 @@ fn one(bytes: &[u8], member: &Member, shift: u64, context: &mut Context) -> Opti
         context.malformed("zip-truncated", place, "the archive ends inside a member");
         return None;
     };
-    context.inside(place, |context| content(member, packed, context));
+    context.inside(place, |context| content(member, packed, compiled, context));
     let descriptor = if own.flags & DESCRIPTOR_FLAG != 0 { DESCRIPTOR_BYTES_MAX } else { 0 };
     Some((begin, end + descriptor))
 }
@@ -179,7 +203,7 @@ fn compare(member: &Member, own: &directory::Local, context: &mut Context) {
 }
 
 /// Unpacks and scans a member's content.
-fn content(member: &Member, packed: &[u8], context: &mut Context) {
+fn content(member: &Member, packed: &[u8], compiled: Option<&str>, context: &mut Context) {
     let unpacked;
     let plain = match member.method {
         0 => packed,
@@ -191,6 +215,19 @@ fn content(member: &Member, packed: &[u8], context: &mut Context) {
             None if member.size == 0 => &[],
             None => return context.malformed("zip-malformed", "", "a member cannot be unpacked"),
         },
+        method @ (12 | 14 | 93) => match other_method(method, packed, member, context) {
+            Some(bytes) => {
+                context.note(
+                    "zip-method",
+                    Severity::Low,
+                    "",
+                    format!("a member is packed with method {method}"),
+                );
+                unpacked = bytes;
+                &unpacked[..]
+            }
+            None => return context.malformed("zip-malformed", "", "a member cannot be unpacked"),
+        },
         method => {
             let message = format!("a member is packed with method {method}, which cannot be scanned");
             return context.attack("zip-method", Severity::Medium, "", message);
@@ -200,14 +237,60 @@ fn content(member: &Member, packed: &[u8], context: &mut Context) {
         let message = format!("a member of {} bytes claims {}", plain.len(), member.size);
         context.attack("zip-size", Severity::Medium, "", message);
     }
-    let mut crc = Crc::new();
-    crc.update(plain);
-    if crc.sum() != member.crc {
+    let is_compiled = compiled.is_some_and(|root| member.name.starts_with(root));
+    let look = |context: &mut Context| match is_compiled {
+        // TorchScript's sources look like Python and are read by torch alone.
+        true => inspect(plain, context),
+        false => inspect_named(&member.name, plain, context),
+    };
+    let (crc, format) = match SHARED_FROM <= plain.len() {
+        true => std::thread::scope(|scope| {
+            let crc = scope.spawn(|| checksum(plain));
+            let format = look(context);
+            (crc.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), format)
+        }),
+        false => (checksum(plain), look(context)),
+    };
+    if crc != member.crc {
         let message = "a member's checksum is wrong, which stops some readers and not others";
         context.attack("zip-checksum", Severity::High, "", message);
     }
-    if inspect(plain, context) == Format::Text {
+    if format == Format::Text {
         script(plain, context);
+    }
+}
+
+/// The folder of what torch compiled, when the archive has the constants and the data that go with it.
+fn compiled_root(list: &[Member]) -> Option<String> {
+    let root = list.iter().find_map(|member| member.name.strip_suffix("constants.pkl"))?;
+    let has = |name: &str| list.iter().any(|member| member.name.strip_prefix(root) == Some(name));
+    (has("data.pkl") && has("version")).then(|| format!("{root}code/"))
+}
+
+fn checksum(bytes: &[u8]) -> u32 {
+    let mut crc = Crc::new();
+    crc.update(bytes);
+    crc.sum()
+}
+
+/// Unpacks with a method other than deflate.
+fn other_method(method: u16, packed: &[u8], member: &Member, context: &mut Context) -> Option<Vec<u8>> {
+    let size = packed.len() as u64;
+    match method {
+        12 => inflate::unpack(bzip2::read::BzDecoder::new(packed), size, context),
+        93 => {
+            let window = u64::from(inflate::WINDOW_BYTES_MAX);
+            let decoder = ruzstd::decoding::StreamingDecoder::new_with_max_window_size(packed, window);
+            inflate::unpack(decoder.ok()?, size, context)
+        }
+        _ => {
+            // A version, the length of the properties, the properties, then the stream.
+            let [_, _, 5, 0, properties, d0, d1, d2, d3, stream @ ..] = packed else { return None };
+            let dictionary = u32::from_le_bytes([*d0, *d1, *d2, *d3]).min(inflate::WINDOW_BYTES_MAX);
+            let reader =
+                lzma_rust2::LzmaReader::new_with_props(stream, member.size, *properties, dictionary, None);
+            inflate::unpack(reader.ok()?, size, context)
+        }
     }
 }
 

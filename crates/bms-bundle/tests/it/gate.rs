@@ -68,11 +68,7 @@ fn a_key_counts_for_its_models_only() {
     let mut policy = Policy::trusting(key.public(), "me");
     policy.trust[0].models = vec!["letters-*".to_owned()];
     assert_eq!(refused(&policy, files.clone()), Code::SignerUntrusted);
-    policy.trust.push(TrustedKey {
-        publisher: "again".to_owned(),
-        key: key.public().clone(),
-        models: vec!["dig*".to_owned()],
-    });
+    policy.trust.push(TrustedKey::new("again", key.public().clone(), vec!["dig*".to_owned()]));
     assert_eq!(verify(&policy, files).unwrap().signer().unwrap().publisher, "again");
 }
 

@@ -110,6 +110,23 @@ fn damaged_compressed_files_are_scanned_without_a_panic() {
 }
 
 #[test]
+fn damaged_files_of_other_formats_are_scanned_without_a_panic() {
+    let samples = [
+        crate::scan_container::samples(),
+        crate::scan_hdf5::samples(),
+        crate::scan_tensorflow::samples(),
+        crate::scan_other::samples(),
+    ];
+    for bytes in samples.concat() {
+        mutate(&bytes, |damaged| drop(scan::scan_file("file", damaged)));
+        // Every place it can be cut at.
+        for end in 0..bytes.len() {
+            drop(scan::scan_file("file", &bytes[..end]));
+        }
+    }
+}
+
+#[test]
 fn damaged_manifests_and_signatures_are_refused_without_a_panic() {
     let (files, _) = signed();
     let of = |name: &str| files.iter().find(|(path, _)| path == name).unwrap().1.clone();

@@ -210,6 +210,7 @@ pub(crate) fn manifest() -> Manifest {
         precision: "fp32".to_owned(),
         licence: None,
         created_ms: 1_700_000_000_000,
+        sealed: None,
         files: vec![],
     }
 }

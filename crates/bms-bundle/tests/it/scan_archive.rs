@@ -22,12 +22,15 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn tar(name: &str, kind: u8, link: &str, content: &[u8]) -> Vec<u8> {
-    let mut header = vec![0; 512];
+    let mut header = vec![0_u8; 512];
     header[..name.len()].copy_from_slice(name.as_bytes());
     header[124..135].copy_from_slice(format!("{:011o}", content.len()).as_bytes());
     header[156] = kind;
     header[157..157 + link.len()].copy_from_slice(link.as_bytes());
     header[257..262].copy_from_slice(b"ustar");
+    header[148..156].fill(b' ');
+    let sum: u64 = header.iter().map(|byte| u64::from(*byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
     header.extend_from_slice(content);
     header.resize(header.len().next_multiple_of(512) + 1024, 0);
     header

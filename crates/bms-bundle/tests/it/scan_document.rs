@@ -25,6 +25,10 @@ fn texts_are_told_apart() {
 
 #[test]
 fn settings_that_name_code_or_files_are_found() {
+    finds(
+        br#"{"a": NaN, "b": [-Infinity], "c": "NaN \" Infinity", "auto_map": {"AutoModel": "m.M"}}"#,
+        "json-code",
+    );
     clean(br#"{"architectures":["Llama"],"weight_map":{"a":"model-1.safetensors"}}"#);
     finds(br#"{"auto_map":{"AutoModel":"modeling.Model"}}"#, "json-code");
     finds(br#"{"a":[{"\u0061uto_map":{"AutoModel":"modeling.Model"}}]}"#, "json-code");

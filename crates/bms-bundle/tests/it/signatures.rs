@@ -142,6 +142,32 @@ fn an_inconsistent_bundle_is_not_signed() {
     assert!(sign_bundle(&Bundle::open(&path).unwrap(), &key).is_err());
 }
 
+/// Keys on the larger curves, made with OpenSSL, and what the reference signed with them.
+const LARGER: [(&str, &str); 2] = [
+    (include_str!("../fixtures/oms/p384.pem"), include_str!("../fixtures/oms/p384.sig")),
+    (include_str!("../fixtures/oms/p521.pem"), include_str!("../fixtures/oms/p521.sig")),
+];
+
+#[test]
+fn signatures_on_larger_curves_are_accepted_and_only_whole() {
+    for (pem, signature) in LARGER {
+        let key = PublicKey::from_pem(pem).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("model.sig");
+        fs::write(&file, signature).unwrap();
+        verify_dir(&fixture("model"), &file, &key).unwrap();
+        let other = PublicKey::load(&fixture("pub.pem")).unwrap();
+        assert_eq!(verify_dir(&fixture("model"), &file, &other).unwrap_err().code(), Code::SignatureInvalid);
+        let envelope = Envelope::parse(signature.as_bytes()).unwrap();
+        assert_eq!(envelope.hint(), Some(key.id()));
+        let sig = serde_json::from_str::<serde_json::Value>(signature).unwrap();
+        let sig = sig["dsseEnvelope"]["signatures"][0]["sig"].as_str().unwrap().to_owned();
+        let changed = signature.replace(&sig[..20], &sig[..20].to_lowercase());
+        assert_ne!(changed, signature);
+        assert!(Envelope::parse(changed.as_bytes()).and_then(|envelope| envelope.verify(&key)).is_err());
+    }
+}
+
 /// The reference command line: named by `BMS_MODEL_SIGNING`, or found on the search path.
 fn reference() -> Option<PathBuf> {
     let named = std::env::var_os("BMS_MODEL_SIGNING").map(PathBuf::from);
@@ -200,4 +226,47 @@ fn the_reference_implementation_accepts_our_signatures() {
         .expect("the reference runs");
     assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
     verify_dir(model.path(), &signature, key.public()).unwrap();
+}
+
+#[test]
+fn the_reference_implementation_accepts_sealed_rekeyed_and_approved_bundles() {
+    use bms_bundle::seal::{Key, Rekeyed, SealOptions, To, rekey_dir, seal_to};
+    use bms_bundle::{APPROVALS, Policy, approve_dir};
+    let Some(program) = reference() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let [plain, sealed, pem, second_pem] =
+        ["plain", "sealed", "pub.pem", "second.pem"].map(|name| dir.path().join(name));
+    let (key, second, reader) = (SigningKey::generate(), SigningKey::generate(), SigningKey::generate());
+    fs::write(&pem, key.public_pem()).unwrap();
+    fs::write(&second_pem, second.public_pem()).unwrap();
+    draft().write_signed(&plain, &key).unwrap();
+    let mut policy = Policy::trusting(key.public(), "me");
+    let verified = policy.verify(Bundle::open(&plain).unwrap()).unwrap();
+    let to = [To::Key(reader.public().clone())];
+    seal_to(&verified, &sealed, &SealOptions { to: &to, signer: &key, replace: false, now_ms: 1 }).unwrap();
+    assert!(accepts(&program, &sealed, &pem), "sealed");
+    policy.keys.add(Key::Private(std::sync::Arc::new(reader)));
+    let add = [To::Key(second.public().clone())];
+    rekey_dir(&sealed, &policy, &Rekeyed { add: &add, ..Rekeyed::default() }, &key).unwrap();
+    assert!(accepts(&program, &sealed, &pem), "rekeyed");
+    for bundle in [&plain, &sealed] {
+        approve_dir(bundle, &second).unwrap();
+        assert!(accepts(&program, bundle, &pem), "approved");
+        let approval = bundle.join(APPROVALS).join(format!("{}.sig", second.key_id()));
+        let output = Command::new(&program)
+            .args(["verify", "key"])
+            .arg(bundle)
+            .arg("--signature")
+            .arg(&approval)
+            .arg("--public_key")
+            .arg(&second_pem)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "the approval: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let data = sealed.join(bms_bundle::seal::SEALED);
+    let mut bytes = fs::read(&data).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&data, bytes).unwrap();
+    assert!(!accepts(&program, &sealed, &pem), "the reference must notice a change");
 }

@@ -33,6 +33,11 @@ impl Made {
 /// A model that answers `a` on bright pictures and `b` on dark ones, the surer the larger `scale`
 /// and the further the brightness is from the middle. Infinite weights make infinite answers.
 pub(crate) fn made(key: Option<&SigningKey>, name: &str, scale: f32) -> Made {
+    made_with(key, name, scale, &[])
+}
+
+/// The same with further files.
+pub(crate) fn made_with(key: Option<&SigningKey>, name: &str, scale: f32, more: &[(&str, &str)]) -> Made {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("bundle");
     let mut draft = Draft::new(manifest(name));
@@ -40,6 +45,9 @@ pub(crate) fn made(key: Option<&SigningKey>, name: &str, scale: f32) -> Made {
     // A file all versions share, and one that makes each version's download longer.
     draft.add("README.md", "A model for tests.\n").unwrap();
     draft.add("notes/scale.txt", format!("scale {scale}\n").repeat(1000)).unwrap();
+    for (path, text) in more {
+        draft.add(*path, *text).unwrap();
+    }
     match key {
         Some(key) => draft.write_signed(&dir, key).unwrap(),
         None => draft.write(&dir).unwrap(),
@@ -79,6 +87,7 @@ fn manifest(name: &str) -> Manifest {
         precision: "fp32".to_owned(),
         licence: None,
         created_ms: 0,
+        sealed: None,
         files: Vec::new(),
     }
 }

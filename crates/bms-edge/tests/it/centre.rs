@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use bms_wire::api::{FileRef, HardSample, NodeOrders, NodeReport, SampleDelivery, Version, VersionRef};
+use bms_store::{Recipe, frame};
+use bms_wire::api::{
+    ChunkList, FileRef, HardSample, NodeOrders, NodeReport, SampleDelivery, Version, VersionRef,
+};
 use bms_wire::{Code, Error};
 use serde_json::json;
 
@@ -25,6 +28,10 @@ pub(crate) struct State {
     pub(crate) reports: Vec<NodeReport>,
     /// Blobs asked for.
     pub(crate) fetched: Vec<String>,
+    /// Whether large files are given as chunks as well.
+    pub(crate) gives_chunks: bool,
+    /// Bytes of chunks asked for.
+    pub(crate) chunk_bytes: usize,
     /// Blobs of which only half is sent.
     pub(crate) cut_off: Vec<String>,
     /// Blobs sent with one bit changed.
@@ -72,13 +79,8 @@ impl Centre {
             version: number,
             digest: made.digest.clone(),
             task: "image-classification".to_owned(),
-            size_bytes: 0,
-            signer: None,
-            metrics: BTreeMap::new(),
-            parent: None,
-            created_ms: 0,
-            aliases: Vec::new(),
             files: made.files.iter().map(reference).collect(),
+            ..Version::default()
         };
         self.state(|state| {
             for (_, bytes) in &made.files {
@@ -185,6 +187,10 @@ fn answer(state: &mut State, method: &str, path: &str, body: &[u8]) -> Option<An
             }
         }
         ("GET", ["api", "v1", "blobs", digest]) => blob(state, digest),
+        ("GET", ["api", "v1", "blobs", digest, "recipe"]) if state.gives_chunks => {
+            ok(recipe(&state.blobs[*digest]).to_bytes())
+        }
+        ("POST", ["api", "v1", "chunks", "read"]) if state.gives_chunks => chunks(state, body),
         _ => refuse(Code::NotFound),
     }
 }
@@ -202,6 +208,27 @@ fn deliver(state: &mut State, body: &[u8]) -> Option<Answer> {
         return None;
     }
     ok(serde_json::to_vec(&json!({ "new": 0 })).unwrap())
+}
+
+fn recipe(bytes: &[u8]) -> Recipe {
+    Recipe::of(bytes, bytes.len() as u64).unwrap()
+}
+
+fn chunks(state: &mut State, body: &[u8]) -> Option<Answer> {
+    let asked: ChunkList = serde_json::from_slice(body).unwrap();
+    let mut answer = Vec::new();
+    for bytes in state.blobs.values() {
+        let mut offset = 0;
+        for chunk in recipe(bytes).chunks {
+            let content = &bytes[offset..][..chunk.size as usize];
+            offset += chunk.size as usize;
+            if asked.chunks.contains(&chunk.id.to_string()) {
+                state.chunk_bytes += content.len();
+                frame(chunk.id, content, &mut answer);
+            }
+        }
+    }
+    ok(answer)
 }
 
 fn blob(state: &mut State, digest: &str) -> Option<Answer> {

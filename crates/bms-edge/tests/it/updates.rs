@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use bms_bundle::SigningKey;
 
 use crate::agent::{Agent, labels, settings};
-use crate::bundles::{Made, easy, made};
+use crate::bundles::{Made, easy, made, made_with};
 use crate::centre::Centre;
 
 /// A centre with one good version, and an agent that runs it.
@@ -225,4 +225,26 @@ fn a_download_that_breaks_off_goes_on_where_it_was_even_after_a_restart() {
     }
     // Nothing is left of the download.
     assert_eq!(std::fs::read_dir(dir.path().join("download")).unwrap().count(), 0);
+}
+
+#[test]
+fn of_a_large_file_only_the_chunks_that_changed_are_fetched() {
+    let Scene { key, centre, dir: _dir, agent, .. } = Scene::new();
+    centre.state(|state| state.gives_chunks = true);
+    // Words that repeat nowhere.
+    let words: String = (0..300_000_u32).map(|n| format!("{:08x}\n", n.wrapping_mul(0x9E37_79B9))).collect();
+    let first = made_with(Some(&key), "small", 30.0, &[("notes/large.txt", &words)]);
+    centre.deploy(2, &first);
+    agent.wait_for_version(2);
+    let whole = centre.state(|state| std::mem::take(&mut state.chunk_bytes));
+    assert!(words.len() <= whole, "{whole} bytes of chunks were fetched");
+
+    let mut changed = words.clone();
+    changed.replace_range(1_000_000..1_000_008, "changed!");
+    let second = made_with(Some(&key), "small", 30.0, &[("notes/large.txt", &changed)]);
+    centre.deploy(3, &second);
+    agent.wait_for_version(3);
+    let (delta, fetched) = centre.state(|state| (state.chunk_bytes, state.fetched.clone()));
+    assert!((1..100_000).contains(&delta), "{delta} bytes of chunks were fetched");
+    assert!(!fetched.contains(&second.blake3("notes/large.txt")), "and not the file");
 }

@@ -110,6 +110,7 @@ pub(crate) fn verified(pipeline: Pipeline, model: Vec<u8>) -> Verified {
         precision: "fp32".into(),
         licence: None,
         created_ms: 0,
+        sealed: None,
         files: vec![],
     };
     let folder = tempfile::tempdir().unwrap();

@@ -4,11 +4,11 @@ use bms_wire::api::{EvaluationGate, SetAlias, SetDeployment};
 use crate::bundles::{Site, manifest};
 
 fn plain(version: u64) -> SetAlias {
-    SetAlias { version, require: None }
+    SetAlias { version, require: None, current: None }
 }
 
 fn gated(version: u64, max_drop: f64) -> SetAlias {
-    SetAlias { version, require: Some(EvaluationGate { metric: "accuracy".into(), max_drop }) }
+    SetAlias { version, require: Some(EvaluationGate { metric: "accuracy".into(), max_drop }), current: None }
 }
 
 #[tokio::test]

@@ -1,14 +1,11 @@
 //! Whoever edits the database or the head file is found out.
 
-use std::path::Path;
-
 use bms_registry::Registry;
 use bms_wire::Code;
 use serde_json::json;
-use sqlx::ConnectOptions;
-use sqlx::sqlite::SqliteConnectOptions;
 
 use crate::bundles::Site;
+use crate::databases::{begin_anew, edit, open};
 
 async fn site() -> Site {
     let site = Site::new().await;
@@ -20,13 +17,6 @@ async fn site() -> Site {
     }
     assert_eq!(site.registry.audit_verify().await.unwrap(), 10);
     site
-}
-
-/// Changes the database behind the registry's back.
-async fn edit(root: &Path, sql: &str) {
-    let options = SqliteConnectOptions::new().filename(root.join("registry.sqlite"));
-    let mut db = options.connect().await.unwrap();
-    sqlx::raw_sql(sql).execute(&mut db).await.unwrap();
 }
 
 /// Tampers and expects that verification says `want`, before and after more events were added and the
@@ -41,7 +31,7 @@ async fn check(sql: &str, want: &str) {
             break;
         }
     }
-    let reopened = Registry::open(&site.root()).await.unwrap();
+    let reopened = open(&site.root()).await.unwrap();
     let error = reopened.audit_verify().await.unwrap_err();
     assert_eq!(error.code(), Code::Tampered, "after more events: {error}");
 }
@@ -114,10 +104,8 @@ async fn a_database_begun_anew_is_found() {
     let site = site().await;
     let root = site.root();
     drop(site.registry);
-    for file in ["registry.sqlite", "registry.sqlite-wal", "registry.sqlite-shm"] {
-        std::fs::remove_file(root.join(file)).ok();
-    }
-    let reopened = Registry::open(&root).await.unwrap();
+    begin_anew(&root).await;
+    let reopened = open(&root).await.unwrap();
     found(&reopened, "does not hold event 10").await;
 }
 
@@ -129,7 +117,7 @@ async fn a_removed_or_edited_head_file_is_found() {
     std::fs::remove_file(&file).unwrap();
     found(&site.registry, "`audit.head` is missing").await;
     site.registry.audit("test.later", "x", json!({})).await.unwrap();
-    found(&Registry::open(&site.root()).await.unwrap(), "`audit.head` is missing").await;
+    found(&open(&site.root()).await.unwrap(), "`audit.head` is missing").await;
     std::fs::write(&file, b"{").unwrap();
     found(&site.registry, "was changed").await;
     // A file that lags behind is what a crash leaves; it is legal and catches up.
@@ -170,7 +158,7 @@ async fn events_have_a_limit() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn events_written_at_once_make_one_chain() {
     let site = Site::new().await;
-    let other = Registry::open(&site.root()).await.unwrap();
+    let other = open(&site.root()).await.unwrap();
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..40 {
         let registry = if n % 2 == 0 { site.registry.clone() } else { other.clone() };

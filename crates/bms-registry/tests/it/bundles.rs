@@ -8,6 +8,8 @@ use bms_registry::Registry;
 use bms_wire::api::{FileRef, NewVersion, Version};
 use bms_wire::{Pipeline, Postprocess, Preprocess, Result};
 
+use crate::databases::open;
+
 /// A registry in a fresh folder, with a key that its policy trusts.
 pub(crate) struct Site {
     pub(crate) dir: tempfile::TempDir,
@@ -19,7 +21,7 @@ pub(crate) struct Site {
 impl Site {
     pub(crate) async fn new() -> Site {
         let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::open(&dir.path().join("registry")).await.unwrap();
+        let registry = open(&dir.path().join("registry")).await.unwrap();
         let key = SigningKey::generate();
         let policy = Policy::trusting(key.public(), "test");
         Site { dir, registry, key, policy }
@@ -27,6 +29,23 @@ impl Site {
 
     pub(crate) fn root(&self) -> std::path::PathBuf {
         self.dir.path().join("registry")
+    }
+
+    /// Flips a bit of the first chunk of a file, wherever the store has it.
+    pub(crate) fn rot(&self, digest: &str) {
+        let recipes = self.root().join("store/files").join(digest);
+        let recipe = std::fs::read_dir(recipes).unwrap().next().unwrap().unwrap().path();
+        let recipe = bms_store::Recipe::read(&std::fs::read(recipe).unwrap()).unwrap();
+        let chunk = recipe.chunks[0].id;
+        for pack in std::fs::read_dir(self.root().join("store/packs")).unwrap() {
+            let path = pack.unwrap().path();
+            let mut bytes = std::fs::read(&path).unwrap();
+            // The list at the end of a pack has the digest of each chunk; the first one's bytes begin after eight others.
+            if bytes.windows(32).any(|window| window == chunk.as_bytes()) {
+                bytes[9] ^= 1;
+                std::fs::write(&path, bytes).unwrap();
+            }
+        }
     }
 
     /// Signs, uploads and publishes.
@@ -67,6 +86,7 @@ pub(crate) fn manifest(model: &str, seed: u64) -> Manifest {
         precision: "fp32".into(),
         licence: None,
         created_ms: 1,
+        sealed: None,
         files: Vec::new(),
     }
 }
@@ -138,4 +158,11 @@ pub(crate) fn identity() -> Vec<u8> {
 fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
     let length = u8::try_from(bytes.len()).ok().filter(|length| *length < 128).expect("short test fields");
     [&[number << 3 | 2, length], bytes].concat()
+}
+
+/// Bytes that do not compress.
+pub(crate) fn noise(bytes: usize) -> Vec<u8> {
+    let mut out = vec![0; bytes];
+    blake3::Hasher::new().finalize_xof().fill(&mut out);
+    out
 }

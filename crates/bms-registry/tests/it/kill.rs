@@ -5,11 +5,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use bms_bundle::{Policy, SigningKey};
-use bms_registry::Registry;
 use bms_wire::api::{HardSample, SampleDelivery};
 use serde_json::{Value, json};
 
 use crate::bundles::{manifest, signed, upload};
+use crate::databases::open;
 
 /// Names the registry's folder to the process that is to be killed.
 const CHILD: &str = "BMS_REGISTRY_TEST_KILLED_IN";
@@ -65,7 +65,7 @@ fn parse(line: &str) -> Option<Value> {
 /// Everything acknowledged is there, unchanged, and the audit chain holds.
 fn check(dir: &Path, acknowledged: &[Value]) {
     runtime().block_on(async {
-        let registry = Registry::open(&dir.join("registry")).await.unwrap();
+        let registry = open(&dir.join("registry")).await.unwrap();
         let events = registry.audit_verify().await.unwrap();
         let mut last = 0;
         for ack in acknowledged {
@@ -106,7 +106,7 @@ fn write_until_killed(dir: &Path) {
     let key = SigningKey::load(&dir.join("key.pem")).unwrap();
     let policy = Policy::trusting(key.public(), "test");
     runtime().block_on(async {
-        let registry = Registry::open(&dir.join("registry")).await.unwrap();
+        let registry = open(&dir.join("registry")).await.unwrap();
         let begin = registry.models().await.unwrap().first().map_or(0, |model| model.versions.len() as u64);
         for seed in begin.. {
             let files = signed(manifest("digits", seed), &key);

@@ -4,6 +4,7 @@ use bms_wire::Code;
 use bms_wire::api::FileRef;
 
 use crate::bundles::{Site, manifest, measured, signed, unsigned, upload};
+use crate::databases::open;
 
 #[tokio::test]
 async fn a_version_says_what_the_manifest_says() {
@@ -79,7 +80,7 @@ async fn versions_published_at_once_are_numbered_without_gaps() {
 #[tokio::test]
 async fn two_handles_on_one_folder_agree() {
     let site = Site::new().await;
-    let other = bms_registry::Registry::open(&site.root()).await.unwrap();
+    let other = open(&site.root()).await.unwrap();
     for seed in 0..6 {
         let files = signed(manifest("digits", seed), &site.key);
         let registry = if seed % 2 == 0 { &site.registry } else { &other };

@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
-use axum::routing::get;
+use axum::routing::{get, post};
+use bms_bundle::Order;
 use bms_registry::Registry;
-use bms_wire::api::{AuditEvent, Quarantined};
+use bms_wire::api::{AuditEvent, AuditHead, Quarantined, QuarantinedBundle, SignedOrder, Version};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use super::{Answer, Api};
-use crate::body::Asked;
+use crate::body::{Asked, Document, Segments};
 
 /// Events in one answer when the caller does not say how many.
 const EVENTS_DEFAULT: u32 = 1000;
@@ -23,7 +24,11 @@ pub(super) fn routes() -> Router<Arc<Api>> {
     Router::new()
         .route("/audit", get(events))
         .route("/audit/verify", get(verify))
+        .route("/audit/head", get(audit_head))
         .route("/quarantine", get(quarantined))
+        .route("/quarantine/{id}", get(quarantined_bundle))
+        .route("/quarantine/{id}/release", post(release))
+        .route("/quarantine/{id}/purge", post(purge))
 }
 
 #[derive(Debug, Deserialize)]
@@ -53,6 +58,37 @@ async fn verify(State(api): State<Arc<Api>>) -> Answer<Verified> {
 
 async fn quarantined(State(api): State<Arc<Api>>) -> Answer<Vec<Quarantined>> {
     Ok(axum::Json(api.registry.quarantined().await?))
+}
+
+async fn audit_head(State(api): State<Arc<Api>>) -> Answer<AuditHead> {
+    Ok(axum::Json(AuditHead { head: api.registry.audit_head().await? }))
+}
+
+async fn quarantined_bundle(
+    State(api): State<Arc<Api>>,
+    Segments(id): Segments<String>,
+) -> Answer<QuarantinedBundle> {
+    Ok(axum::Json(api.registry.quarantined_bundle(&id).await?))
+}
+
+async fn release(
+    State(api): State<Arc<Api>>,
+    Segments(id): Segments<String>,
+    Document(order): Document<SignedOrder>,
+) -> Answer<Version> {
+    let version =
+        api.registry.release(&id, &Order::parse(order.order.as_bytes())?, &api.policy.now()).await?;
+    api.changed.notify_one();
+    Ok(axum::Json(version))
+}
+
+async fn purge(
+    State(api): State<Arc<Api>>,
+    Segments(id): Segments<String>,
+    Document(order): Document<SignedOrder>,
+) -> Answer<serde_json::Value> {
+    api.registry.purge(&id, &Order::parse(order.order.as_bytes())?, &api.policy.now()).await?;
+    Ok(axum::Json(serde_json::json!({ "purged": id })))
 }
 
 /// Whether the audit log held when it was last verified. Verifying reads all of it, so the overview,

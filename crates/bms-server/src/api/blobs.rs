@@ -24,7 +24,7 @@ use crate::body::{self, Segments};
 use crate::failure::Failure;
 
 /// How long a client may stay silent during an upload.
-const STALL: Duration = Duration::from_secs(30);
+pub(crate) const STALL: Duration = Duration::from_secs(30);
 /// Parts read ahead of a client that downloads.
 const PARTS_AHEAD: usize = 1;
 
@@ -49,15 +49,16 @@ async fn upload(
         return Err(Error::new(Code::TooLarge, what).into());
     }
     let (parts, mut body) = request.into_parts();
-    let stored = receive(&api, &blake3, &mut body).await;
+    let size = body::declared_length(&parts.headers);
+    let stored = receive(&api, &blake3, size, &mut body).await;
     if stored.is_err() {
         body::linger(Request::from_parts(parts, body));
     }
     Ok(axum::Json(Stored { size: stored?, blake3 }))
 }
 
-async fn receive(api: &Api, blake3: &str, body: &mut Body) -> Result<u64> {
-    let mut upload = api.registry.upload_blob(blake3)?;
+async fn receive(api: &Api, blake3: &str, size: Option<u64>, body: &mut Body) -> Result<u64> {
+    let mut upload = api.registry.upload_blob(blake3, size)?;
     loop {
         let frame = tokio::time::timeout(STALL, body.frame()).await.map_err(|_| {
             Error::new(Code::DeadlineExceeded, format!("no byte of the file came for {} s", STALL.as_secs()))
@@ -86,7 +87,11 @@ async fn download(
     State(api): State<Arc<Api>>,
     Segments(blake3): Segments<String>,
 ) -> Result<Response, Failure> {
-    let reader = api.registry.get_blob(&blake3).await?;
+    Ok(stream(api.registry.get_blob(&blake3).await?))
+}
+
+/// A file of the store as an answer.
+pub(crate) fn stream(reader: BlobReader) -> Response {
     let size = reader.size();
     let mut response = Body::new(Parts::of(reader)).into_response();
     let headers = response.headers_mut();
@@ -94,7 +99,7 @@ async fn download(
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(size));
     // Whatever the file is, a browser shall save it and not show it.
     headers.insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
-    Ok(response)
+    response
 }
 
 /// A file of the store as a response's body. A file that turns out to be rotten ends the body early, so

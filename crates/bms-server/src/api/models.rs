@@ -7,22 +7,38 @@ use axum::extract::State;
 use axum::routing::{get, put};
 use bms_wire::api::{Model, NewVersion, SetAlias, Version};
 use http::StatusCode;
+use serde::Deserialize;
 
-use super::{Answer, Api};
-use crate::body::{Document, Segments};
+use super::{Answer, Api, lifecycle};
+use crate::body::{Asked, Document, Segments};
 use crate::failure::Failure;
 
 pub(super) fn routes() -> Router<Arc<Api>> {
     Router::new()
         .route("/models", get(models))
-        .route("/models/{model}", get(model))
+        .route("/models/{model}", get(model).patch(lifecycle::describe_model).delete(lifecycle::delete_model))
         .route("/models/{model}/versions", get(versions).post(publish))
-        .route("/models/{model}/versions/{version}", get(version))
+        .route(
+            "/models/{model}/versions/{version}",
+            get(version).patch(lifecycle::describe_version).delete(lifecycle::delete_version),
+        )
         .route("/models/{model}/aliases/{alias}", put(set_alias).delete(remove_alias))
 }
 
-async fn models(State(api): State<Arc<Api>>) -> Answer<Vec<Model>> {
-    Ok(axum::Json(api.registry.models().await?))
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Which {
+    /// What was deleted instead.
+    #[serde(default)]
+    deleted: bool,
+}
+
+async fn models(State(api): State<Arc<Api>>, Asked(which): Asked<Which>) -> Answer<Vec<Model>> {
+    let models = match which.deleted {
+        true => api.registry.deleted_models().await?,
+        false => api.registry.models().await?,
+    };
+    Ok(axum::Json(models))
 }
 
 async fn model(State(api): State<Arc<Api>>, Segments(model): Segments<String>) -> Answer<Model> {
@@ -45,7 +61,7 @@ async fn publish(
     Segments(model): Segments<String>,
     Document(new): Document<NewVersion>,
 ) -> Answer<Version> {
-    let version = api.registry.publish(&model, new, &api.policy).await?;
+    let version = api.registry.publish(&model, new, &api.policy.now()).await?;
     api.changed.notify_one();
     Ok(axum::Json(version))
 }

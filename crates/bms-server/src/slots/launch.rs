@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bms_bundle::Bundle;
+use bms_bundle::seal::DataKey;
 use bms_kernels::Isa;
 use bms_nn::onnx::RuntimeChoice;
 use bms_wire::{Code, Error, Result};
@@ -15,6 +17,7 @@ use tokio::sync::Notify;
 
 use super::Place;
 use crate::metrics::Metrics;
+use crate::policy::SharedPolicy;
 
 /// Bytes a Unix socket's path may have (108 on Linux, with its terminator).
 const SOCKET_PATH_BYTES_MAX: usize = 100;
@@ -147,6 +150,8 @@ pub(crate) struct Launcher {
     run_dir: PathBuf,
     /// The trust policy every slot checks its bundle against.
     policy: PathBuf,
+    /// The same with the keys of sealed bundles, which no slot gets: only the one of its own model.
+    keys: SharedPolicy,
     pub(crate) metrics: Arc<Metrics>,
     /// Rung whenever a slot's condition changes.
     pub(crate) changed: Arc<Notify>,
@@ -157,11 +162,12 @@ impl Launcher {
     pub(crate) fn new(
         launch: Launch,
         run_dir: PathBuf,
-        policy: PathBuf,
+        (policy, keys): (PathBuf, SharedPolicy),
         metrics: Arc<Metrics>,
         changed: Arc<Notify>,
     ) -> Result<Self> {
-        let launcher = Launcher { launch, run_dir, policy, metrics, changed, sockets: AtomicU64::new(0) };
+        let launcher =
+            Launcher { launch, run_dir, policy, keys, metrics, changed, sockets: AtomicU64::new(0) };
         let longest = launcher.run_dir.join(format!("{}.sock", u64::MAX));
         if SOCKET_PATH_BYTES_MAX < longest.as_os_str().len() {
             let what = format!("`{}` is too long for the path of a Unix socket", longest.display());
@@ -178,9 +184,18 @@ impl Launcher {
         self.run_dir.join(format!("{number}.sock"))
     }
 
-    /// Starts a process for `model`. It ends when its standard input closes, that is at the latest
+    /// The key a slot needs for the model that lies there, if it is sealed. May ask a service.
+    pub(crate) async fn data_key(&self, model: &Place) -> Result<Option<DataKey>> {
+        let Place::Bundle(folder) = model else { return Ok(None) };
+        let (folder, keys) = (folder.clone(), self.keys.now());
+        tokio::task::spawn_blocking(move || keys.data_key(&Bundle::open(&folder)?))
+            .await
+            .map_err(|e| Error::new(Code::Internal, "the search for a key broke").because(e))?
+    }
+
+    /// Starts a process for `model`, which reads its key from its standard input when it is `sealed`. It ends when its standard input closes, that is at the latest
     /// when this program does, however that comes about.
-    pub(crate) fn spawn(&self, model: &Place, socket: &Path) -> Result<Child> {
+    pub(crate) fn spawn(&self, model: &Place, socket: &Path, sealed: bool) -> Result<Child> {
         let launch = &self.launch;
         let mut command = Command::new(&launch.program);
         command.args(&launch.args);
@@ -196,6 +211,9 @@ impl Launcher {
         });
         if let Some(threads) = launch.threads {
             command.arg("--threads").arg(threads.to_string());
+        }
+        if sealed {
+            command.arg("--sealed");
         }
         command.args(launch.language.args());
         command.env_clear().envs(launch.environment.iter().map(|(name, value)| (name, value)));

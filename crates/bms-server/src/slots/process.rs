@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use bms_wire::{ErrorBody, Result};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout};
+use zeroize::Zeroizing;
 
 use super::{Launcher, Place};
 
@@ -56,10 +57,19 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts the process that serves `model`.
-    pub(crate) fn start(launcher: &Launcher, model: &Place) -> Result<Self> {
+    pub(crate) async fn start(launcher: &Launcher, model: &Place) -> Result<Self> {
+        let key = launcher.data_key(model).await?;
         let socket = launcher.fresh_socket();
-        let mut child = launcher.spawn(model, &socket)?;
-        let stdin = child.stdin.take();
+        let mut child = launcher.spawn(model, &socket, key.is_some())?;
+        let mut stdin = child.stdin.take();
+        if let (Some(stdin), Some(key)) = (&mut stdin, key) {
+            // Through the pipe only: what is on a command line or in an environment others can read.
+            let line = Zeroizing::new(hex_line(key.expose()));
+            // A process that is gone by now says so itself.
+            if let Err(e) = stdin.write_all(&line[..]).await {
+                tracing::warn!("failed to hand a slot its key: {e}");
+            }
+        }
         let stdout = child.stdout.take().map(BufReader::new);
         Ok(Process { child, stdin, stdout, socket })
     }
@@ -125,6 +135,12 @@ impl Process {
         // Absent when the process removed it itself or never made it.
         let _ = std::fs::remove_file(&self.socket);
     }
+}
+
+fn hex_line(bytes: &[u8]) -> Vec<u8> {
+    let digit = |half: u8| b"0123456789abcdef"[usize::from(half)];
+    let digits = bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]);
+    digits.chain([b'\n']).collect()
 }
 
 /// One line without its end; `None` at the end of the stream.

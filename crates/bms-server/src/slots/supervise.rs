@@ -100,7 +100,13 @@ async fn run_once(slot: &Slot, launcher: &Launcher) -> End {
         place = slot.source().place(slot.of()) => place,
         () = slot.stopping() => return End::Stopped,
     };
-    let started = place.and_then(|place| Process::start(launcher, &place));
+    let started = match place {
+        Ok(place) => tokio::select! {
+            started = Process::start(launcher, &place) => started,
+            () = slot.stopping() => return End::Stopped,
+        },
+        Err(error) => Err(error),
+    };
     let mut process = match started {
         Ok(process) => process,
         // What is wrong with the bundle stays wrong; a full disk or a busy system does not.

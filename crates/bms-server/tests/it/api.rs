@@ -2,6 +2,7 @@
 
 use std::io::Read;
 
+use bms_store::{Recipe, frame, unframe};
 use bms_wire::Code;
 use bms_wire::api::{AssignedLabel, HardSample, NewVersion, NodeReport, SampleDelivery};
 
@@ -27,6 +28,47 @@ async fn files_go_in_and_come_out_and_must_be_what_they_say() {
             assert!(!client.has_blob(&other).unwrap());
             assert_eq!(client.get_blob(&other).map(drop).unwrap_err().code(), Code::NotFound);
             let error = client.put_blob("..%2f..%2fetc", &b"x"[..], 1).unwrap_err();
+            assert_eq!(error.code(), Code::InvalidRequest, "{error}");
+        })
+        .await;
+    server.stop().await.0.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_goes_in_as_the_chunks_that_are_missing() {
+    let server = Server::with_registry(|_| {}).await;
+    let mut content = vec![0; 5_000_000];
+    bms_bundle::FileEntry::of("", b"seed").blake3.bytes().cycle().zip(&mut content).for_each(|(a, b)| *b = a);
+    content.iter_mut().enumerate().for_each(|(n, byte)| *byte ^= (n / 64) as u8 ^ (n / 9973) as u8);
+    let recipe = Recipe::of(&content[..], content.len() as u64).unwrap();
+    let blake3 = recipe.digest.to_string();
+    server
+        .client(move |client| {
+            assert_eq!(client.get_recipe(&blake3).unwrap(), None);
+            let ids: Vec<String> = recipe.chunks.iter().map(|chunk| chunk.id.to_string()).collect();
+            assert_eq!(client.missing_chunks(ids.clone()).unwrap(), ids);
+            let error = client.put_recipe(&blake3, &recipe.to_bytes()).unwrap_err();
+            assert_eq!(error.code(), Code::NotFound, "{error}");
+            let (mut frames, mut offset) = (Vec::new(), 0);
+            for chunk in &recipe.chunks {
+                frame(chunk.id, &content[offset..][..chunk.size as usize], &mut frames);
+                offset += chunk.size as usize;
+            }
+            let torn = client.put_chunks(&frames[..frames.len() - 1]).unwrap_err();
+            assert_eq!(torn.code(), Code::InvalidRequest, "{torn}");
+            let stored = client.put_chunks(&frames).unwrap();
+            assert!(0 < stored.new && stored.bytes <= content.len() as u64, "{stored:?}");
+            assert_eq!(client.missing_chunks(ids.clone()).unwrap(), Vec::<String>::new());
+            assert!(!client.has_blob(&blake3).unwrap(), "chunks alone are no file");
+            client.put_recipe(&blake3, &recipe.to_bytes()).unwrap();
+            assert!(client.has_blob(&blake3).unwrap());
+            assert_eq!(client.get_recipe(&blake3).unwrap(), Some(recipe.to_bytes()));
+            let read = unframe(client.get_chunks(ids[..1].to_vec()).unwrap().into()).unwrap();
+            assert!(read[0].1 == content[..recipe.chunks[0].size as usize]);
+            let mut back = Vec::new();
+            client.get_blob(&blake3).unwrap().read_to_end(&mut back).unwrap();
+            assert!(back == content);
+            let error = client.missing_chunks(vec!["../x".to_owned()]).unwrap_err();
             assert_eq!(error.code(), Code::InvalidRequest, "{error}");
         })
         .await;

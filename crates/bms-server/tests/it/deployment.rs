@@ -8,7 +8,7 @@ use crate::lost::Load;
 use crate::stand_in::REFUSED_FILE;
 
 async fn move_alias(server: &Server, version: u64) {
-    let change = SetAlias { version, require: None };
+    let change = SetAlias { version, require: None, current: None };
     server.client(move |client| client.set_alias("m", "production", &change)).await.unwrap();
 }
 

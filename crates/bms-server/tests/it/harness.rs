@@ -291,6 +291,7 @@ pub(crate) fn write_bundle(dir: &Path, name: &str, marker: i64, extra: &[&str]) 
         precision: "fp32".to_owned(),
         licence: None,
         created_ms: marker,
+        sealed: None,
         files: Vec::new(),
     };
     let mut files = vec![("model.onnx".to_owned(), model())];

@@ -8,6 +8,7 @@ mod harness;
 mod hung;
 mod language;
 mod lost;
+mod mlflow;
 mod pages;
 mod real;
 mod real_language;

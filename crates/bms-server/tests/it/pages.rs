@@ -10,6 +10,8 @@ async fn the_dashboard_is_served_with_a_strict_policy() {
         ("/", "text/html; charset=utf-8"),
         ("/app.js", "text/javascript; charset=utf-8"),
         ("/style.css", "text/css; charset=utf-8"),
+        ("/runs", "text/html; charset=utf-8"),
+        ("/runs.js", "text/javascript; charset=utf-8"),
         ("/chat", "text/html; charset=utf-8"),
         ("/chat.js", "text/javascript; charset=utf-8"),
     ] {
@@ -28,7 +30,12 @@ async fn the_dashboard_is_served_with_a_strict_policy() {
 
 #[test]
 fn the_pages_keep_to_their_policy() {
-    for page in [include_str!("../../assets/index.html"), include_str!("../../assets/chat.html")] {
+    let pages = [
+        include_str!("../../assets/index.html"),
+        include_str!("../../assets/chat.html"),
+        include_str!("../../assets/runs.html"),
+    ];
+    for page in pages {
         for forbidden in ["<style", "style=", " onclick=", " onload=", "javascript:", "=\"http", "=\"//"] {
             assert!(!page.contains(forbidden), "the policy forbids `{forbidden}` in the page");
         }

@@ -58,6 +58,7 @@ fn real() {
         place,
         socket: option("--socket").unwrap(),
         policy: option("--policy").unwrap(),
+        sealed: std::env::args().any(|arg| arg == "--sealed"),
         runtime: bms_nn::onnx::RuntimeChoice::parse(option("--runtime").unwrap().to_str().unwrap()).unwrap(),
         threads: number("--threads"),
         language: LanguageLaunch { context: number("--context"), ..LanguageLaunch::default() },

@@ -6,6 +6,7 @@ mod llm;
 mod machine;
 mod model;
 mod perplexity;
+mod seal;
 
 use bms_kernels::Isa;
 use bms_wire::Result;
@@ -30,6 +31,8 @@ enum What {
     Machine(machine::Machine),
     /// Measure a language model's perplexity on a text.
     Perplexity(perplexity::Perplexity),
+    /// Measure the cipher of sealed bundles, in bytes per second of processor time.
+    Seal(seal::Seal),
 }
 
 impl Bench {
@@ -38,6 +41,7 @@ impl Bench {
             What::Llm(llm) => llm.run(output),
             What::Machine(machine) => machine.run(output),
             What::Perplexity(perplexity) => perplexity.run(output),
+            What::Seal(seal) => seal.run(output),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use bms_bundle::{Bundle, sign_dir};
 use bms_data::{Dataset, OpenOptions};
 use bms_train::{CompressOptions, Compressed, compress};
-use bms_wire::{Error, Result};
+use bms_wire::{Code, Error, Result};
 use clap::Args;
 use serde_json::json;
 
@@ -97,6 +97,13 @@ pub(crate) fn compress_bundle(
     out: &Path,
 ) -> Result<Compressed> {
     let parent = policy.load(home)?.verify(Bundle::open(work.bundle)?).map_err(Error::from)?;
+    if parent.seal().is_some() {
+        // The result would lie on the disk in plain.
+        let what = format!("`{}` is sealed", work.bundle.display());
+        return Err(
+            Error::new(Code::InvalidRequest, what).hint("Unseal it, compress it, and seal the result.")
+        );
+    }
     let manifest = parent.manifest();
     let compressed = compress(
         &parent.model_bytes(),

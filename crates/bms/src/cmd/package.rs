@@ -119,6 +119,7 @@ impl Package {
             precision: "fp32".to_owned(),
             licence: self.licence.clone(),
             created_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64),
+            sealed: None,
             files: Vec::new(),
         };
         manifest.validate()?;

@@ -9,14 +9,16 @@ use std::time::Duration;
 
 use bms_kernels::Isa;
 use bms_nn::onnx::RuntimeChoice;
-use bms_registry::Registry;
-use bms_server::{KvCache, LanguageLaunch, Launch, Place, Settings};
+use bms_registry::{DatabaseUrl, Registry};
+use bms_server::{Care, KvCache, LanguageLaunch, Launch, Place, Settings};
+use bms_store::Location;
 use bms_wire::client::Client;
 use bms_wire::{Code, Error, Result};
 use clap::Args;
 use serde_json::json;
 use tokio::net::TcpListener;
 
+use crate::cmd::store::replica;
 use crate::home::{Home, PolicyOption};
 use crate::model;
 use crate::output::Output;
@@ -115,6 +117,23 @@ pub(crate) struct Up {
     /// Where the registry, the store and the quarantine lie [default: the home folder's `server`].
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// A PostgreSQL database for names and facts, as `postgres://USER@HOST/DATABASE`: several servers may share it
+    /// [default: an SQLite file among the data].
+    #[arg(long, env = "BMS_DATABASE", hide_env_values = true, value_name = "URL")]
+    database: Option<String>,
+    /// Where the files of models lie: a folder, file:///folder, or s3://bucket/prefix with AWS_ENDPOINT_URL and keys in the
+    /// environment [default: `store` in the registry's folder].
+    #[arg(long, env = "BMS_STORE", value_name = "URL")]
+    store: Option<String>,
+    /// Hours between two rounds in which all of the store is read, to find what rotted; 0 for never.
+    #[arg(long, value_name = "HOURS", default_value_t = 24)]
+    scrub_every: u64,
+    /// Megabytes of the store read in a second at most, by these rounds; 0 for as fast as it goes.
+    #[arg(long, value_name = "MB", default_value_t = 50)]
+    scrub_rate: u64,
+    /// Another store, from which these rounds repair what rotted.
+    #[arg(long, value_name = "URL")]
+    scrub_from: Option<String>,
     #[command(flatten)]
     policy: PolicyOption,
     #[command(flatten)]
@@ -131,10 +150,34 @@ impl Up {
             Some(data) => data,
             None => home.server_dir()?,
         };
+        let database: Option<DatabaseUrl> = self.database.as_deref().map(str::parse).transpose()?;
         let policy = self.policy.load(home)?;
-        let settings = Settings::new(launch(&self.runtime, &self.language)?, data.join("loaded"));
+        let audit_key = home.audit_key()?;
+        let mut settings = Settings::new(launch(&self.runtime, &self.language)?, data.join("loaded"));
+        settings.policy_file = Some(self.policy.file(home)?);
+        let store = self.store.as_deref().map(Location::parse).transpose()?;
+        let (every, rate, from) = (self.scrub_every, self.scrub_rate, self.scrub_from);
+        if every == 0 && from.is_some() {
+            return Err(Error::new(
+                Code::InvalidRequest,
+                "`--scrub-from` has no effect with `--scrub-every 0`",
+            )
+            .hint("Leave one of them out."));
+        }
         run_until_told(&self.listen, output, |listener, shutdown| async move {
-            let registry = Registry::open(&data).await?;
+            let registry = Registry::open_with(&data, store.as_ref(), database.as_ref()).await?;
+            registry.anchor_audit(audit_key).await?;
+            if every != 0 {
+                let replica = match &from {
+                    Some(url) => Some(replica(url).await?),
+                    None => None,
+                };
+                settings.care = Some(Care {
+                    every: Duration::from_secs(every.saturating_mul(3600)),
+                    bytes_per_second: rate.saturating_mul(1_000_000),
+                    replica,
+                });
+            }
             bms_server::run(settings, registry, policy, listener, shutdown).await
         })
     }
@@ -193,6 +236,9 @@ pub(crate) struct Slot {
     /// The trust policy.
     #[arg(long)]
     policy: PathBuf,
+    /// The first line of standard input is the model's key.
+    #[arg(long)]
+    sealed: bool,
     #[command(flatten)]
     runtime: RuntimeOptions,
     #[command(flatten)]
@@ -322,6 +368,7 @@ impl Slot {
             place,
             socket: self.socket,
             policy: self.policy,
+            sealed: self.sealed,
             runtime: self.runtime.runtime,
             threads: self.runtime.threads,
             language: self.language.launch(),

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::edge::Edge;
 use super::place::Place;
 use super::process::Process;
-use crate::cmd::registry::push;
+use crate::cmd::push::push;
 use crate::cmd::serve::wait_until_told;
 use crate::output::Output;
 
@@ -80,7 +80,11 @@ impl Centre {
     pub(crate) fn register_better(&self, model: &str, bundle: &Path) -> Result<()> {
         let version = push(&self.client, bundle, Some(model), &[], &self.output)?;
         let require = Some(EvaluationGate { metric: "accuracy".to_owned(), max_drop: 0.0 });
-        let version = self.client.set_alias(model, ALIAS, &SetAlias { version: version.version, require })?;
+        let version = self.client.set_alias(
+            model,
+            ALIAS,
+            &SetAlias { version: version.version, require, current: None },
+        )?;
         self.registered(&version);
         Ok(())
     }

@@ -11,7 +11,7 @@ use bms_wire::client::Client;
 use bms_wire::{Code, Error, Result};
 use serde_json::{Value, json};
 
-use crate::cmd::registry::push;
+use crate::cmd::push::push;
 use crate::output::Output;
 
 /// A protocol-0 pickle: `os.system("echo this must never run")`.

@@ -116,6 +116,35 @@ fn scanning_denies_a_pickle_that_runs_a_command_and_allows_a_bundle() {
 }
 
 #[test]
+fn scanning_prints_one_object_a_file_and_documents_for_other_tools() {
+    let shared = shared();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("a.pkl"), b"cos\nsystem\n(S'true'\ntR.").unwrap();
+    std::fs::write(dir.path().join("b.json"), b"{}").unwrap();
+    let scan = |format: &[&str]| {
+        let output = bms(&shared.home()).arg("scan").arg(dir.path()).args(format).output().unwrap();
+        assert_eq!(output.status.code(), Some(i32::from(Code::MaliciousContent.exit())));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let lines: Vec<serde_json::Value> =
+        scan(&[]).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let verdicts: Vec<_> = lines.iter().map(|line| line["verdict"].as_str().unwrap()).collect();
+    assert_eq!(verdicts, ["deny", "allow"], "one object a file and nothing else");
+    assert_eq!(lines[0]["findings"][0]["rule"], "pickle-import");
+    let document =
+        |format: &str| -> serde_json::Value { serde_json::from_str(&scan(&["--format", format])).unwrap() };
+    let sarif = document("sarif");
+    assert_eq!(sarif["version"], "2.1.0");
+    assert_eq!(sarif["runs"][0]["results"][0]["level"], "error");
+    let bom = document("cyclonedx");
+    assert_eq!((&bom["bomFormat"], &bom["specVersion"]), (&json!("CycloneDX"), &json!("1.6")));
+    assert_eq!(bom["components"].as_array().unwrap().len(), 2);
+    assert_eq!(bom["components"][0]["hashes"][0]["content"].as_str().unwrap().len(), 64);
+    assert_eq!(bom["vulnerabilities"][0]["affects"][0]["ref"], bom["components"][0]["bom-ref"]);
+    assert!(scan(&["--format", "table"]).contains("2 files, 1 denied"));
+}
+
+#[test]
 fn nothing_is_written_over_and_nobody_there_is_said_so() {
     let shared = shared();
     let (exit, error) = fails(
@@ -143,10 +172,10 @@ fn keys_are_shown_and_trusted() {
     let key = ok(bms(&there).args(["key", "show"]));
     let pem = dir.path().join("there.pem");
     std::fs::write(&pem, key["public_key"].as_str().unwrap()).unwrap();
-    ok(bms(&here).args(["key", "trust", "--publisher", "there", "--model", "digits*"]).arg(&pem));
-    let list = ok(bms(&here).args(["key", "list"]));
-    assert_eq!(list.as_array().unwrap().len(), 2);
-    assert_eq!(list[1]["key_id"], key["key_id"]);
+    ok(bms(&here).args(["trust", "add", "--publisher", "there", "--model", "digits*"]).arg(&pem));
+    let list = ok(bms(&here).args(["trust", "list"]));
+    assert_eq!(list["trusted"].as_array().unwrap().len(), 2);
+    assert_eq!(list["trusted"][1]["key_id"], key["key_id"]);
 }
 
 #[test]

@@ -62,6 +62,9 @@ pub(crate) fn bms(home: &Path) -> Command {
         .arg(home)
         .env_remove("BMS_HOME")
         .env_remove("BMS_SERVER")
+        .env_remove("BMS_STORE")
+        .env_remove("BMS_DATABASE")
+        .env_remove("BMS_PERSON")
         .stdin(Stdio::null());
     command
 }
@@ -128,6 +131,11 @@ impl Server {
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
         panic!("`{model}` did not become ready: {:?}", self.client.deployments());
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Ends it at once, as a power cut would.

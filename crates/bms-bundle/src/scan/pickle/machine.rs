@@ -67,6 +67,8 @@ pub(super) struct Machine<'a, 'c> {
     pub(super) imports: bool,
     /// Whether anything was called.
     pub(super) calls: bool,
+    /// Whether it made something that no reader can walk.
+    pub(super) grown: bool,
 }
 
 impl<'a, 'c> Machine<'a, 'c> {
@@ -90,6 +92,7 @@ impl<'a, 'c> Machine<'a, 'c> {
             context,
             imports: false,
             calls: false,
+            grown: false,
         }
     }
 
@@ -163,6 +166,7 @@ impl<'a, 'c> Machine<'a, 'c> {
             }
             let limits = self.stack.last().map(|top| (self.arena.weight(*top), self.arena.depth(*top)));
             if limits.is_some_and(|(weight, depth)| WEIGHT_MAX < weight || DEPTH_MAX < depth) {
+                self.grown = true;
                 return Err(Fault::Bomb("the pickle grows to more than any reader can walk".to_owned()));
             }
         }
@@ -192,8 +196,9 @@ impl<'a, 'c> Machine<'a, 'c> {
             b't' | b')' | 0x85..=0x87 | b'l' | b'd' | b']' | b'}' | 0x8f | 0x91 => self.container(op),
             b'a' | b'e' | b's' | b'u' | 0x90 => self.insert(op),
             b'Q' => {
-                self.pop()?;
-                self.stack.push(self.opaque);
+                let id = self.pop()?;
+                let value = self.persistent(id);
+                self.stack.push(value);
                 Ok(())
             }
             0x98 => self.top().map(drop),
@@ -286,6 +291,7 @@ impl<'a, 'c> Machine<'a, 'c> {
             let class = self.pop()?;
             let arguments = self.pop_mark()?;
             let arguments = self.arena.tuple(&arguments);
+            self.construct(class, arguments);
             self.object(class, arguments);
         }
         Ok(())
@@ -311,18 +317,51 @@ impl<'a, 'c> Machine<'a, 'c> {
                 let (class, arguments) =
                     items.split_first().ok_or_else(|| Fault::Wrong("a class is missing".to_owned()))?;
                 let arguments = self.arena.tuple(arguments);
+                self.construct(*class, arguments);
                 self.object(*class, arguments);
             }
             0x92 => {
                 let (_keywords, arguments, class) = (self.pop()?, self.pop()?, self.pop()?);
                 self.object(class, arguments);
             }
-            _ => {
+            code => {
                 let (arguments, callable) = (self.pop()?, self.pop()?);
+                if code == b'R' {
+                    self.construct(callable, arguments);
+                }
                 self.object(callable, arguments);
             }
         }
         Ok(())
+    }
+
+    /// What a loader puts in the place of a persistent id. Torch stores classes with their source this way:
+    /// `("module", class, file, source)` is the class.
+    fn persistent(&self, id: Id) -> Id {
+        match self.arena.get(id) {
+            Value::Tuple(parts) => match parts[..] {
+                [kind, class, ..] if self.arena.text(kind) == Some("module") => class,
+                _ => self.opaque,
+            },
+            _ => self.opaque,
+        }
+    }
+
+    /// Reports a call that constructs what may only be rebuilt.
+    fn construct(&mut self, callable: Id, arguments: Id) {
+        let Value::Global(path) = self.arena.get(callable) else { return };
+        let constant = match self.arena.get(arguments) {
+            Value::Tuple(parts) => match parts[..] {
+                [] => return,
+                [one] => matches!(self.arena.get(one), Value::Text(_) | Value::Int(_)),
+                _ => false,
+            },
+            _ => false,
+        };
+        if globals::is_state_only(path, constant) {
+            let message = format!("the pickle constructs {}, which can open files", quote(path));
+            self.context.attack("pickle-construct", Severity::High, &self.place(), message);
+        }
     }
 
     /// Pushes the result of a call.

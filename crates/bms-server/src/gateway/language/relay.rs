@@ -132,7 +132,9 @@ fn event(dialect: Dialect, error: &Error) -> Bytes {
         Dialect::Anthropic => {
             ("event: error\n", serde_json::to_string(&anthropic::ErrorEnvelope::from(error)))
         }
-        Dialect::Own | Dialect::OpenAi => ("", serde_json::to_string(&openai::ErrorEnvelope::from(error))),
+        Dialect::Own | Dialect::Mlflow | Dialect::OpenAi => {
+            ("", serde_json::to_string(&openai::ErrorEnvelope::from(error)))
+        }
     };
     // Texts and nothing else: it can always be written.
     format!("{name}data: {}\n\n", text.unwrap_or_default()).into()

@@ -7,6 +7,8 @@ use super::super::text;
 use super::super::value::Value;
 use super::{Fault, Machine, Run};
 
+/// Bytes of a text that is kept. Names of imports are shorter; a longer one that is used as a name counts as computed.
+const TEXT_BYTES_MAX: usize = 64 << 10;
 /// Digits of a decimal integer, Python's own limit.
 const DIGITS_MAX: usize = 4300;
 
@@ -32,6 +34,9 @@ impl Machine<'_, '_> {
                 }
             }
             b'F' if !text::is_float(op.operand) => return Err(wrong("a number")),
+            b'S' | b'V' | b'T' | b'U' | b'X' | 0x8c | 0x8d if TEXT_BYTES_MAX < op.operand.len() => {
+                Value::Opaque
+            }
             b'S' => Value::Text(Rc::from(text::quoted(op.operand).ok_or_else(|| wrong("a text"))?)),
             b'V' => Value::Text(Rc::from(text::raw_unicode(op.operand))),
             b'T' | b'U' => Value::Text(Rc::from(String::from_utf8_lossy(op.operand))),

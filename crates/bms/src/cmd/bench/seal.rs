@@ -1,0 +1,72 @@
+//! `bms bench seal`: the cipher of sealed bundles.
+
+use std::time::Instant;
+
+use bms_bundle::seal::Trial;
+use bms_wire::Result;
+use clap::Args;
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::json;
+
+use crate::output::{self, Output};
+
+/// Options of `bms bench seal`.
+#[derive(Debug, Args)]
+pub(crate) struct Seal {
+    /// Size of the file that is sealed and opened, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    size: u32,
+    /// Seconds of processor time for each measurement.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=600))]
+    seconds: u32,
+}
+
+/// Bytes a second.
+#[derive(Clone, Copy)]
+struct Rate {
+    processor: f64,
+    wall: f64,
+}
+
+impl Seal {
+    pub(crate) fn run(self, output: &Output) -> Result<()> {
+        let trial = Trial::new(self.size as usize * (1 << 20))?;
+        let decipher = self.rate(&trial, || trial.decipher())?;
+        let encipher = self.rate(&trial, || trial.seal())?;
+        let open = self.rate(&trial, || trial.open())?;
+        let mut table = output::table(&["work", "per core", "by the clock"]);
+        let rows =
+            [("decipher chunks", decipher), ("seal a file", encipher), ("open into fresh memory", open)];
+        for (name, rate) in rows {
+            let show = |rate: f64| format!("{}/s", output::bytes(rate as u64));
+            table.add_row([name.to_owned(), show(rate.processor), show(rate.wall)]);
+        }
+        let value = |rate: Rate| json!({"processor": rate.processor, "wall": rate.wall});
+        output.result(
+            table,
+            &json!({"decipher": value(decipher), "seal": value(encipher), "open": value(open), "size_mib": self.size}),
+        );
+        Ok(())
+    }
+
+    /// Repeats the work for the time asked for.
+    fn rate(&self, trial: &Trial, work: impl Fn() -> Result<()>) -> Result<Rate> {
+        work()?;
+        let (wall, processor) = (Instant::now(), processor_seconds());
+        let mut bytes = 0.0;
+        while processor_seconds() - processor < f64::from(self.seconds) {
+            work()?;
+            bytes += trial.bytes() as f64;
+        }
+        Ok(Rate {
+            processor: bytes / (processor_seconds() - processor),
+            wall: bytes / wall.elapsed().as_secs_f64(),
+        })
+    }
+}
+
+/// Processor time this process has used, all its threads together.
+fn processor_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+}
