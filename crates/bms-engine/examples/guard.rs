@@ -301,7 +301,10 @@ fn main() -> Result<()> {
     let base = speeds[0].clone();
     for (share, speeds) in SHARES.iter().zip(speeds).filter(|_| 0 < rounds) {
         let ratios = speeds.iter().zip(&base).map(|(speed, base)| speed / base).collect();
-        println!("{}", json!({ "share": share, "tokens_per_second": spread(speeds), "of_unguarded": spread(ratios) }));
+        println!(
+            "{}",
+            json!({ "share": share, "tokens_per_second": spread(speeds), "of_unguarded": spread(ratios) })
+        );
     }
     Ok(())
 }

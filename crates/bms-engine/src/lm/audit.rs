@@ -5,8 +5,8 @@
 //! at once, before the next step, and what was computed since it was last seen intact is forgotten: prefixes are dropped,
 //! and running answers compute the keys and values of their tokens again. Tokens that went out stay as they are.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use bms_nn::lm::{Damage, Decoder, WeightGuard};
@@ -82,7 +82,8 @@ impl Audit {
     pub(crate) fn new(decoder: &mut dyn Decoder, guarding: Guarding, now: Instant) -> Result<Audit> {
         let Guarding { share, source } = guarding;
         if !(0.0 < share && share <= AUDIT_SHARE_MAX) {
-            let what = format!("the share of the audit is {share}; it is over 0 and at most {AUDIT_SHARE_MAX}");
+            let what =
+                format!("the share of the audit is {share}; it is over 0 and at most {AUDIT_SHARE_MAX}");
             return Err(Error::new(Code::InvalidInput, what));
         }
         let guard = WeightGuard::new(&decoder.weights_mut())

@@ -122,7 +122,8 @@ impl LanguageEngine {
         };
         let clock = Box::new(Instant::now);
         let draft = draft.map(|draft| DraftModel::new(draft, decoder.info().vocab)).transpose()?;
-        let audit = guarding.map(|guarding| Audit::new(&mut *decoder, guarding, Instant::now())).transpose()?;
+        let audit =
+            guarding.map(|guarding| Audit::new(&mut *decoder, guarding, Instant::now())).transpose()?;
         let mut core = Core::new(decoder, vocabulary, options.bounds(), clock, Box::new(deliver));
         (core.draft, core.audit) = (draft, audit);
         let (sender, commands) = bounded(limits::GENERATE_QUEUE_MAX);

@@ -158,8 +158,10 @@ impl WeightGuard {
         place.copy_from_slice(bytes);
         match checksum(CrcAlgorithm::Crc64Nvme, place) == seal.crc {
             true => Ok(bits),
-            false => Err(Error::new(Code::Internal, "the memory of a weight does not keep what is written to it")
-                .hint("Have the machine's memory tested.")),
+            false => {
+                Err(Error::new(Code::Internal, "the memory of a weight does not keep what is written to it")
+                    .hint("Have the machine's memory tested."))
+            }
         }
     }
 }
@@ -188,15 +190,14 @@ pub fn weight_part(
         Network::Embedder(embedder) => embedder.weights(),
     };
     let matrices = all.iter().take(weight).filter(|weight| matches!(weight, Weight::Matrix(_))).count();
-    match all.into_iter().nth(weight).ok_or_else(gone)? {
-        Weight::Numbers(numbers) => Ok(numbers.get(bytes.clone()).ok_or_else(gone)?.to_vec()),
-        Weight::Matrix(_) => {
-            drop(network);
-            part.matrix = matrices;
-            load_part(files, options, Some(&part))?;
-            part.found.into_inner().ok_or_else(gone)
-        }
+    let wanted = all.into_iter().nth(weight).ok_or_else(gone)?;
+    if let Weight::Numbers(numbers) = wanted {
+        return Ok(numbers.get(bytes.clone()).ok_or_else(gone)?.to_vec());
     }
+    drop(network);
+    part.matrix = matrices;
+    load_part(files, options, Some(&part))?;
+    part.found.into_inner().ok_or_else(gone)
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use bms_kernels::{Isa, KvKind, trim_heap};
 use bms_nn::lm::gguf::GgufFile;
 use bms_nn::lm::hf::HfFolder;
 use bms_nn::lm::{
-    AdapterFiles, ChatTemplate, Decoder, DecoderInfo, Embedder, LoadOptions, ModelFiles, Network, PageId, Segment,
-    Tokenizer,
+    AdapterFiles, ChatTemplate, Decoder, DecoderInfo, Embedder, LoadOptions, ModelFiles, Network, PageId,
+    Segment, Tokenizer,
 };
 use bms_wire::{Code, Error, Result, limits};
 use serde_json::{Map, Value};
@@ -44,9 +44,10 @@ pub(super) fn load(
     let model = verified.model_bytes();
     let model = model_files(&model, &files);
     let script = ModelScript::read(&model).map_err(doing)?;
-    let mut engine_options = engine_options(options);
-    // Asked for once: what is free later on is another number.
-    engine_options.kv_bytes.get_or_insert_with(kv_bytes);
+    let asked = engine_options(options);
+    // Said once: what is free when a weight is made again is another number.
+    let kv_bytes = Some(asked.kv_bytes.unwrap_or_else(kv_bytes));
+    let engine_options = LanguageOptions { kv_bytes, ..asked.clone() };
     let network = network(verified, &model, options, &engine_options).map_err(doing)?;
     let (decoder, engine_options): (Box<dyn Decoder>, LanguageOptions) = match network {
         Network::Decoder(decoder) => (decoder, engine_options),
@@ -59,7 +60,7 @@ pub(super) fn load(
     script.tokenizer.check_rows(decoder.info().vocab).map_err(doing)?;
     verified.recheck()?;
     let draft = options.language.draft.as_deref();
-    let draft = draft.map(|path| draft_model(path, &script.tokenizer, options, &engine_options));
+    let draft = draft.map(|path| draft_model(path, &script.tokenizer, options, &asked));
     let vocabulary = script.tokenizer.clone();
     let guarding = guard::guarding(verified, options, &engine_options, lost);
     let engine =

@@ -131,7 +131,7 @@ fn the_audit_keeps_to_its_share() {
         }
         let of_all = audited.as_secs_f64() / (rig.clock.now() - begin).as_secs_f64();
         // Passes end an audit early, and beyond what was saved up nothing is made up for.
-        assert!((0.2 * share..=1.02 * share).contains(&of_all), "{of_all} of {share}");
+        assert!((0.1 * share..=1.02 * share).contains(&of_all), "{of_all} of {share}");
         assert!(0 < rig.core.metrics.weights_audit_passes);
     }
 }

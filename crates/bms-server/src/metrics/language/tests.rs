@@ -12,7 +12,13 @@ fn histograms_add_up_and_every_model_has_its_labels() {
         kv_pages_used: 2,
         finished: vec![Finished { reason: "stop".to_owned(), requests: 6 }],
         time_to_first_token: histogram,
-        weights: WeightReading { passes: 3, audited_bytes: 70, faults: 2, repaired: 1, last_pass_seconds: 1.5 },
+        weights: WeightReading {
+            passes: 3,
+            audited_bytes: 70,
+            faults: 2,
+            repaired: 1,
+            last_pass_seconds: 1.5,
+        },
         ..Reading::default()
     };
     let text = render(&[(of("a"), reading), (of("b"), Reading::default())]);

@@ -38,7 +38,9 @@ pub(super) fn guarding(
     // Without anybody to replace it, a model is held by a command that soon ends.
     let lost = lost.filter(|_| 0.0 < share)?;
     let needed = |path: &str| {
-        path.ends_with(".safetensors") || path.ends_with("config.json") || path.ends_with(".index.json")
+        path.ends_with(".safetensors")
+            || path.ends_with("config.json")
+            || path.ends_with(".index.json")
             || path == "modules.json"
     };
     let kept = verified.contents().filter(|(path, _)| needed(path));
@@ -55,11 +57,16 @@ pub(super) fn guarding(
 
 impl WeightSource for Files {
     fn part(&mut self, weight: usize, bytes: &Range<usize>) -> Result<Vec<u8>> {
-        tracing::warn!(model = self.name, weight, "a weight in memory is not what was loaded; it is made again");
+        tracing::warn!(
+            model = self.name,
+            weight,
+            "a weight in memory is not what was loaded; it is made again"
+        );
         let files: Vec<(&str, &[u8])> =
             self.files.iter().map(|(path, content)| (path.as_str(), &**content)).collect();
         let model = model_files(&self.model, &files);
-        let made = weight_part(&model, &load_options(&self.options, &self.engine_options, &|_| {}), weight, bytes);
+        let made =
+            weight_part(&model, &load_options(&self.options, &self.engine_options, &|_| {}), weight, bytes);
         // What was read of large files takes no memory from here on.
         let contents = self.files.iter().map(|(_, content)| content).chain([&self.model]);
         contents.for_each(|content| content.release(0..content.len()));
@@ -70,14 +77,20 @@ impl WeightSource for Files {
         let Repair { weight, bytes, bits, took } = repair;
         let (from, to, seconds) = (bytes.start, bytes.end, took.as_secs_f64());
         tracing::warn!(
-            model = self.name, weight, from, to, bits, seconds,
+            model = self.name,
+            weight,
+            from,
+            to,
+            bits,
+            seconds,
             "flipped bits of a weight were put back from the model's files; answers of the time before may be wrong"
         );
     }
 
     fn lost(&mut self, error: Error) {
         tracing::error!(
-            model = self.name, code = error.code().as_str(),
+            model = self.name,
+            code = error.code().as_str(),
             "flipped bits of a weight cannot be put back, the slot ends to be replaced: {error}"
         );
         if let Some(lost) = self.lost.take() {
