@@ -11,7 +11,7 @@ use super::hf::{Expected, FAMILIES, Files, context};
 use super::{Sequence, options};
 
 /// Bytes between two flips: a prime, so that they fall on every field of every format.
-const STRIDE: usize = 211;
+const STRIDE: usize = 499;
 
 fn weights(network: &mut Network) -> Vec<&mut [u8]> {
     match network {
