@@ -11,6 +11,7 @@
 //! common prefix share its pages.
 
 mod answer;
+mod audit;
 mod cache;
 mod compute;
 mod constraint;
@@ -35,6 +36,7 @@ mod text;
 mod ticket;
 mod vocabulary;
 
+pub use audit::{AUDIT_SHARE_MAX, Guarding, Repair, WeightSource};
 pub use embedding::Pooling;
 pub use engine::LanguageEngine;
 pub use event::{Completion, Event, FinishReason, TokenOut, Usage};

@@ -90,6 +90,12 @@ impl Matrix {
         Matrix::pack(pool, Format::F32, rows, cols, &bytes)
     }
 
+    /// A matrix of this shape without memory for its values: it stands where only another one's values are wanted.
+    /// Products with it and looks at its rows panic.
+    pub fn placeholder(format: Format, rows: usize, cols: usize) -> Matrix {
+        Matrix { format, rows, cols, group_bytes: 0, packed: AlignedBytes::empty() }
+    }
+
     /// Rows: the length of a product.
     pub fn rows(&self) -> usize {
         self.rows
@@ -109,6 +115,15 @@ impl Matrix {
     pub fn bytes(&self) -> usize {
         self.packed.len()
     }
+
+    /// Those bytes as they lie in memory, groups of [`Matrix::GROUP_ROWS`] rows one after the other: for whoever checks
+    /// them or puts back what they were. Any bytes are a matrix; other ones are another matrix.
+    pub fn packed_mut(&mut self) -> &mut [u8] {
+        self.packed.as_mut()
+    }
+
+    /// Rows that lie interleaved. Packed rows that begin at a multiple of this are packed like all others.
+    pub const GROUP_ROWS: usize = LANES;
 
     /// Writes the values of row `index`, as for an embedding.
     ///

@@ -41,6 +41,11 @@ impl Rope {
         Rope { style, frequencies: (0..pairs).map(frequency).collect(), magnitude }
     }
 
+    /// Of each pair, radians a position: for whoever checks them or puts back what they were.
+    pub fn frequencies_mut(&mut self) -> &mut [f64] {
+        &mut self.frequencies
+    }
+
     /// Numbers of a head that are rotated.
     pub fn dims(&self) -> usize {
         2 * self.frequencies.len()

@@ -7,6 +7,7 @@ pub mod convert;
 mod decoder;
 mod embedder;
 pub mod gguf;
+mod guard;
 pub mod hf;
 mod hyper;
 mod linear;
@@ -23,6 +24,8 @@ mod weights;
 pub use decoder::{AdapterFiles, Decoder, DecoderInfo, LogitRows, PageId, Segment};
 pub use template::{ChatTemplate, TemplateFiles, TemplateOrigin};
 pub use tokenizer::{TokenKind, Tokenizer, TokenizerFiles};
+// Weights, checked while they are in use.
+pub use guard::{Checked, Damage, WeightGuard, weight_part};
 // Models.
 pub use embedder::{Embedder, normalise, pooled};
 pub use hyper::{Activation, Arch, Experts, Hyper, Pooling, Rope, RopeStyle, Scaling, Window};

@@ -68,6 +68,8 @@ pub struct Options {
 struct Loaded {
     greeting: Ready,
     routes: Router,
+    /// Says why when the model can answer no more and is to be loaded anew.
+    lost: oneshot::Receiver<Error>,
 }
 
 /// Serves one model until standard input closes or the process is told to terminate. Blocks the calling
@@ -116,13 +118,17 @@ async fn serve(options: Options, key: Option<DataKey>) -> Result<()> {
         taken_within: None,
         drain: Duration::from_secs(limits::DRAIN_SECONDS_MAX),
     };
-    listen::serve(listener, model.routes, terms, async {
+    let told = async {
         terminate.recv().await;
-    })
-    .await;
+    };
+    let ended = tokio::select! {
+        _ = listen::serve(listener, model.routes, terms, told) => Ok(()),
+        // The engine has failed its requests; the supervisor starts another process.
+        Ok(error) = model.lost => Err(error),
+    };
     // Absent when the supervisor was quicker.
     let _ = std::fs::remove_file(&socket);
-    Ok(())
+    ended
 }
 
 /// Loads the model, again when its files were written to while it was loaded.
@@ -146,8 +152,10 @@ fn load(options: &Options, key: Option<DataKey>) -> Result<Loaded> {
 
 fn load_verified(verified: Verified, options: &Options) -> Result<Loaded> {
     let (manifest, digest) = (verified.manifest().clone(), verified.digest().to_owned());
+    // Without anything that may tell of it, nothing is ever lost.
+    let (lose, lost) = oneshot::channel();
     let (runtime, routes) = match manifest.is_language_model() {
-        true => ("bms", language_routes(load::load(&verified, options)?)),
+        true => ("bms", language_routes(load::load(&verified, options, Some(lose))?)),
         false => {
             let engine = EngineOptions {
                 runtime: options.runtime,
@@ -165,7 +173,7 @@ fn load_verified(verified: Verified, options: &Options) -> Result<Loaded> {
         runtime: runtime.to_owned(),
         task: Some(manifest.task),
     };
-    Ok(Loaded { greeting, routes })
+    Ok(Loaded { greeting, routes, lost })
 }
 
 /// The routes of a language model, and those by which it is watched.

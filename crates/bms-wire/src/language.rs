@@ -192,6 +192,9 @@ pub struct Reading {
     pub drafted_tokens: u64,
     /// Of them, those that were right.
     pub accepted_tokens: u64,
+    /// What the audit of its weights has seen.
+    #[serde(default)]
+    pub weights: WeightReading,
     /// Requests that ended, by reason.
     pub finished: Vec<Finished>,
     /// From a request to its first token.
@@ -200,6 +203,21 @@ pub struct Reading {
     pub inter_token_latency: Histogram,
     /// From a request to its end.
     pub request_latency: Histogram,
+}
+
+/// What the audit of a model's weights in memory has seen.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WeightReading {
+    /// Passes over all weights.
+    pub passes: u64,
+    /// Bytes looked at.
+    pub audited_bytes: u64,
+    /// Blocks that were not what was loaded.
+    pub faults: u64,
+    /// Of them, those that were put back.
+    pub repaired: u64,
+    /// Seconds the last pass took.
+    pub last_pass_seconds: f64,
 }
 
 /// Requests that ended for one reason.

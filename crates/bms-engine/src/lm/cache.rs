@@ -246,6 +246,11 @@ impl Cache {
         self.prefixes.clear(Some(adapter), &mut self.pages);
     }
 
+    /// Forgets everything that no sequence holds. To be called when none holds anything that will be read again.
+    pub(crate) fn forget_all(&mut self) {
+        while self.prefixes.evict(&mut self.pages) {}
+    }
+
     fn take(&mut self) -> Option<PageId> {
         loop {
             if let Some(page) = self.pages.take() {

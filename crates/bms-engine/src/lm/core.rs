@@ -8,6 +8,7 @@ use bms_nn::lm::Decoder;
 use bms_wire::{Code, Error, Result};
 
 use crate::lm::answer::Answer;
+use crate::lm::audit::Audit;
 use crate::lm::cache::Cache;
 use crate::lm::cache::Chain;
 use crate::lm::cost::Cost;
@@ -66,6 +67,8 @@ pub(crate) struct Core {
     pub(crate) logits: Vec<f32>,
     /// A small model that guesses.
     pub(crate) draft: Option<DraftModel>,
+    /// Looks at the weights.
+    pub(crate) audit: Option<Audit>,
     pub(crate) clock: Clock,
     deliver: Deliver,
     groups_ever: u64,
@@ -96,6 +99,7 @@ impl Core {
             metrics: LanguageMetrics::default(),
             logits: Vec::new(),
             draft: None,
+            audit: None,
             clock,
             deliver,
             groups_ever: 0,

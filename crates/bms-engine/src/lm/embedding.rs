@@ -4,7 +4,7 @@ use bms_nn::lm::{LogitRows, Segment};
 use bms_wire::{Code, Error, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::lm::cache::Chain;
+use crate::lm::cache::{Cache, Chain};
 use crate::lm::core::Core;
 
 /// What becomes of the hidden states of an input's tokens. The vector has length one then.
@@ -47,6 +47,15 @@ impl Embedding {
             done: false,
         });
         Embedding { inputs: inputs.collect(), pooling, reply: Box::new(reply) }
+    }
+
+    /// Forgets what was computed of it.
+    pub(crate) fn begin_again(&mut self, cache: &mut Cache) {
+        for input in &mut self.inputs {
+            cache.release(&mut input.chain);
+            input.vector.clear();
+            input.done = false;
+        }
     }
 
     pub(crate) fn reply(self, answer: Result<Vec<Vec<f32>>>) {

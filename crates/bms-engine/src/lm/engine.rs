@@ -11,6 +11,7 @@ use bms_nn::lm::{AdapterFiles, Decoder, DecoderInfo};
 use bms_wire::{Code, Error, Result, limits};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::lm::audit::{Audit, Guarding};
 use crate::lm::constraint::Forms;
 use crate::lm::core::Core;
 use crate::lm::draft::DraftModel;
@@ -83,6 +84,22 @@ impl LanguageEngine {
         vocabulary: Arc<dyn Vocabulary>,
         options: &LanguageOptions,
     ) -> Result<LanguageEngine> {
+        LanguageEngine::start_guarded(decoder, draft, vocabulary, None, options)
+    }
+
+    /// As [`LanguageEngine::start_with_draft`], with an eye on the decoder's weights: bits that flip in memory are found
+    /// and put back between two steps. The draft model has none on it, since what it guesses is checked.
+    ///
+    /// # Errors
+    /// As [`LanguageEngine::start_with_draft`]; [`Code::InvalidInput`] for a share that is none and
+    /// [`Code::UnsupportedModel`] for a decoder that shows no weights.
+    pub fn start_guarded(
+        mut decoder: Box<dyn Decoder>,
+        draft: Option<Box<dyn Decoder>>,
+        vocabulary: Arc<dyn Vocabulary>,
+        guarding: Option<Guarding>,
+        options: &LanguageOptions,
+    ) -> Result<LanguageEngine> {
         let info = decoder.info().clone();
         if info.pages == 0 || info.page_tokens == 0 || info.vocab == 0 || vocabulary.is_empty() {
             return Err(Error::new(Code::InvalidBundle, "the model has no tokens or no memory for them"));
@@ -105,8 +122,10 @@ impl LanguageEngine {
         };
         let clock = Box::new(Instant::now);
         let draft = draft.map(|draft| DraftModel::new(draft, decoder.info().vocab)).transpose()?;
+        let audit =
+            guarding.map(|guarding| Audit::new(&mut *decoder, guarding, Instant::now())).transpose()?;
         let mut core = Core::new(decoder, vocabulary, options.bounds(), clock, Box::new(deliver));
-        core.draft = draft;
+        (core.draft, core.audit) = (draft, audit);
         let (sender, commands) = bounded(limits::GENERATE_QUEUE_MAX);
         let threads = vec![
             spawn("bms-lm-delivery", move || {
@@ -355,7 +374,10 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
 fn work(mut core: Core, commands: &Receiver<Command>, shared: &Shared) {
     loop {
         let first = match core.is_idle() {
-            true => commands.recv().ok(),
+            true => match core.audit_pause() {
+                None => commands.recv().ok(),
+                Some(pause) => commands.recv_timeout(pause).ok(),
+            },
             false => commands.try_recv().ok(),
         };
         let took = first.is_some();
@@ -369,8 +391,15 @@ fn work(mut core: Core, commands: &Receiver<Command>, shared: &Shared) {
             core.start_over();
             true
         });
-        *shared.metrics.lock().unwrap_or_else(PoisonError::into_inner) = core.snapshot();
+        publish(&core, shared);
         core.send_embedded();
+        if let Err(error) = core.audit(&|| !commands.is_empty()) {
+            publish(&core, shared);
+            core.fail_all();
+            core.audit_lost(error);
+            return;
+        }
+        publish(&core, shared);
         if !moved
             && !took
             && !core.is_idle()
@@ -379,6 +408,11 @@ fn work(mut core: Core, commands: &Receiver<Command>, shared: &Shared) {
             obey(&mut core, command);
         }
     }
+}
+
+/// Shows what was done.
+fn publish(core: &Core, shared: &Shared) {
+    *shared.metrics.lock().unwrap_or_else(PoisonError::into_inner) = core.snapshot();
 }
 
 fn obey(core: &mut Core, command: Command) {

@@ -94,6 +94,16 @@ pub struct LanguageMetrics {
     pub accepted_tokens: u64,
     /// Inputs embedded.
     pub embedded: u64,
+    /// Passes of the audit over all weights, the first of which records them.
+    pub weights_audit_passes: u64,
+    /// Bytes of weights it has looked at.
+    pub weights_audited_bytes: u64,
+    /// Blocks of weights that were not what was loaded.
+    pub weights_faults: u64,
+    /// Of these, put back.
+    pub weights_repaired: u64,
+    /// How long the last pass took, from its first block to its last.
+    pub weights_last_pass: Duration,
     /// From submission to the first token.
     pub ttft: Histogram,
     /// Between two tokens of one answer.

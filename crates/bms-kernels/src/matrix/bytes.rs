@@ -58,11 +58,15 @@ unsafe impl Send for AlignedBytes {}
 unsafe impl Sync for AlignedBytes {}
 
 impl AlignedBytes {
+    /// No bytes.
+    pub(crate) fn empty() -> AlignedBytes {
+        AlignedBytes { start: std::ptr::NonNull::dangling().as_ptr(), len: 0, _region: None }
+    }
+
     /// `len` zero bytes, unless there is not enough memory.
     pub(crate) fn zeroed(len: usize) -> Option<AlignedBytes> {
         if len == 0 {
-            let start = std::ptr::NonNull::dangling().as_ptr();
-            return Some(AlignedBytes { start, len, _region: None });
+            return Some(AlignedBytes::empty());
         }
         let taken = len.checked_next_multiple_of(LINE)?;
         let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);

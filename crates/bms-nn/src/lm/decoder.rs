@@ -108,6 +108,13 @@ pub trait Decoder: Send {
         Err(Error::new(Code::UnsupportedModel, "this model takes no adapters"))
     }
 
+    /// The bytes of every weight in memory, in an order and with lengths that never change while it lives: for whoever
+    /// checks that they are what was loaded, and puts back what is not. Adapters are not among them. A decoder that shows
+    /// none cannot be guarded.
+    fn weights_mut(&mut self) -> Vec<&mut [u8]> {
+        Vec::new()
+    }
+
     /// Unloads an adapter. No segment names it afterwards.
     fn remove_adapter(&mut self, adapter: usize) {
         let _ = adapter;

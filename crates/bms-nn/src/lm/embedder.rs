@@ -4,6 +4,7 @@
 
 mod build;
 mod pool;
+mod weights;
 
 use bms_kernels::{
     Activation, Activations, AttendParams, AttendSeq, KvStore, Matrix, PAGE_TOKENS, PageId, Pool,

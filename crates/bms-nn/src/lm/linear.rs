@@ -1,10 +1,12 @@
 //! Weights as they are computed with, made from the tensors of a file one after the other.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::ops::Range;
 
 use bms_kernels::{Format, Matrix, Pool, dequantise_row, quantise_row};
 use bms_wire::{Code, Error, Result};
 
+use super::guard::Weight;
 use super::weights::{MatrixView, Weights};
 
 /// `y = W x + b`; whoever multiplies adds the bias.
@@ -14,6 +16,14 @@ pub(super) struct Linear {
     pub(super) bias: Option<Vec<f32>>,
 }
 
+impl Linear {
+    pub(super) fn weights<'a>(&'a mut self, all: &mut Vec<Weight<'a>>) {
+        let Linear { matrix, bias } = self;
+        all.push(Weight::Matrix(matrix));
+        all.extend(bias.as_mut().map(|bias| Weight::numbers(bias)));
+    }
+}
+
 /// Where weights come from, and what becomes of them.
 pub(super) struct Source<'a> {
     pub(super) weights: Weights<'a>,
@@ -21,13 +31,27 @@ pub(super) struct Source<'a> {
     pub(super) release: &'a dyn Fn(&[u8]),
     /// The format matrices of floating point numbers are turned into.
     pub(super) quantise: Option<Format>,
+    /// The one matrix that is wanted, `None` for all.
+    pub(super) part: Option<&'a Part>,
+}
+
+/// A piece of one matrix, which is made without the others.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// Its number in the order in which a loader makes matrices.
+    pub(super) matrix: usize,
+    /// Bytes of the packed matrix.
+    pub(super) bytes: Range<usize>,
+    /// Those bytes, once they were made.
+    pub(super) found: RefCell<Option<Vec<u8>>>,
 }
 
 impl<'a> Source<'a> {
     /// Makes the weights on the threads of `pool`.
     pub(super) fn loader(self, pool: &'a Pool) -> Loader<'a> {
-        let Source { weights, release, quantise } = self;
-        Loader { pool, weights, release, quantise, parameters: Cell::new(0), bytes: Cell::new(0) }
+        let Source { weights, release, quantise, part } = self;
+        let (matrices, parameters, bytes) = (Cell::new(0), Cell::new(0), Cell::new(0));
+        Loader { pool, weights, release, quantise, part, matrices, parameters, bytes }
     }
 }
 
@@ -37,6 +61,9 @@ pub(super) struct Loader<'a> {
     pub(super) weights: Weights<'a>,
     release: &'a dyn Fn(&[u8]),
     quantise: Option<Format>,
+    part: Option<&'a Part>,
+    /// Matrices so far.
+    matrices: Cell<usize>,
     /// Weights so far.
     pub(super) parameters: Cell<u64>,
     /// Their bytes in memory.
@@ -53,14 +80,51 @@ impl Loader<'_> {
     }
 
     fn packed(&self, name: &str, view: MatrixView<'_>, quantise: Option<Format>) -> Result<Matrix> {
+        let number = self.matrices.replace(self.matrices.get() + 1);
+        let Some(part) = self.part else { return self.whole(name, view, quantise) };
+        if part.matrix == number {
+            *part.found.borrow_mut() = Some(self.piece(name, &view, quantise, &part.bytes)?);
+        }
+        Ok(Matrix::placeholder(view.format, view.rows, view.cols))
+    }
+
+    /// Whether only a part of one matrix is wanted.
+    pub(super) fn is_partial(&self) -> bool {
+        self.part.is_some()
+    }
+
+    /// Bytes of a packed matrix, made from the rows they come from alone.
+    fn piece(
+        &self,
+        name: &str,
+        view: &MatrixView<'_>,
+        quantise: Option<Format>,
+        bytes: &Range<usize>,
+    ) -> Result<Vec<u8>> {
+        let no_such = || {
+            let what = format!("`{name}` has no bytes {} to {} any more", bytes.start, bytes.end);
+            Error::new(Code::Tampered, what)
+        };
+        let group = stored(view, quantise).row_bytes(view.cols).unwrap_or(0) * Matrix::GROUP_ROWS;
+        if group == 0 || bytes.is_empty() || view.rows.div_ceil(Matrix::GROUP_ROWS) * group < bytes.end {
+            return Err(no_such());
+        }
+        let (first, end) = (bytes.start / group, bytes.end.div_ceil(group));
+        let rows = first * Matrix::GROUP_ROWS..view.rows.min(end * Matrix::GROUP_ROWS);
+        let mut matrix = self.whole(name, view.part(rows.start, rows.len()), quantise)?;
+        let packed = matrix.packed_mut().get(bytes.start - first * group..bytes.end - first * group);
+        Ok(packed.ok_or_else(no_such)?.to_vec())
+    }
+
+    fn whole(&self, name: &str, view: MatrixView<'_>, quantise: Option<Format>) -> Result<Matrix> {
         let MatrixView { format, rows, cols, bytes } = view;
-        let wanted = quantise.filter(|_| !format.is_quantised()).map(|wanted| fitting(wanted, cols));
+        let wanted = Some(stored(&view, quantise)).filter(|wanted| *wanted != format);
         let matrix = match wanted {
-            Some(wanted) if wanted != format => {
+            Some(wanted) => {
                 let bytes = self.quantised(&view, wanted);
                 Matrix::pack(self.pool, wanted, rows, cols, &bytes)
             }
-            _ => Matrix::pack(self.pool, format, rows, cols, bytes),
+            None => Matrix::pack(self.pool, format, rows, cols, bytes),
         };
         let matrix = matrix.map_err(|error| {
             let code = match error {
@@ -105,6 +169,11 @@ impl Loader<'_> {
         self.packed(name, self.weights.matrix(name, rows, cols)?, None)
     }
 
+    /// The same for a matrix that is read while the model is loaded and not kept.
+    pub(super) fn passing_matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix> {
+        self.whole(name, self.weights.matrix(name, rows, cols)?, self.quantise)
+    }
+
     /// The tensor `name` as a vector.
     pub(super) fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>> {
         let (values, bytes) = self.weights.vector(name, len)?;
@@ -144,6 +213,12 @@ impl Loader<'_> {
         }
         parts.try_into().map_err(|_| Error::new(Code::Internal, format!("`{name}` was not split")))
     }
+}
+
+/// The format a matrix is kept in: its own, or the one that matrices of floating point numbers are turned into.
+fn stored(view: &MatrixView<'_>, quantise: Option<Format>) -> Format {
+    let quantise = quantise.filter(|_| !view.format.is_quantised());
+    quantise.map_or(view.format, |wanted| fitting(wanted, view.cols))
 }
 
 /// The format itself, or the nearest whose blocks divide rows of `cols` values.

@@ -9,7 +9,7 @@ use super::embedder::Embedder;
 use super::gguf::GgufFile;
 use super::hf::{HfFolder, HfTensor};
 use super::hyper::{Arch, Hyper, Pooling, unsupported};
-use super::linear::Source;
+use super::linear::{Part, Source};
 use super::transformer::{Setup, Transformer};
 use super::weights::{FolderTensor, Stored, Weights};
 
@@ -72,20 +72,30 @@ pub enum Network {
 /// [`Code::UnsupportedModel`] for a family, a configuration or a tensor that is not computed here,
 /// [`Code::InvalidBundle`] for files that contradict themselves or lack something, each naming what.
 pub fn load(files: &ModelFiles<'_>, options: &LoadOptions<'_>) -> Result<Network> {
-    let pool = Pool::new(options.threads, options.isa);
+    load_part(files, options, None)
+}
+
+/// Loads all weights, or only small ones and a part of one matrix.
+pub(super) fn load_part(
+    files: &ModelFiles<'_>,
+    options: &LoadOptions<'_>,
+    part: Option<&Part>,
+) -> Result<Network> {
+    // A part is soon made, by the calling thread alone.
+    let pool = Pool::new(if part.is_some() { 1 } else { options.threads }, options.isa);
     match files {
         ModelFiles::Gguf(bytes) => {
             let file = GgufFile::parse(bytes)?;
             let hyper = Hyper::from_gguf(&file)?;
             let weights = Weights::from_gguf(&file);
-            network(weights, pool, hyper, true, options)
+            network(weights, pool, hyper, true, options, part)
         }
         ModelFiles::Folder(files) => {
             let folder = HfFolder::open(files)?;
             let mut hyper = Hyper::from_config(folder.file("config.json").unwrap_or(b"{}"))?;
             let normalised = sentence_embedding(&folder, &mut hyper)?;
             let weights = Weights::from_folder(hyper.arch, tensors(&folder)?)?;
-            network(weights, pool, hyper, normalised, options)
+            network(weights, pool, hyper, normalised, options, part)
         }
     }
 }
@@ -96,8 +106,9 @@ fn network(
     hyper: Hyper,
     normalised: bool,
     options: &LoadOptions<'_>,
+    part: Option<&Part>,
 ) -> Result<Network> {
-    let source = Source { weights, release: options.release, quantise: options.quantise };
+    let source = Source { weights, release: options.release, quantise: options.quantise, part };
     Ok(match hyper.arch {
         Arch::Bert => Network::Embedder(Box::new(Embedder::load(source, pool, hyper, normalised)?)),
         _ => {

@@ -6,6 +6,7 @@
 use bms_kernels::{Activation, Activations, Matrix, Pool, add_scaled_row, for_rows, gate_row, matmul};
 use bms_wire::Result;
 
+use super::guard::Weight;
 use super::hyper::Experts;
 use super::linear::Loader;
 use super::transformer::{grain, room};
@@ -97,6 +98,23 @@ impl Mixture {
             normalised: spec.normalised,
             scale: spec.scale,
         })
+    }
+
+    /// Every weight: matrices in the order in which [`Mixture::load`] makes them.
+    pub(super) fn weights<'a>(&'a mut self, all: &mut Vec<Weight<'a>>) {
+        let Mixture { router, experts, shared, used: _, normalised: _, scale: _ } = self;
+        let (mut gates, mut ups, mut downs) = (Vec::new(), Vec::new(), Vec::new());
+        for Expert { gate, up, down } in experts {
+            gates.push(Weight::Matrix(gate));
+            ups.push(Weight::Matrix(up));
+            downs.push(Weight::Matrix(down));
+        }
+        all.extend(gates.into_iter().chain(ups).chain(downs));
+        if let Some(Shared { expert: Expert { gate, up, down }, weight }) = shared {
+            all.extend([gate, up, down].map(Weight::Matrix));
+            all.push(Weight::numbers(weight));
+        }
+        all.push(Weight::Matrix(router));
     }
 
     /// Computes `rows` rows of `h` into `out`.

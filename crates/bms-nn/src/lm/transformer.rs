@@ -11,6 +11,7 @@
 mod batch;
 mod build;
 mod layer;
+mod weights;
 
 use bms_kernels::{
     Activations, KvError, KvKind, KvLayout, KvStore, Matrix, PAGE_TOKENS, Pool, Rope, Rotations,
@@ -18,6 +19,7 @@ use bms_kernels::{
 use bms_wire::{Code, Error, Result};
 
 use super::decoder::{AdapterFiles, Decoder, DecoderInfo, PageId, Segment};
+use super::guard::Weight;
 use super::hyper::Hyper;
 use super::linear::{Linear, Source};
 use super::lora::{self, Adapter};
@@ -134,6 +136,7 @@ impl Transformer {
         let loader = source.loader(&pool);
         let model = build::model(&loader, hyper)?;
         let (parameters, weight_bytes) = (loader.parameters.get(), loader.bytes.get());
+        let partial = loader.is_partial();
         let hyper = &model.hyper;
         let layout = KvLayout { kv_heads: hyper.kv_heads, head_dim: hyper.head_dim, kind: setup.kind };
         let fit = pages(hyper, layout, setup.kv_bytes);
@@ -144,7 +147,10 @@ impl Transformer {
                 format!("a context of {context} tokens is asked for, the model has 1 to {}", hyper.context),
             ));
         }
-        let pages = fit.max(context.div_ceil(PAGE_TOKENS)).min(PageId::MAX as usize);
+        let pages = match partial {
+            true => 1,
+            false => fit.max(context.div_ceil(PAGE_TOKENS)).min(PageId::MAX as usize),
+        };
         let kv = KvStore::new(hyper.layers, pages, layout).map_err(no_cache)?;
         let local = hyper.window.as_ref().and_then(|window| window.rope.as_ref());
         let ropes = hyper.rope.iter().chain(local).map(|rope| rope.computed(context)).collect();
@@ -219,6 +225,10 @@ impl Decoder for Transformer {
                 Ok(self.adapters.len() - 1)
             }
         }
+    }
+
+    fn weights_mut(&mut self) -> Vec<&mut [u8]> {
+        self.weights().into_iter().map(Weight::into_bytes).collect()
     }
 
     fn remove_adapter(&mut self, adapter: usize) {

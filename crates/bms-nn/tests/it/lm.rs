@@ -3,6 +3,7 @@
 mod adapters;
 mod converted;
 mod embedder;
+mod guard;
 mod hf;
 mod refusals;
 mod smollm2;

@@ -12,7 +12,7 @@ type Number = (&'static str, &'static str, &'static str, fn(&Reading) -> f64);
 /// One histogram with its place in a reading.
 type Spread = (&'static str, &'static str, fn(&Reading) -> &Histogram);
 
-const NUMBERS: [Number; 11] = [
+const NUMBERS: [Number; 16] = [
     ("bms_llm_requests_running", "gauge", "Requests being generated.", |r| r.running as f64),
     ("bms_llm_requests_waiting", "gauge", "Requests waiting to be.", |r| r.waiting as f64),
     ("bms_llm_kv_cache_usage_ratio", "gauge", "Share of the key-value cache in use, 1 is all of it.", |r| {
@@ -38,6 +38,21 @@ const NUMBERS: [Number; 11] = [
     }),
     ("bms_llm_spec_decode_accepted_tokens_total", "counter", "Drafted tokens that were right.", |r| {
         r.accepted_tokens as f64
+    }),
+    ("bms_weights_audit_passes_total", "counter", "Passes over all weights in memory.", |r| {
+        r.weights.passes as f64
+    }),
+    ("bms_weights_audited_bytes_total", "counter", "Bytes of weights looked at for flipped bits.", |r| {
+        r.weights.audited_bytes as f64
+    }),
+    ("bms_weights_faults_total", "counter", "Blocks of weights that were not what was loaded.", |r| {
+        r.weights.faults as f64
+    }),
+    ("bms_weights_repaired_total", "counter", "Of them, those that were put back.", |r| {
+        r.weights.repaired as f64
+    }),
+    ("bms_weights_audit_last_pass_seconds", "gauge", "How long the last pass over all weights took.", |r| {
+        r.weights.last_pass_seconds
     }),
 ];
 

@@ -1,5 +1,7 @@
 //! From a verified language model to the engine, tokeniser and template that its routes work with.
 
+mod guard;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,11 +11,12 @@ use bms_kernels::{Isa, KvKind, trim_heap};
 use bms_nn::lm::gguf::GgufFile;
 use bms_nn::lm::hf::HfFolder;
 use bms_nn::lm::{
-    AdapterFiles, ChatTemplate, Decoder, DecoderInfo, Embedder, ModelFiles, Network, PageId, Segment,
-    Tokenizer,
+    AdapterFiles, ChatTemplate, Decoder, DecoderInfo, Embedder, LoadOptions, ModelFiles, Network, PageId,
+    Segment, Tokenizer,
 };
 use bms_wire::{Code, Error, Result, limits};
 use serde_json::{Map, Value};
+use tokio::sync::oneshot;
 
 use super::Options;
 use super::language::{GROUP_TOKENS, Language, Script};
@@ -28,15 +31,23 @@ const OTHER_TOKENS_SHARE: usize = 50;
 /// Positions in a page of an embedder's cache, which holds nothing.
 const PAGE_TOKENS: usize = 16;
 
-/// Loads a model. What was checked is what was loaded, or it is an error.
-pub(super) fn load(verified: &Verified, options: &Options) -> Result<Language> {
+/// Loads a model. What was checked is what was loaded, or it is an error. With somebody to tell when it is `lost`, its
+/// weights are guarded from then on.
+pub(super) fn load(
+    verified: &Verified,
+    options: &Options,
+    lost: Option<oneshot::Sender<Error>>,
+) -> Result<Language> {
     let manifest = verified.manifest();
     let doing = |e: Error| e.while_doing(format_args!("load `{}`", manifest.name));
     let files: Vec<(&str, &[u8])> = verified.files().collect();
     let model = verified.model_bytes();
     let model = model_files(&model, &files);
     let script = ModelScript::read(&model).map_err(doing)?;
-    let engine_options = engine_options(options);
+    let asked = engine_options(options);
+    // Said once: what is free when a weight is made again is another number.
+    let kv_bytes = Some(asked.kv_bytes.unwrap_or_else(kv_bytes));
+    let engine_options = LanguageOptions { kv_bytes, ..asked.clone() };
     let network = network(verified, &model, options, &engine_options).map_err(doing)?;
     let (decoder, engine_options): (Box<dyn Decoder>, LanguageOptions) = match network {
         Network::Decoder(decoder) => (decoder, engine_options),
@@ -49,9 +60,11 @@ pub(super) fn load(verified: &Verified, options: &Options) -> Result<Language> {
     script.tokenizer.check_rows(decoder.info().vocab).map_err(doing)?;
     verified.recheck()?;
     let draft = options.language.draft.as_deref();
-    let draft = draft.map(|path| draft_model(path, &script.tokenizer, options, &engine_options));
+    let draft = draft.map(|path| draft_model(path, &script.tokenizer, options, &asked));
     let vocabulary = script.tokenizer.clone();
-    let engine = LanguageEngine::start_with_draft(decoder, draft.transpose()?, vocabulary, &engine_options)?;
+    let guarding = guard::guarding(verified, options, &engine_options, lost);
+    let engine =
+        LanguageEngine::start_guarded(decoder, draft.transpose()?, vocabulary, guarding, &engine_options)?;
     // Vocabularies are read and thrown away.
     trim_heap();
     Ok(Language::new(manifest.name.clone(), engine, Box::new(script), adapter_folders(options)))
@@ -113,16 +126,24 @@ fn network(
     options: &Options,
     engine_options: &LanguageOptions,
 ) -> Result<Network> {
-    let load = bms_nn::lm::LoadOptions {
+    let release = |bytes: &[u8]| verified.release(bytes);
+    bms_nn::lm::load(model, &load_options(options, engine_options, &release))
+}
+
+fn load_options<'a>(
+    options: &Options,
+    engine_options: &LanguageOptions,
+    release: &'a dyn Fn(&[u8]),
+) -> LoadOptions<'a> {
+    LoadOptions {
         threads: engine_options.threads,
         isa: options.language.isa.unwrap_or_else(Isa::best),
         kv: if engine_options.kv_q8 { KvKind::Q8 } else { KvKind::F16 },
         context: engine_options.context,
         kv_bytes: engine_options.kv_bytes.unwrap_or_else(kv_bytes),
         quantise: None,
-        release: &|bytes| verified.release(bytes),
-    };
-    bms_nn::lm::load(model, &load)
+        release,
+    }
 }
 
 fn engine_options(options: &Options) -> LanguageOptions {
@@ -293,6 +314,10 @@ impl Decoder for Encoder {
     }
 
     fn copy_page(&mut self, _from: PageId, _to: PageId) {}
+
+    fn weights_mut(&mut self) -> Vec<&mut [u8]> {
+        self.embedder.weights_mut()
+    }
 
     fn add_adapter(&mut self, _files: &AdapterFiles<'_>) -> Result<usize> {
         Err(Error::new(Code::UnsupportedModel, "a model that embeds texts takes no adapters"))

@@ -45,7 +45,7 @@ impl LocalModel {
         let place = Place::Bare { path: PathBuf::new(), name: name.clone() };
         let options =
             Options { place, socket, policy, sealed: false, runtime: RuntimeChoice::Auto, threads, language };
-        let language = load::load(verified, &options)?;
+        let language = load::load(verified, &options, None)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| {
             Error::new(Code::Internal, format!("failed to start the runtime: {e}")).because(e)
         })?;

@@ -37,7 +37,7 @@ const ENVIRONMENT: [&str; 9] = [
 ];
 
 /// How slots run language models. What is absent the engine chooses.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct LanguageLaunch {
     /// Tokens of one conversation, prompt and answer together; passed on as `--context`.
     pub context: Option<usize>,
@@ -55,6 +55,9 @@ pub struct LanguageLaunch {
     pub draft: Option<PathBuf>,
     /// The instruction set of its kernels; passed on as `--isa`.
     pub isa: Option<Isa>,
+    /// Percent of its time that the engine looks for flipped bits in the weights, 0 for none; passed on as
+    /// `--audit-share`.
+    pub audit_share: Option<f64>,
 }
 
 /// How the keys and values of a conversation are kept.
@@ -99,6 +102,7 @@ impl LanguageLaunch {
         option("--adapters", self.adapters.as_ref().map(|folder| folder.clone().into()));
         option("--draft", self.draft.as_ref().map(|model| model.clone().into()));
         option("--isa", self.isa.map(|isa| isa.as_str().into()));
+        option("--audit-share", self.audit_share.map(|percent| percent.to_string().into()));
         args
     }
 }

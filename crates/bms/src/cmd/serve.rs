@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
+use bms_engine::lm::AUDIT_SHARE_MAX;
 use bms_kernels::Isa;
 use bms_nn::onnx::RuntimeChoice;
 use bms_registry::{DatabaseUrl, Registry};
@@ -80,6 +81,10 @@ pub(crate) struct LanguageRunOptions {
     /// Instruction set, such as `avx2` or `neon`; `scalar` is the plain one [default: the best this machine has].
     #[arg(long, value_name = "NAME", value_parser = isa)]
     isa: Option<Isa>,
+    /// Percent of the time in which a loaded model's weights are looked at for flipped bits, which are put back from its
+    /// files; 0 turns it off [default: 1].
+    #[arg(long, value_name = "PERCENT", value_parser = audit_share)]
+    audit_share: Option<f64>,
 }
 
 impl LanguageRunOptions {
@@ -94,8 +99,15 @@ impl LanguageRunOptions {
             adapters: self.adapters.clone(),
             draft: self.draft.clone(),
             isa: self.isa,
+            audit_share: self.audit_share,
         }
     }
+}
+
+fn audit_share(percent: &str) -> std::result::Result<f64, String> {
+    let most = 100.0 * AUDIT_SHARE_MAX;
+    let number = percent.strip_suffix('%').unwrap_or(percent).parse::<f64>().ok();
+    number.filter(|number| (0.0..=most).contains(number)).ok_or_else(|| format!("expected 0 to {most}"))
 }
 
 pub(crate) fn kv_cache(name: &str) -> std::result::Result<KvCache, String> {

@@ -49,6 +49,8 @@ pub(crate) struct Strings {
     /// What happens to the batch of this number.
     pub(crate) fault: Arc<Mutex<Option<(usize, Fault)>>>,
     pub(crate) copies: Arc<AtomicU64>,
+    /// Before which batch which byte of which weight has a bit flipped.
+    pub(crate) flips: Arc<Mutex<Vec<(usize, usize, usize)>>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +67,8 @@ struct Slot {
     position: usize,
     adapter: Option<usize>,
     written: bool,
+    /// Computed with a damaged weight.
+    damaged: bool,
 }
 
 /// The decoder.
@@ -76,6 +80,13 @@ pub(crate) struct FakeDecoder {
     /// Tokens the next one depends on: all, or so many last ones, whose answers repeat themselves.
     pub(crate) memory: usize,
     adapters: usize,
+    /// No answer depends on them, but what is computed while they are damaged must not be read once they are not.
+    weights: Vec<Vec<u8>>,
+}
+
+/// The weights of the decoder.
+pub(crate) fn good_weights() -> Vec<Vec<u8>> {
+    (0..40).map(|weight| vec![weight; 8 + usize::from(weight)]).collect()
 }
 
 impl FakeDecoder {
@@ -94,7 +105,8 @@ impl FakeDecoder {
             weight_bytes: 0,
         };
         let pages = vec![[Slot::default(); PAGE]; pages];
-        FakeDecoder { info, pages, clock, strings: Strings::default(), memory: usize::MAX, adapters: 0 }
+        let (strings, weights) = (Strings::default(), good_weights());
+        FakeDecoder { info, pages, clock, strings, memory: usize::MAX, adapters: 0, weights }
     }
 
     /// The history up to a position, as the pages hold it.
@@ -105,19 +117,25 @@ impl FakeDecoder {
                 assert!(slot.written, "position {position} was never written");
                 assert_eq!(slot.position, position, "a page of another position");
                 assert_eq!(slot.adapter, segment.adapter, "a page of another adapter");
+                assert!(!slot.damaged || self.is_damaged(), "a page that a damaged weight wrote");
                 slot.token
             })
             .collect()
     }
 
+    fn is_damaged(&self) -> bool {
+        self.weights != good_weights()
+    }
+
     fn write(&mut self, segment: &Segment<'_>) {
+        let damaged = self.is_damaged();
         assert!(!segment.tokens.is_empty(), "a segment has a token");
         assert!(segment.start + segment.tokens.len() <= segment.pages.len() * PAGE, "pages for every token");
         assert!(segment.start + segment.tokens.len() <= self.info.context, "the context");
         for (at, token) in segment.tokens.iter().enumerate() {
             let position = segment.start + at;
             self.pages[segment.pages[position / PAGE] as usize][position % PAGE] =
-                Slot { token: *token, position, adapter: segment.adapter, written: true };
+                Slot { token: *token, position, adapter: segment.adapter, written: true, damaged };
         }
     }
 
@@ -175,6 +193,10 @@ impl Decoder for FakeDecoder {
         &self.info
     }
 
+    fn weights_mut(&mut self) -> Vec<&mut [u8]> {
+        self.weights.iter_mut().map(Vec::as_mut_slice).collect()
+    }
+
     fn forward(&mut self, batch: &[Segment<'_>], logits: &mut Vec<f32>) -> Result<()> {
         let number = {
             let mut batches = self.strings.batches.lock().unwrap();
@@ -188,6 +210,9 @@ impl Decoder for FakeDecoder {
             Some(Fault::Error) => return Err(Error::new(Code::Internal, "this batch fails")),
             Some(Fault::Panic) => panic!("this batch panics"),
             _ => {}
+        }
+        for (_, weight, at) in self.strings.flips.lock().unwrap().iter().filter(|flip| flip.0 == number) {
+            self.weights[*weight][*at] ^= 0x20;
         }
         Self::check_apart(batch);
         let tokens: usize = batch.iter().map(|s| s.tokens.len()).sum();

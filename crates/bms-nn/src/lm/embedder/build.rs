@@ -27,7 +27,10 @@ impl Embedder {
         loader.weights.finish()?;
         let layout = KvLayout { kv_heads: hyper.heads, head_dim: hyper.head_dim, kind: KvKind::F32 };
         // Every text of a batch may leave a page unfilled.
-        let pages = ROWS_MAX + hyper.context.div_ceil(PAGE_TOKENS);
+        let pages = match loader.is_partial() {
+            true => 1,
+            false => ROWS_MAX + hyper.context.div_ceil(PAGE_TOKENS),
+        };
         let kv = KvStore::new(1, pages, layout)
             .map_err(|error| Error::new(Code::UnsupportedModel, error.to_string()).because(error))?;
         let (parameters, weight_bytes) = (loader.parameters.get(), loader.bytes.get());
@@ -57,7 +60,7 @@ fn segment(loader: &Loader<'_>, d: usize) -> Result<Vec<f32>> {
         Some([kinds, _]) => *kinds,
         _ => 1,
     };
-    let matrix = loader.matrix("token_types.weight", kinds, d)?;
+    let matrix = loader.passing_matrix("token_types.weight", kinds, d)?;
     let mut row = vec![0.0; d];
     matrix.row(0, &mut row);
     Ok(row)

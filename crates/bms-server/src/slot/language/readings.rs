@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use bms_engine::lm::{self, LanguageMetrics};
-use bms_wire::language::{Finished, Histogram, Reading};
+use bms_wire::language::{Finished, Histogram, Reading, WeightReading};
 
 use super::{Language, answered, json};
 use crate::failure::Dialect;
@@ -35,6 +35,13 @@ fn reading(metrics: &LanguageMetrics) -> Reading {
         preemptions: metrics.preemptions,
         drafted_tokens: metrics.drafted_tokens,
         accepted_tokens: metrics.accepted_tokens,
+        weights: WeightReading {
+            passes: metrics.weights_audit_passes,
+            audited_bytes: metrics.weights_audited_bytes,
+            faults: metrics.weights_faults,
+            repaired: metrics.weights_repaired,
+            last_pass_seconds: metrics.weights_last_pass.as_secs_f64(),
+        },
         finished: finished
             .map(|(reason, requests)| Finished { reason: reason.to_owned(), requests })
             .to_vec(),
