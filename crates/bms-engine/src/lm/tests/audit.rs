@@ -120,7 +120,7 @@ fn the_audit_keeps_to_its_share() {
             clock.pass(look);
             clock.now()
         });
-        rig.ask(Request { ignore_eos: true, ..request(prompt(1, 40), 400) });
+        let ask = rig.ask(Request { ignore_eos: true, ..request(prompt(1, 40), 400) });
         let (begin, mut audited) = (rig.clock.now(), Duration::ZERO);
         while !rig.core.is_idle() {
             rig.step();
@@ -130,6 +130,7 @@ fn the_audit_keeps_to_its_share() {
             audited += rig.clock.now() - before - look;
         }
         let of_all = audited.as_secs_f64() / (rig.clock.now() - begin).as_secs_f64();
+        assert_eq!(ask.ids(0).len(), 400);
         // Passes end an audit early, and beyond what was saved up nothing is made up for.
         assert!((0.1 * share..=1.02 * share).contains(&of_all), "{of_all} of {share}");
         assert!(0 < rig.core.metrics.weights_audit_passes);
