@@ -22,6 +22,9 @@ const FORMATS: [Format; 8] = [
     Format::Jpeg,
 ];
 
+/// Formats that are read by code of others, some of it native, when a policy does not say otherwise.
+const CONFINED: [Format; 1] = [Format::Onnx];
+
 /// Whether signatures are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -55,6 +58,7 @@ pub struct TrustedKey {
 /// deny = "medium"
 /// formats = ["onnx", "gguf", "safetensors", "json", "text", "svg", "png"]
 /// bare_models = false
+/// confine = ["onnx"]
 ///
 /// [[trust]]
 /// publisher = "Digits team"
@@ -79,6 +83,9 @@ pub struct Policy {
     /// see [`crate::Bundle::of_model`]. It is scanned all the same, and counts as development. A registry and an
     /// edge node take only bundles.
     pub bare_models: bool,
+    /// Formats of models that slots load only where the machine confines them: without Landlock or seccomp a slot
+    /// refuses them. What is not listed is loaded there as well, with the rights of the server.
+    pub confine: Vec<Format>,
 }
 
 impl Policy {
@@ -90,6 +97,7 @@ impl Policy {
             formats: FORMATS.to_vec(),
             deny: Severity::Medium,
             bare_models: true,
+            confine: CONFINED.to_vec(),
         }
     }
 
@@ -141,6 +149,7 @@ impl Policy {
             formats: document.formats.unwrap_or_else(|| FORMATS.to_vec()),
             deny: document.deny.unwrap_or(Severity::Medium),
             bare_models: document.bare_models.unwrap_or(true),
+            confine: document.confine.unwrap_or_else(|| CONFINED.to_vec()),
         })
     }
 
@@ -156,6 +165,7 @@ impl Policy {
             formats: Some(self.formats.clone()),
             // Absent means admitted, so that earlier releases read what they know.
             bare_models: (!self.bare_models).then_some(false),
+            confine: (self.confine != CONFINED).then(|| self.confine.clone()),
             trust: self.trust.iter().map(Entry::of).collect(),
         };
         toml::to_string_pretty(&document)
@@ -177,6 +187,11 @@ impl Policy {
             file.persist(path).map_err(|e| e.error).map(drop)
         };
         write().map_err(|e: std::io::Error| Error::io("write the policy", path, e))
+    }
+
+    /// Formats that are commonly loaded confined, and by this policy are not: that belongs in the audit log.
+    pub fn unconfined(&self) -> Vec<Format> {
+        CONFINED.into_iter().filter(|format| !self.confine.contains(format)).collect()
     }
 
     /// Whether `key` may sign the model `name`, and as whom.
@@ -204,6 +219,8 @@ struct Document {
     formats: Option<Vec<Format>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     bare_models: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    confine: Option<Vec<Format>>,
     #[serde(default)]
     trust: Vec<Entry>,
 }

@@ -28,6 +28,7 @@ use bms_wire::{Code, Error, Result, limits};
 use crate::{Finding, Severity, folder};
 pub(crate) use context::Context;
 pub use format::Format;
+pub(crate) use format::identify;
 
 /// What a scan says about one file.
 #[derive(Clone, Debug)]

@@ -137,6 +137,12 @@ pub fn runtimes() -> Vec<RuntimeInfo> {
     vec![rten::info(), onnxruntime::info()]
 }
 
+/// Where the library of ONNX Runtime lies, if anywhere. What was found the first time holds for the life of the process, so
+/// one that is about to be confined asks before.
+pub fn library_file() -> Option<&'static std::path::Path> {
+    onnxruntime::file()
+}
+
 /// One loaded graph, as a run-time sees it. Inputs were checked against the signature.
 trait Backend: Send {
     /// Runs the graph; outputs in the graph's order.

@@ -24,6 +24,7 @@ mod fleet;
 mod follow;
 mod gateway;
 mod guard;
+mod isolation;
 mod listen;
 mod metrics;
 mod server;

@@ -31,7 +31,7 @@ use crate::gateway::Gateway;
 use crate::listen::{self, Terms};
 use crate::metrics::{self, Metrics};
 use crate::slots::{Launch, Launcher, Place, Source, VersionName};
-use crate::{dashboard, files, guard};
+use crate::{dashboard, files, guard, isolation};
 
 /// How long a connection may take to send a request's head, and stay open without any request.
 const HEAD_WITHIN: Duration = Duration::from_secs(75);
@@ -96,9 +96,11 @@ pub async fn run(
         let details = serde_json::json!({ "mode": "development" });
         registry.audit("policy.development", "server", details).await?;
     }
+    isolation::warn(&policy);
+    isolation::audit(&policy, &registry).await?;
     let kept = deployed_digests(&registry).await?;
     work_dir.sweep(&kept)?;
-    let parts = Parts::new(&settings, &policy)?;
+    let parts = Parts::new(&settings, &policy, Some(registry.clone()))?;
     let api = Api::new(registry.clone(), policy, parts.gateway.clone(), parts.changed.clone());
     let router = Router::new().merge(api.routes()).merge(dashboard::routes());
     let fleet = parts.gateway.fleet.clone();
@@ -130,7 +132,8 @@ pub async fn serve_one(
         }
         Place::Bare { path, name } => (name.clone(), Place::Bare { path: resolve(path)?, name }),
     };
-    let parts = Parts::new(&settings, &policy)?;
+    isolation::warn(&policy);
+    let parts = Parts::new(&settings, &policy, None)?;
     let of = VersionName { model, version: ONLY_VERSION };
     let mut shutdown = std::pin::pin!(shutdown);
     let ready = tokio::select! {
@@ -173,7 +176,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(settings: &Settings, policy: &Policy) -> Result<Self> {
+    fn new(settings: &Settings, policy: &Policy, auditor: Option<Registry>) -> Result<Self> {
         let run_dir = private_folder()?;
         let policy_file = run_dir.path().join("policy.toml");
         policy.save(&policy_file)?;
@@ -184,6 +187,7 @@ impl Parts {
             run_dir.path().to_owned(),
             policy_file,
             metrics.clone(),
+            auditor,
             changed.clone(),
         )?;
         let drain = settings.drain.min(Duration::from_secs(limits::DRAIN_SECONDS_MAX));

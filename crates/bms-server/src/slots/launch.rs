@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use bms_kernels::Isa;
 use bms_nn::onnx::RuntimeChoice;
+use bms_registry::Registry;
+use bms_sandbox::Watch;
 use bms_wire::{Code, Error, Result};
 use tokio::process::{Child, Command};
 use tokio::sync::Notify;
@@ -32,6 +34,10 @@ const ENVIRONMENT: [&str; 9] = [
     "TMPDIR",
     "VIRTUAL_ENV",
 ];
+
+/// What every slot is told besides: newer versions of ONNX Runtime collect data on the machine and its models, write them
+/// to disk and send them away, unless this says no.
+const TOLD: [(&str, &str); 1] = [("ORT_DISABLE_TELEMETRY", "1")];
 
 /// How slots run language models. What is absent the engine chooses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -148,6 +154,8 @@ pub(crate) struct Launcher {
     /// The trust policy every slot checks its bundle against.
     policy: PathBuf,
     pub(crate) metrics: Arc<Metrics>,
+    /// Whose audit log hears of what slots try; without one the program's log does alone.
+    pub(crate) auditor: Option<Registry>,
     /// Rung whenever a slot's condition changes.
     pub(crate) changed: Arc<Notify>,
     sockets: AtomicU64,
@@ -159,9 +167,13 @@ impl Launcher {
         run_dir: PathBuf,
         policy: PathBuf,
         metrics: Arc<Metrics>,
+        auditor: Option<Registry>,
         changed: Arc<Notify>,
     ) -> Result<Self> {
-        let launcher = Launcher { launch, run_dir, policy, metrics, changed, sockets: AtomicU64::new(0) };
+        // What this program was given by whoever started it is not for the slots.
+        bms_sandbox::keep_files_from_children();
+        let sockets = AtomicU64::new(0);
+        let launcher = Launcher { launch, run_dir, policy, metrics, auditor, changed, sockets };
         let longest = launcher.run_dir.join(format!("{}.sock", u64::MAX));
         if SOCKET_PATH_BYTES_MAX < longest.as_os_str().len() {
             let what = format!("`{}` is too long for the path of a Unix socket", longest.display());
@@ -179,8 +191,8 @@ impl Launcher {
     }
 
     /// Starts a process for `model`. It ends when its standard input closes, that is at the latest
-    /// when this program does, however that comes about.
-    pub(crate) fn spawn(&self, model: &Place, socket: &Path) -> Result<Child> {
+    /// when this program does, however that comes about. Its standard input is a socket to its watcher.
+    pub(crate) fn spawn(&self, model: &Place, socket: &Path) -> Result<(Child, Watch)> {
         let launch = &self.launch;
         let mut command = Command::new(&launch.program);
         command.args(&launch.args);
@@ -197,12 +209,15 @@ impl Launcher {
         if let Some(threads) = launch.threads {
             command.arg("--threads").arg(threads.to_string());
         }
-        command.args(launch.language.args());
-        command.env_clear().envs(launch.environment.iter().map(|(name, value)| (name, value)));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        command.arg("--watched").args(launch.language.args());
+        command.env_clear().envs(TOLD).envs(launch.environment.iter().map(|(name, value)| (name, value)));
+        let (watch, stdin) = Watch::pair().map_err(|e| Error::io("start a slot with", &launch.program, e))?;
+        // What it says goes through this program: a file that it could write to is out of its reach.
+        command.stdin(Stdio::from(stdin)).stdout(Stdio::piped()).stderr(Stdio::piped());
         // Its own process group: an interrupt from the terminal reaches the server alone, which then
         // lets open requests finish before it ends its slots.
         command.process_group(0).kill_on_drop(true);
-        command.spawn().map_err(|e| Error::io("start a slot with", &launch.program, e))
+        let child = command.spawn().map_err(|e| Error::io("start a slot with", &launch.program, e))?;
+        Ok((child, watch))
     }
 }

@@ -91,7 +91,7 @@ fn publish_end(slot: &Slot, state: SlotState, problem: ErrorBody) {
 }
 
 /// One process, from its start to its end.
-async fn run_once(slot: &Slot, launcher: &Launcher) -> End {
+async fn run_once(slot: &Slot, launcher: &Arc<Launcher>) -> End {
     slot.publish(|c| {
         c.state = SlotState::Starting;
         c.generation += 1;
@@ -100,7 +100,7 @@ async fn run_once(slot: &Slot, launcher: &Launcher) -> End {
         place = slot.source().place(slot.of()) => place,
         () = slot.stopping() => return End::Stopped,
     };
-    let started = place.and_then(|place| Process::start(launcher, &place));
+    let started = place.and_then(|place| Process::start(launcher, slot.of(), &place));
     let mut process = match started {
         Ok(process) => process,
         // What is wrong with the bundle stays wrong; a full disk or a busy system does not.

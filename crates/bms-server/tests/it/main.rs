@@ -11,5 +11,6 @@ mod lost;
 mod pages;
 mod real;
 mod real_language;
+mod sandbox;
 mod stand_in;
 mod stand_in_language;

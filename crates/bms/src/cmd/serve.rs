@@ -193,6 +193,9 @@ pub(crate) struct Slot {
     /// The trust policy.
     #[arg(long)]
     policy: PathBuf,
+    /// Standard input is a socket to the watcher of this process.
+    #[arg(long)]
+    watched: bool,
     #[command(flatten)]
     runtime: RuntimeOptions,
     #[command(flatten)]
@@ -325,6 +328,7 @@ impl Slot {
             runtime: self.runtime.runtime,
             threads: self.runtime.threads,
             language: self.language.launch(),
+            watched: self.watched,
         })
     }
 }

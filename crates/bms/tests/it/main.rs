@@ -6,4 +6,5 @@ mod commands;
 mod durability;
 mod language;
 mod program;
+mod sandbox;
 mod wrong_input;
