@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 
 use bms_wire::{Code, Error, Result};
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
+    RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
@@ -131,7 +131,11 @@ fn restrict_files(confinement: &Confinement) -> Result<bool> {
     Ok(status.ruleset != RulesetStatus::NotEnforced)
 }
 
-fn allow(rules: RulesetCreated, path: &Path, writes: bool) -> std::result::Result<RulesetCreated, RulesetError> {
+fn allow(
+    rules: RulesetCreated,
+    path: &Path,
+    writes: bool,
+) -> std::result::Result<RulesetCreated, RulesetError> {
     // Gone since it was listed: then there is nothing to reach.
     let Ok(file) = PathFd::new(path) else { return Ok(rules) };
     let mut access: BitFlags<AccessFs> = AccessFs::ReadFile.into();

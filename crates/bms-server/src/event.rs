@@ -67,9 +67,9 @@ pub(crate) struct SlotDenied<'a> {
 impl Event for SlotDenied<'_> {
     fn emit(&self, metrics: &Metrics) {
         let Denied { call, target, times } = self.denied;
-        metrics.denials.with_label_values(&[self.of.model.as_str(), call]).inc_by(*times);
-        let target = target.as_deref();
-        tracing::error!(slot = %self.of, pid = self.pid, call, target, times, "a slot tried what it may not");
+        metrics.denials.with_label_values(&[self.of.model.as_str(), *call]).inc_by(*times);
+        let about = target.as_deref();
+        tracing::error!(slot = %self.of, pid = self.pid, call, about, times, "a slot tried what it may not");
     }
 }
 

@@ -13,7 +13,9 @@ pub(crate) fn warn(policy: &Policy) {
         tracing::warn!(confine, "this machine cannot confine slots; `bms doctor` says why");
     }
     if !policy.unconfined().is_empty() {
-        tracing::warn!("the policy loads models of every format without confining them where that is impossible");
+        tracing::warn!(
+            "the policy loads models of every format without confining them where that is impossible"
+        );
     }
 }
 

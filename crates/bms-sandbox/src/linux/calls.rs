@@ -56,8 +56,7 @@ const IS_THREAD: &[Test] = &[Test::Bits(0, THREAD | MORE_THAN_THREAD, THREAD)];
 /// Bits of a socket's type that are its type.
 const SOCKET_TYPE: u32 = 0xf;
 /// Both ends in this process, and with a peer for good: one that sends datagrams could send them to any path.
-const IS_PAIR: &[Test] =
-    &[Test::OneOf(0, &[AF_UNIX as u32]), Test::Bits(1, SOCKET_TYPE, SOCK_STREAM as u32)];
+const IS_PAIR: &[Test] = &[Test::OneOf(0, &[AF_UNIX as u32]), Test::Bits(1, SOCKET_TYPE, SOCK_STREAM as u32)];
 /// To the peer, and not to an address.
 const TO_PEER: &[Test] = &[Test::Zero(4)];
 /// `TCGETS2` of Linux: C libraries ask with it whether something is a terminal.
@@ -99,7 +98,6 @@ const OWN_SETTINGS: &[Test] = &[Test::OneOf(
         PR_CAPBSET_READ as u32,
         PR_SET_THP_DISABLE as u32,
         PR_GET_THP_DISABLE as u32,
-        PR_SVE_GET_VL as u32,
     ],
 )];
 /// A question, not a change.

@@ -8,9 +8,9 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 use libc::{
-    AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX, AF_VSOCK, AT_FDCWD, EACCES, EFAULT, ENAMETOOLONG, ENOENT,
-    EPERM, O_ACCMODE, O_CREAT, O_RDONLY, O_TMPFILE, O_TRUNC, SYS_connect, SYS_execve, SYS_execveat, SYS_openat,
-    SYS_sched_setaffinity, SYS_socket, SYS_socketpair, c_int, c_long,
+    AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX, AF_VSOCK, AT_FDCWD, EACCES, EFAULT, ENAMETOOLONG,
+    ENOENT, EPERM, O_ACCMODE, O_CREAT, O_RDONLY, O_TMPFILE, O_TRUNC, SYS_connect, SYS_execve, SYS_execveat,
+    SYS_openat, SYS_sched_setaffinity, SYS_socket, SYS_socketpair, c_int, c_long,
 };
 
 use super::kernel::Call;
@@ -58,7 +58,9 @@ impl Process {
             SYS_socket | SYS_socketpair => self.denied(call, EPERM, Some(family(first_low))),
             SYS_connect => self.denied(call, EPERM, None),
             #[cfg(target_arch = "x86_64")]
-            libc::SYS_creat => self.denied(call, EACCES, memory::text(call.thread, first).ok().map(printable)),
+            libc::SYS_creat => {
+                self.denied(call, EACCES, memory::text(call.thread, first).ok().map(printable))
+            }
             _ => self.denied(call, EPERM, None),
         }
     }
@@ -79,7 +81,9 @@ impl Process {
             // The system keeps processes from each other's memory. Landlock needs no path.
             Err(Unreadable::Closed) => return Verdict::Made,
         };
-        let writes = flags & O_ACCMODE != O_RDONLY || flags & (O_CREAT | O_TRUNC) != 0 || flags & O_TMPFILE == O_TMPFILE;
+        let writes = flags & O_ACCMODE != O_RDONLY
+            || flags & (O_CREAT | O_TRUNC) != 0
+            || flags & O_TMPFILE == O_TMPFILE;
         let told = |path: &Path| {
             let path = printable(path.as_os_str().to_owned().into_vec());
             self.denied(call, EACCES, Some(if writes { format!("{path} (to write)") } else { path }))

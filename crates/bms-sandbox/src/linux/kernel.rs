@@ -46,9 +46,8 @@ fn seccomp_filter(program: &[sock_filter], flags: c_ulong) -> io::Result<c_int> 
     let program = sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
     // SAFETY: the kernel reads `len` instructions behind the pointer, both taken from one slice that lives until the call
     // returns, and writes nothing.
-    let result = unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
-    };
+    let result =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
     // Descriptors and 0 are small.
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as c_int) }
 }
@@ -58,12 +57,9 @@ pub(crate) fn receive(listener: BorrowedFd<'_>) -> io::Result<Option<Call>> {
     // SAFETY: the struct holds integers alone, for which zero is a value.
     let mut call: seccomp_notif = unsafe { zeroed() };
     match ioctl(listener, libc::SECCOMP_IOCTL_NOTIF_RECV as c_ulong, (&raw mut call).cast()) {
-        Ok(()) => Ok(Some(Call {
-            id: call.id,
-            thread: call.pid,
-            number: call.data.nr,
-            arguments: call.data.args,
-        })),
+        Ok(()) => {
+            Ok(Some(Call { id: call.id, thread: call.pid, number: call.data.nr, arguments: call.data.args }))
+        }
         Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => Ok(None),
         Err(e) => Err(e),
     }
@@ -116,7 +112,12 @@ pub(crate) fn close_on_exec_from(first: u32) {
 pub(crate) fn support() -> Support {
     // SAFETY: with this flag the kernel takes no pointer and makes nothing.
     let landlock = unsafe {
-        libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<c_void>(), 0_usize, LANDLOCK_VERSION)
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<c_void>(),
+            0_usize,
+            LANDLOCK_VERSION,
+        )
     };
     Support {
         landlock: u32::try_from(landlock).ok().filter(|version| *version != 0),

@@ -42,7 +42,11 @@ impl Ledger {
     pub(crate) fn sums(&mut self) -> Vec<Denied> {
         let repeated = self.kinds.iter_mut().filter(|(_, times)| **times != 0);
         repeated
-            .map(|((call, target), times)| Denied { call, target: target.clone(), times: std::mem::take(times) })
+            .map(|((call, target), times)| Denied {
+                call,
+                target: target.clone(),
+                times: std::mem::take(times),
+            })
             .collect()
     }
 }

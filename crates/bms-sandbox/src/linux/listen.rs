@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags,
 };
 
 use super::decide::{Process, Verdict};
@@ -53,10 +54,11 @@ fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<(OwnedFd, Reach)>> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::CMSG_CLOEXEC;
-        let received = match rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut piece)], &mut control, flags) {
-            Err(rustix::io::Errno::INTR) => continue,
-            received => received?.bytes,
-        };
+        let received =
+            match rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut piece)], &mut control, flags) {
+                Err(rustix::io::Errno::INTR) => continue,
+                received => received?.bytes,
+            };
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(descriptors) = message {
                 listener = descriptors.last().or(listener);

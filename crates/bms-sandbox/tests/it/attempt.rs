@@ -35,7 +35,8 @@ pub(crate) fn confine_and_try(asked: &str) -> ExitCode {
     let stdin = io::stdin();
     let enforced = bms_sandbox::enter(&confinement, watched.then(|| stdin.as_fd())).unwrap();
     let outcome = attempt(asked, &folder, &listener);
-    let outcome = outcome.map_or_else(|e| format!("{:?}", e.raw_os_error().unwrap_or(-1)), |()| "done".to_owned());
+    let outcome =
+        outcome.map_or_else(|e| format!("{:?}", e.raw_os_error().unwrap_or(-1)), |()| "done".to_owned());
     println!("{}", serde_json::json!({ "enforced": enforced, "outcome": outcome }));
     drop(others);
     ExitCode::SUCCESS
@@ -55,9 +56,7 @@ fn attempt(what: &str, folder: &Path, listener: &UnixListener) -> io::Result<()>
             }
             Ok(())
         }
-        "in a thread" => {
-            std::thread::spawn(|| File::open("/etc/passwd").map(drop)).join().unwrap()
-        }
+        "in a thread" => std::thread::spawn(|| File::open("/etc/passwd").map(drop)).join().unwrap(),
         what => files(what, folder).or_else(|| sockets(what)).or_else(|| calls(what)).unwrap(),
     }
 }
@@ -66,7 +65,8 @@ fn attempt(what: &str, folder: &Path, listener: &UnixListener) -> io::Result<()>
 fn work(folder: &Path, listener: &UnixListener) -> io::Result<()> {
     assert_eq!(std::fs::read(folder.join("model/file"))?, b"weights");
     assert_eq!(std::fs::read_dir(folder.join("model"))?.count(), 1);
-    for path in ["/proc/meminfo", "/proc/self/maps", "/proc/self/status", "/proc/cpuinfo", "/etc/ld.so.cache"] {
+    for path in ["/proc/meminfo", "/proc/self/maps", "/proc/self/status", "/proc/cpuinfo", "/etc/ld.so.cache"]
+    {
         // Not every machine has every file.
         if Path::new(path).exists() {
             std::fs::read(path)?;
@@ -74,7 +74,8 @@ fn work(folder: &Path, listener: &UnixListener) -> io::Result<()> {
     }
     File::create("/dev/null")?.write_all(b"gone")?;
     assert_eq!(File::open("/nowhere").unwrap_err().kind(), io::ErrorKind::NotFound);
-    let threads: Vec<_> = (0..4).map(|n| std::thread::Builder::new().name(format!("t{n}")).spawn(move || n)).collect();
+    let threads: Vec<_> =
+        (0..4).map(|n| std::thread::Builder::new().name(format!("t{n}")).spawn(move || n)).collect();
     let sum: i32 = threads.into_iter().map(|thread| thread.unwrap().join().unwrap()).sum();
     assert_eq!(sum, 6);
     let (mut one, mut other) = UnixStream::pair()?;
@@ -114,9 +115,10 @@ fn files(what: &str, folder: &Path) -> Option<io::Result<()>> {
         "make a file in /tmp" => File::create("/tmp/bms-sandbox-was-here").map(drop),
         "remove its model" => std::fs::remove_file(folder.join("model/file")),
         "rename its model" => std::fs::rename(folder.join("model/file"), folder.join("model/new")),
-        "make its model writable for all" => {
-            std::fs::set_permissions(folder.join("model/file"), std::os::unix::fs::PermissionsExt::from_mode(0o777))
-        }
+        "make its model writable for all" => std::fs::set_permissions(
+            folder.join("model/file"),
+            std::os::unix::fs::PermissionsExt::from_mode(0o777),
+        ),
         _ => return None,
     })
 }
@@ -179,7 +181,10 @@ fn memory_program() -> io::Result<()> {
     if file < 0 {
         return Err(io::Error::last_os_error());
     }
-    call(libc::SYS_execveat, [c_long::from(file), c"".as_ptr() as c_long, 0, 0, c_long::from(libc::AT_EMPTY_PATH)])
+    call(
+        libc::SYS_execveat,
+        [c_long::from(file), c"".as_ptr() as c_long, 0, 0, c_long::from(libc::AT_EMPTY_PATH)],
+    )
 }
 
 fn call(number: c_long, arguments: [c_long; 5]) -> io::Result<()> {

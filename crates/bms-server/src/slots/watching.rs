@@ -33,7 +33,12 @@ impl Watching {
     ///
     /// # Errors
     /// [`Code::Unavailable`] when there is no room for a thread.
-    pub(crate) fn start(watch: Watch, pid: u32, of: &VersionName, launcher: &Arc<Launcher>) -> Result<Watching> {
+    pub(crate) fn start(
+        watch: Watch,
+        pid: u32,
+        of: &VersionName,
+        launcher: &Arc<Launcher>,
+    ) -> Result<Watching> {
         let (sender, denials) = mpsc::channel(DENIALS_WAITING_MAX);
         // Not a task: it answers a process that waits, and reads its memory and paths, which blocks.
         std::thread::Builder::new()
@@ -44,7 +49,9 @@ impl Watching {
                     let _ = sender.blocking_send(denied);
                 });
             })
-            .map_err(|e| Error::new(Code::Unavailable, format!("a slot cannot be watched: {e}")).because(e))?;
+            .map_err(|e| {
+                Error::new(Code::Unavailable, format!("a slot cannot be watched: {e}")).because(e)
+            })?;
         let writing = tokio::spawn(write_down(denials, pid, of.clone(), launcher.clone()));
         Ok(Watching { writing })
     }
@@ -84,7 +91,9 @@ pub(crate) async fn pass_on(mut from: ChildStderr) {
         // When nobody takes it any more it is read all the same, so that the process does not block.
         let _ = to.write_all(&piece[..room]).await;
         if room < read && said - read < SAID_BYTES_MAX {
-            tracing::warn!("a slot says more than {SAID_BYTES_MAX} bytes in {SAID_EACH:?}; the rest is thrown away");
+            tracing::warn!(
+                "a slot says more than {SAID_BYTES_MAX} bytes in {SAID_EACH:?}; the rest is thrown away"
+            );
         }
     }
     let _ = to.flush().await;

@@ -31,7 +31,9 @@ async fn what_a_slot_tries_and_may_not_is_counted_and_audited() {
     let all = |_: u16, events: &Value| {
         let events = events.as_array().unwrap();
         let tried = |call: &str| events.iter().any(|event| event["details"]["call"] == call);
-        tried("openat") && tried("socket") && events.iter().filter(|e| e["action"] == "sandbox.denied").count() >= 4
+        tried("openat")
+            && tried("socket")
+            && events.iter().filter(|e| e["action"] == "sandbox.denied").count() >= 4
     };
     let events = server.until("/api/v1/audit", all).await;
     let denied: Vec<&Value> =
@@ -69,7 +71,8 @@ async fn a_policy_that_admits_unconfined_models_is_audited() {
     // The harness's policy does.
     let server = Server::with_registry(|_| {}).await;
     let (_, events) = server.get("/api/v1/audit").await;
-    let event = events.as_array().unwrap().iter().find(|event| event["action"] == "policy.unconfined").unwrap();
+    let event =
+        events.as_array().unwrap().iter().find(|event| event["action"] == "policy.unconfined").unwrap();
     assert_eq!(event["details"]["formats"], json!(["onnx"]));
     server.stop().await.0.unwrap();
 }

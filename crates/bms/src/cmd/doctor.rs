@@ -48,9 +48,14 @@ impl Doctor {
 
 /// How slots are kept apart from the machine, a row for each means.
 fn isolation(support: &Support) -> Vec<[String; 3]> {
-    let means = |name: &str, state: &str, details: &str| [name.to_owned(), state.to_owned(), details.to_owned()];
+    let means =
+        |name: &str, state: &str, details: &str| [name.to_owned(), state.to_owned(), details.to_owned()];
     let confined = match support.confines() {
-        true => means("isolation of slots", "confined", "files, network, calls and limits of every slot are bounded"),
+        true => means(
+            "isolation of slots",
+            "confined",
+            "files, network, calls and limits of every slot are bounded",
+        ),
         false => means(
             "isolation of slots",
             "not possible",
@@ -76,7 +81,8 @@ fn isolation(support: &Support) -> Vec<[String; 3]> {
         true => means("  denied calls", "told", "counted, and in the audit log of `bms up`"),
         false => means("  denied calls", "not told", "they fail silently; Linux 5.5 or newer tells them"),
     };
-    let limits = means("  limits", "available", "no core dumps, no writes to files, a bounded number of open files");
+    let limits =
+        means("  limits", "available", "no core dumps, no writes to files, a bounded number of open files");
     let cgroup = match support.cgroup {
         Some(version) => means("  control groups", &format!("version {version}"), "not used for slots"),
         None => means("  control groups", "not there", "not needed"),

@@ -47,7 +47,8 @@ fn is_confined(pid: u32) {
 #[track_caller]
 fn nothing_was_denied(client: &Client) {
     let metrics = metrics(client);
-    let denied: Vec<&str> = metrics.lines().filter(|line| line.starts_with("bms_sandbox_denied_total")).collect();
+    let denied: Vec<&str> =
+        metrics.lines().filter(|line| line.starts_with("bms_sandbox_denied_total")).collect();
     assert!(denied.is_empty(), "{denied:?}");
 }
 
@@ -185,7 +186,8 @@ fn a_language_model_is_served_confined_with_adapters() {
     let adapters = home.path().join("adapters");
     std::fs::create_dir(&adapters).unwrap();
     let arguments = ["serve", model.to_str().unwrap(), "--name", "m", "--context", "512", "--policy"];
-    let arguments = [&arguments[..], &[policy.to_str().unwrap(), "--adapters", adapters.to_str().unwrap()]].concat();
+    let arguments =
+        [&arguments[..], &[policy.to_str().unwrap(), "--adapters", adapters.to_str().unwrap()]].concat();
     let server = Server::start(home.path(), &arguments);
     is_confined(child(server.pid()));
     let ask = |path: &str, body: &Value| -> Result<String, String> {

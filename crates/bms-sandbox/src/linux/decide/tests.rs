@@ -44,7 +44,14 @@ impl Watched {
 #[test]
 fn what_lies_inside_is_opened_and_what_leads_out_is_told_by_its_real_name() {
     let watched = Watched::new();
-    for path in ["~/model/file", "~/model", "~/other/../model/file", "~/./model//file", "/proc/self/maps", "/proc/thread-self/stat"] {
+    for path in [
+        "~/model/file",
+        "~/model",
+        "~/other/../model/file",
+        "~/./model//file",
+        "/proc/self/maps",
+        "/proc/thread-self/stat",
+    ] {
         assert_eq!(watched.open(path, O_RDONLY | O_CLOEXEC), Verdict::Made, "{path}");
     }
     watched.denied("/etc/passwd", O_RDONLY, "/etc/passwd");
@@ -93,7 +100,11 @@ fn a_path_is_taken_from_the_folder_that_is_named() {
 fn other_calls_are_told_with_what_they_are_about() {
     let watched = Watched::new();
     let judge = |number, arguments| watched.process.judge(&call(number, arguments));
-    let denied = |call, target: Option<&str>| Verdict::Denied { error: EPERM, call, target: target.map(str::to_owned) };
+    let denied = |call, target: Option<&str>| Verdict::Denied {
+        error: EPERM,
+        call,
+        target: target.map(str::to_owned),
+    };
     let program = c"/bin/sh\n\x1b[2J";
     let arguments = [program.as_ptr() as u64, 0, 0, 0, 0, 0];
     assert_eq!(judge(SYS_execve, arguments), denied("execve", Some("/bin/sh\\n\\u{1b}[2J")));

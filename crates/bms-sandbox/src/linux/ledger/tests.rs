@@ -17,7 +17,8 @@ fn the_first_is_told_at_once_and_the_rest_in_sums() {
 #[test]
 fn many_kinds_are_told_as_one_and_none_is_lost() {
     let mut ledger = Ledger::default();
-    let mut told: u64 = (0..1000).filter_map(|n| ledger.note("openat", Some(format!("/secret/{n}")))).map(|d| d.times).sum();
+    let mut told: u64 =
+        (0..1000).filter_map(|n| ledger.note("openat", Some(format!("/secret/{n}")))).map(|d| d.times).sum();
     // Each call has its kind for the others.
     assert_eq!(told, KINDS_MAX as u64 + 1);
     told += ledger.sums().iter().map(|denied| denied.times).sum::<u64>();

@@ -20,7 +20,11 @@ fn a_slot_reads_what_its_options_name_and_the_links_of_a_download() {
     for file in ["policy.toml", "blobs/a", "blobs/b", "blobs/c", "draft.gguf", "elsewhere/secret"] {
         std::fs::write(root.join(file), b"x").unwrap();
     }
-    for (from, to) in [("blobs/a", "snapshot/config.json"), ("blobs/b", "snapshot/1_Pooling/config.json"), ("elsewhere", "snapshot/out")] {
+    for (from, to) in [
+        ("blobs/a", "snapshot/config.json"),
+        ("blobs/b", "snapshot/1_Pooling/config.json"),
+        ("elsewhere", "snapshot/out"),
+    ] {
         std::os::unix::fs::symlink(root.join(from), root.join(to)).unwrap();
     }
     let language = LanguageLaunch {
@@ -31,7 +35,8 @@ fn a_slot_reads_what_its_options_name_and_the_links_of_a_download() {
     let place = Place::Bare { path: root.join("snapshot"), name: "m".to_owned() };
     let confinement = confinement(&options(place, root.join("policy.toml"), language)).unwrap();
     let read: Vec<&Path> = confinement.readable().filter_map(|path| path.strip_prefix(&root).ok()).collect();
-    let mut expected = ["policy.toml", "snapshot", "blobs/a", "blobs/b", "adapters", "draft.gguf"].map(Path::new);
+    let mut expected =
+        ["policy.toml", "snapshot", "blobs/a", "blobs/b", "adapters", "draft.gguf"].map(Path::new);
     let mut read = read;
     read.sort_unstable();
     expected.sort_unstable();
