@@ -103,7 +103,13 @@ pub(crate) struct Server {
 impl Server {
     /// Starts `bms ARGS --listen 127.0.0.1:0` and waits until it says where it listens.
     pub(crate) fn start(home: &Path, args: &[&str]) -> Server {
+        Server::start_with(home, args, None)
+    }
+
+    /// As [`Server::start`], with a variable in its environment.
+    pub(crate) fn start_with(home: &Path, args: &[&str], variable: Option<(&str, &Path)>) -> Server {
         let mut child = bms(home)
+            .envs(variable)
             .args(args)
             .args(["--listen", "127.0.0.1:0", "--until-stdin-closes"])
             .stdin(Stdio::piped())
@@ -119,6 +125,11 @@ impl Server {
         std::thread::spawn(move || lines.for_each(drop));
         let client = Client::new(&ready.expect("the server says where it listens")).unwrap();
         Server { child, client }
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits until a model answers.
