@@ -121,12 +121,7 @@ fn prepare(options: &Options) -> Result<(Policy, Enforced)> {
     Ok((policy, enforced))
 }
 
-async fn serve(
-    options: Options,
-    listener: MadeListener,
-    policy: Policy,
-    enforced: Enforced,
-) -> Result<()> {
+async fn serve(options: Options, listener: MadeListener, policy: Policy, enforced: Enforced) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())
         .map_err(|e| Error::new(Code::Io, format!("signals cannot be awaited: {e}")).because(e))?;
     let socket = options.socket.clone();

@@ -355,11 +355,11 @@ const NAMES: &[(c_long, &str)] = named! {
 #[rustfmt::skip]
 const NAMES_HERE: &[(c_long, &str)] = named! {
         SYS__sysctl SYS_access SYS_afs_syscall SYS_alarm SYS_arch_prctl SYS_chmod SYS_chown SYS_creat
-        SYS_create_module SYS_dup2 SYS_epoll_create SYS_epoll_ctl_old SYS_epoll_wait SYS_epoll_wait_old
-        SYS_eventfd SYS_fchmodat2 SYS_fork SYS_futimesat SYS_get_kernel_syms SYS_get_thread_area SYS_getdents
+        SYS_dup2 SYS_epoll_create SYS_epoll_ctl_old SYS_epoll_wait SYS_epoll_wait_old
+        SYS_eventfd SYS_fchmodat2 SYS_fork SYS_futimesat SYS_get_thread_area SYS_getdents
         SYS_getpgrp SYS_getpmsg SYS_getrlimit SYS_inotify_init SYS_ioperm SYS_iopl SYS_kexec_file_load
         SYS_lchown SYS_link SYS_lstat SYS_mkdir SYS_mknod SYS_modify_ldt SYS_open SYS_pause SYS_pipe SYS_poll
-        SYS_putpmsg SYS_query_module SYS_readlink SYS_rename SYS_renameat SYS_rmdir SYS_security SYS_select
+        SYS_putpmsg SYS_readlink SYS_rename SYS_renameat SYS_rmdir SYS_security SYS_select
         SYS_set_thread_area SYS_setrlimit SYS_signalfd SYS_stat SYS_symlink SYS_sync_file_range SYS_sysfs
         SYS_time SYS_tuxcall SYS_unlink SYS_uselib SYS_ustat SYS_utime SYS_utimes SYS_vfork SYS_vserver
 };

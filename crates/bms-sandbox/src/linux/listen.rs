@@ -18,8 +18,10 @@ use crate::watch::Denied;
 
 /// Bytes of what a process may reach, as it tells it.
 const REACH_BYTES_MAX: usize = 64 << 10;
-/// How often sums of repeated calls are told.
-const TELL_EVERY: Duration = Duration::from_secs(30);
+/// After how long sums of repeated calls are told for the first time, and at most. Each time takes twice as long as the
+/// one before, so that a process that never stops fills nobody's log.
+const TELL_FIRST: Duration = Duration::from_secs(30);
+const TELL_AT_MOST: Duration = Duration::from_secs(3600);
 /// Denied calls of a process that are answered at once. Later ones wait a little each, so that a process that does
 /// nothing else does not take a processor of the watcher's.
 const AT_ONCE: u64 = 256;
@@ -79,15 +81,19 @@ pub(crate) fn watch(socket: BorrowedFd<'_>, pid: u32, tell: &mut dyn FnMut(Denie
     let Ok(Some((listener, reach))) = receive(socket) else { return };
     let process = Process { pid, reach };
     let mut ledger = Ledger::default();
-    let mut told = Instant::now();
-    while let Ok(there) = next(&listener, TELL_EVERY.saturating_sub(told.elapsed())) {
+    let (mut told, mut every) = (Instant::now(), TELL_FIRST);
+    while let Ok(there) = next(&listener, every.saturating_sub(told.elapsed())) {
         match there {
             There::Call(call) => answer(&listener, &process, &call, &mut ledger, tell),
             There::Nothing => {}
             There::End => break,
         }
-        if TELL_EVERY <= told.elapsed() {
-            ledger.sums().into_iter().for_each(&mut *tell);
+        if every <= told.elapsed() {
+            let sums = ledger.sums();
+            if !sums.is_empty() {
+                every = (2 * every).min(TELL_AT_MOST);
+            }
+            sums.into_iter().for_each(&mut *tell);
             told = Instant::now();
         }
     }

@@ -35,8 +35,7 @@ fn a_slot_reads_what_its_options_name_and_the_links_of_a_download() {
     let place = Place::Bare { path: root.join("snapshot"), name: "m".to_owned() };
     let confinement = confinement(&options(place, PathBuf::new(), language)).unwrap();
     let read: Vec<&Path> = confinement.readable().filter_map(|path| path.strip_prefix(&root).ok()).collect();
-    let mut expected =
-        ["snapshot", "blobs/a", "blobs/b", "adapters", "draft.gguf"].map(Path::new);
+    let mut expected = ["snapshot", "blobs/a", "blobs/b", "adapters", "draft.gguf"].map(Path::new);
     let mut read = read;
     read.sort_unstable();
     expected.sort_unstable();
