@@ -47,7 +47,12 @@ fn attempt(what: &str, folder: &Path, listener: &UnixListener) -> io::Result<()>
         "nothing" | "other threads" => Ok(()),
         "work" => work(folder, listener),
         "after the watcher" => {
-            io::stdin().read_to_end(&mut Vec::new())?;
+            // The end, or that the other side closed without having read everything.
+            let _ = io::stdin().read_to_end(&mut Vec::new());
+            File::open(folder.join("model/file")).map(drop)
+        }
+        "after the watcher broke" => {
+            assert_eq!(File::open("/etc/passwd").unwrap_err().raw_os_error(), Some(libc::ENOSYS));
             File::open(folder.join("model/file")).map(drop)
         }
         "again and again" => {
@@ -106,6 +111,7 @@ fn files(what: &str, folder: &Path) -> Option<io::Result<()>> {
         "read the parent's memory" => {
             File::open(format!("/proc/{}/mem", std::os::unix::process::parent_id())).map(drop)
         }
+        "open a device" => OpenOptions::new().read(true).write(true).open("/dev/full").map(drop),
         "write its model" => write(folder.join("model/file")),
         "truncate its model" => {
             let path = text(&folder.join("model/file"));

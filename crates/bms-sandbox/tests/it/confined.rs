@@ -93,6 +93,7 @@ const ATTEMPTS: &[(&str, &str, Option<&str>)] = &[
     ("make a file", "openat", None),
     ("make a file in /tmp", "openat", None),
     ("read the parent's memory", "openat", None),
+    ("open a device", "openat", Some("/dev/full (to write)")),
     ("truncate its model", "truncate", None),
     ("connect over TCP", "socket", Some("IPv4")),
     ("listen on TCP", "socket", Some("IPv4")),
@@ -168,6 +169,17 @@ pub(crate) fn a_watcher_that_goes_away() {
     }
     drop(watch);
     let outcome = outcome(&child.wait_with_output().unwrap(), Vec::new());
+    assert_eq!(outcome.outcome, libc::ENOSYS.to_string(), "not even what it may read is opened");
+}
+
+pub(crate) fn a_watcher_that_breaks() {
+    let dir = folder();
+    let (watch, stdin) = Watch::pair().unwrap();
+    let child = start(&dir, "after the watcher broke", stdin.into(), true);
+    let pid = child.id();
+    let watching = std::thread::spawn(move || watch.run(pid, |_| panic!("the watcher breaks")));
+    let outcome = outcome(&child.wait_with_output().unwrap(), Vec::new());
+    assert!(watching.join().is_err());
     assert_eq!(outcome.outcome, libc::ENOSYS.to_string(), "not even what it may read is opened");
 }
 

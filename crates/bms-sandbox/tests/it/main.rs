@@ -32,6 +32,7 @@ fn trials() -> Vec<Trial> {
         trial("what_leads_out_is_denied_and_told", confined::what_leads_out_is_denied_and_told),
         trial("without_a_watcher_it_is_denied_all_the_same", confined::without_a_watcher),
         trial("a_watcher_that_goes_away_opens_nothing", confined::a_watcher_that_goes_away),
+        trial("a_watcher_that_breaks_opens_nothing", confined::a_watcher_that_breaks),
         trial("what_is_tried_again_and_again_is_told_in_sums", confined::again_and_again),
         trial("a_process_with_other_threads_is_not_confined", confined::other_threads),
         trial("a_thread_of_its_own_is_confined_too", confined::later_threads),

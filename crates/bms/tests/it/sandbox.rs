@@ -415,7 +415,7 @@ fn onnx_runtime_notes_nothing_about_its_user() {
     assert!(doctor["runtimes"].as_array().unwrap().iter().all(|r| r["available"] == true), "{doctor}");
     let (bundle, data) = (shared.at("fp32"), shared.at("held-out"));
     let (bundle, data) = (bundle.to_str().unwrap(), data.to_str().unwrap());
-    run(&["evaluate", bundle, "--data", data, "--runtime", "onnxruntime"]);
+    run(&["evaluate", bundle, data, "--runtime", "onnxruntime"]);
     assert_eq!(
         std::fs::read_dir(person.path()).unwrap().count(),
         0,
