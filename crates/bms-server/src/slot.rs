@@ -166,17 +166,17 @@ fn load(options: &Options, policy: &Policy, enforced: &Enforced) -> Result<Loade
         // Gate, then engine: there is no other way to the bytes of the model.
         let verified = policy.verify(bundle).map_err(Error::from)?;
         confine::check(&verified, policy, enforced)?;
-        match load_verified(verified, options) {
+        match load_verified(verified, options, policy) {
             Err(e) if e.code() == Code::Tampered && attempt < LOADS_MAX => attempt += 1,
             loaded => return loaded,
         }
     }
 }
 
-fn load_verified(verified: Verified, options: &Options) -> Result<Loaded> {
+fn load_verified(verified: Verified, options: &Options, policy: &Policy) -> Result<Loaded> {
     let (manifest, digest) = (verified.manifest().clone(), verified.digest().to_owned());
     let (runtime, routes) = match manifest.is_language_model() {
-        true => ("bms", language_routes(load::load(&verified, options)?)),
+        true => ("bms", language_routes(load::load(&verified, options, Some(policy))?)),
         false => {
             let engine = EngineOptions {
                 runtime: options.runtime,

@@ -9,8 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use libc::{
     AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX, AF_VSOCK, AT_FDCWD, EACCES, EFAULT, ENAMETOOLONG,
-    ENOENT, EPERM, O_ACCMODE, O_CREAT, O_RDONLY, O_TMPFILE, O_TRUNC, SYS_connect, SYS_execve, SYS_execveat,
-    SYS_openat, SYS_sched_setaffinity, SYS_socket, SYS_socketpair, c_int, c_long,
+    ENOENT, EPERM, O_ACCMODE, O_CREAT, O_RDONLY, O_TMPFILE, O_TRUNC, c_int, c_long,
 };
 
 use super::kernel::Call;
@@ -48,15 +47,22 @@ impl Process {
         // Descriptors and flags are 32-bit numbers, whatever stands above them.
         let (first_low, third_low) = (first as c_int, third as c_int);
         match number {
-            SYS_openat => self.opening(call, first_low, second, third_low),
+            libc::SYS_openat => self.opening(call, first_low, second, third_low),
             #[cfg(target_arch = "x86_64")]
             libc::SYS_open => self.opening(call, AT_FDCWD, first, second as c_int),
             // Of a thread of its own; the number is the argument itself and cannot change any more.
-            SYS_sched_setaffinity if self.is_thread(first_low) => Verdict::Made,
-            SYS_execve => self.denied(call, EPERM, memory::text(call.thread, first).ok().map(printable)),
-            SYS_execveat => self.denied(call, EPERM, memory::text(call.thread, second).ok().map(printable)),
-            SYS_socket | SYS_socketpair => self.denied(call, EPERM, Some(family(first_low))),
-            SYS_connect => self.denied(call, EPERM, None),
+            libc::SYS_sched_setaffinity if self.is_thread(first_low) => Verdict::Made,
+            libc::SYS_execve => {
+                self.denied(call, EPERM, memory::text(call.thread, first).ok().map(printable))
+            }
+            libc::SYS_execveat => {
+                self.denied(call, EPERM, memory::text(call.thread, second).ok().map(printable))
+            }
+            libc::SYS_socket | libc::SYS_socketpair => self.denied(call, EPERM, Some(family(first_low))),
+            libc::SYS_clone | libc::SYS_clone3 => self.denied(call, EPERM, Some("a process".to_owned())),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_fork | libc::SYS_vfork => self.denied(call, EPERM, Some("a process".to_owned())),
+            libc::SYS_connect => self.denied(call, EPERM, None),
             #[cfg(target_arch = "x86_64")]
             libc::SYS_creat => {
                 self.denied(call, EACCES, memory::text(call.thread, first).ok().map(printable))

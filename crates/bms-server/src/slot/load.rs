@@ -28,8 +28,8 @@ const OTHER_TOKENS_SHARE: usize = 50;
 /// Positions in a page of an embedder's cache, which holds nothing.
 const PAGE_TOKENS: usize = 16;
 
-/// Loads a model. What was checked is what was loaded, or it is an error.
-pub(super) fn load(verified: &Verified, options: &Options) -> Result<Language> {
+/// Loads a model. What was checked is what was loaded, or it is an error. `policy` checks the model that drafts for it.
+pub(super) fn load(verified: &Verified, options: &Options, policy: Option<&Policy>) -> Result<Language> {
     let manifest = verified.manifest();
     let doing = |e: Error| e.while_doing(format_args!("load `{}`", manifest.name));
     let files: Vec<(&str, &[u8])> = verified.files().collect();
@@ -49,7 +49,7 @@ pub(super) fn load(verified: &Verified, options: &Options) -> Result<Language> {
     script.tokenizer.check_rows(decoder.info().vocab).map_err(doing)?;
     verified.recheck()?;
     let draft = options.language.draft.as_deref();
-    let draft = draft.map(|path| draft_model(path, &script.tokenizer, options, &engine_options));
+    let draft = draft.map(|path| draft_model(path, &script.tokenizer, options, &engine_options, policy));
     let vocabulary = script.tokenizer.clone();
     let engine = LanguageEngine::start_with_draft(decoder, draft.transpose()?, vocabulary, &engine_options)?;
     // Vocabularies are read and thrown away.
@@ -63,13 +63,15 @@ fn draft_model(
     tokens: &Tokenizer,
     options: &Options,
     engine_options: &LanguageOptions,
+    policy: Option<&Policy>,
 ) -> Result<Box<dyn Decoder>> {
     let doing = |e: Error| e.while_doing(format_args!("load the draft model `{}`", path.display()));
     let bundle = match path.join(MANIFEST).is_file() {
         true => Bundle::open(path),
         false => Bundle::of_model(path, None),
     };
-    let policy = Policy::load(&options.policy)?;
+    let no_policy = || Error::new(Code::InvalidRequest, "there is no policy to check a draft model against");
+    let policy = policy.ok_or_else(no_policy).map_err(doing)?;
     let verified = policy.verify(bundle?).map_err(|rejected| doing(rejected.into()))?;
     let files: Vec<(&str, &[u8])> = verified.files().collect();
     let model = verified.model_bytes();

@@ -46,7 +46,7 @@ impl LocalModel {
         let runtime = RuntimeChoice::Auto;
         let options =
             Options { place, socket, policy, sealed: false, runtime, threads, language, watched: false };
-        let language = load::load(verified, &options)?;
+        let language = load::load(verified, &options, None)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| {
             Error::new(Code::Internal, format!("failed to start the runtime: {e}")).because(e)
         })?;

@@ -209,6 +209,13 @@ fn a_language_model_is_served_confined_with_adapters() {
     assert!(!refused.contains("ermission"), "{refused}");
     assert!(ask("/v1/chat/completions", &asked).unwrap().contains("choices"));
     nothing_was_denied(&server.client);
+    drop(server);
+    // A draft passes the same gate, with a policy that the confined process cannot read again.
+    let arguments = [&arguments[..], &["--draft", model.to_str().unwrap()]].concat();
+    let server = Server::start(home.path(), &arguments);
+    is_confined(child(server.pid()));
+    assert!(server.client.stream("/v1/chat/completions", &asked).is_ok());
+    nothing_was_denied(&server.client);
 }
 
 /// What the hostile library tries, the call that the audit log names, what of it the log says, and whether it works
@@ -220,7 +227,7 @@ const ATTEMPTS: [(&str, &str, Option<&str>, bool); 13] = [
     ("open a device", "openat", Some("/dev/full (to write)"), true),
     ("connect over TCP", "socket", Some("IPv4"), true),
     ("connect to a socket", "socket", Some("Unix"), true),
-    ("fork", "clone", None, true),
+    ("fork", "clone", Some("a process"), true),
     ("become a program", "execve", Some("/nowhere/program"), false),
     ("trace", "ptrace", None, false),
     ("signal", "kill", None, true),
@@ -330,7 +337,7 @@ fn a_hostile_library_in_a_slot_is_denied_everything_and_audited() {
     }
     let counted = metrics(&server.client);
     assert!(counted.contains("bms_sandbox_denied_total{call=\"keyctl\",model=\"digits\"} 1"), "{counted}");
-    ok(bms(&home).args(["audit", "verify", "--server", &at]));
+    ok(bms(&home).args(["audit", "--server", &at, "verify"]));
 }
 
 /// The denials in `bms audit`, once there are as many.
