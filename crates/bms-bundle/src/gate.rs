@@ -73,6 +73,14 @@ impl Verified {
         self.files[&self.manifest.model].clone()
     }
 
+    /// What the model is, by the content of its file: of a language model's folder, its weights.
+    pub fn model_format(&self) -> Format {
+        match self.manifest.is_language_model() && !self.files[&self.manifest.model].starts_with(b"GGUF") {
+            true => Format::Safetensors,
+            false => scan::identify(&self.files[&self.manifest.model]),
+        }
+    }
+
     /// One file. Shared, not copied.
     pub fn file(&self, path: &str) -> Option<Content> {
         self.files.get(path).cloned()

@@ -25,6 +25,9 @@ const FORMATS: [Format; 8] = [
     Format::Jpeg,
 ];
 
+/// Formats that are read by code of others, some of it native, when a policy does not say otherwise.
+const CONFINED: [Format; 1] = [Format::Onnx];
+
 /// Whether signatures are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -47,6 +50,7 @@ pub enum Mode {
 /// deny = "medium"
 /// formats = ["onnx", "gguf", "safetensors", "json", "text", "svg", "png"]
 /// bare_models = false
+/// confine = ["onnx"]
 ///
 /// [[trust]]
 /// publisher = "Digits team"
@@ -90,6 +94,9 @@ pub struct Policy {
     pub approvals: Vec<ApprovalRule>,
     /// What opens sealed bundles. Never part of the file.
     pub keys: Keyring,
+    /// Formats of models that slots load only where the machine confines them: without Landlock or seccomp a slot
+    /// refuses them. What is not listed is loaded there as well, with the rights of the server.
+    pub confine: Vec<Format>,
 }
 
 impl Policy {
@@ -104,6 +111,7 @@ impl Policy {
             revoked: Vec::new(),
             approvals: Vec::new(),
             keys: Keyring::default(),
+            confine: CONFINED.to_vec(),
         }
     }
 
@@ -151,6 +159,7 @@ impl Policy {
             revoked: document.revoked.into_iter().map(Revoked::revocation).collect::<Result<_>>()?,
             approvals: document.approvals.into_iter().map(Approvals::rule).collect::<Result<_>>()?,
             keys: Keyring::default(),
+            confine: document.confine.unwrap_or_else(|| CONFINED.to_vec()),
         })
     }
 
@@ -166,6 +175,7 @@ impl Policy {
             formats: Some(self.formats.clone()),
             // Absent means admitted, so that earlier releases read what they know.
             bare_models: (!self.bare_models).then_some(false),
+            confine: (self.confine != CONFINED).then(|| self.confine.clone()),
             trust: self.trust.iter().map(Entry::of).collect(),
             approvals: self
                 .approvals
@@ -227,6 +237,11 @@ impl Policy {
     pub(crate) fn grant(&self, key: &PublicKey, name: &str) -> Option<&TrustedKey> {
         self.trust.iter().find(|entry| entry.key == *key && entry.may(Right::Publish, name))
     }
+
+    /// Formats that are commonly loaded confined, and by this policy are not: that belongs in the audit log.
+    pub fn unconfined(&self) -> Vec<Format> {
+        CONFINED.into_iter().filter(|format| !self.confine.contains(format)).collect()
+    }
 }
 
 fn invalid(message: impl Into<String>) -> Error {
@@ -245,6 +260,8 @@ struct Document {
     formats: Option<Vec<Format>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     bare_models: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    confine: Option<Vec<Format>>,
     #[serde(default)]
     trust: Vec<Entry>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

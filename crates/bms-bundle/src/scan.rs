@@ -42,6 +42,7 @@ use crate::{Finding, Severity};
 pub(crate) use context::Context;
 pub use facts::Facts;
 pub use format::Format;
+pub(crate) use format::identify;
 pub use rules::{RULES, Rule};
 pub use target::{Target, targets};
 

@@ -137,6 +137,17 @@ pub fn runtimes() -> Vec<RuntimeInfo> {
     vec![rten::info(), onnxruntime::info()]
 }
 
+/// The variable, and its value, that keep ONNX Runtime from collecting data. Newer versions note their use and an
+/// identifier of the machine in the user's cache folder and send them to their maker, before a setting of their
+/// interface could say no. A program sets it before it has a second thread.
+pub const NO_TELEMETRY: (&str, &str) = ("ORT_DISABLE_TELEMETRY", "1");
+
+/// Where the library of ONNX Runtime lies, if anywhere. What was found the first time holds for the life of the process, so
+/// one that is about to be confined asks before.
+pub fn library_file() -> Option<&'static std::path::Path> {
+    onnxruntime::file()
+}
+
 /// One loaded graph, as a run-time sees it. Inputs were checked against the signature.
 trait Backend: Send {
     /// Runs the graph; outputs in the graph's order.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bms_sandbox::Denied;
 use bms_wire::{Code, ErrorBody};
 
 use crate::metrics::Metrics;
@@ -53,6 +54,22 @@ impl Event for SlotLost<'_> {
         metrics.restarts.with_label_values(&[self.of.model.as_str(), &self.of.version.to_string()]).inc();
         let pause_ms = self.pause.as_millis() as u64;
         tracing::warn!(slot = %self.of, pause_ms, "slot lost, starting it again: {}", self.why);
+    }
+}
+
+/// A slot's process tried what it may not, and was denied.
+pub(crate) struct SlotDenied<'a> {
+    pub(crate) of: &'a VersionName,
+    pub(crate) pid: u32,
+    pub(crate) denied: &'a Denied,
+}
+
+impl Event for SlotDenied<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        let Denied { call, target, times } = self.denied;
+        metrics.denials.with_label_values(&[self.of.model.as_str(), *call]).inc_by(*times);
+        let about = target.as_deref();
+        tracing::error!(slot = %self.of, pid = self.pid, call, about, times, "a slot tried what it may not");
     }
 }
 

@@ -32,6 +32,7 @@ pub(crate) struct Metrics {
     pub(crate) retries: IntCounterVec,
     pub(crate) restarts: IntCounterVec,
     pub(crate) refusals: IntCounterVec,
+    pub(crate) denials: IntCounterVec,
     slots: IntGaugeVec,
     slot_memory: IntGaugeVec,
 }
@@ -101,6 +102,12 @@ impl Metrics {
                 "bms_slot_refusals_total",
                 "Versions the gate or the engine refused to load, by error code.",
                 &["model", "code"],
+            )?,
+            denials: counter(
+                &registry,
+                "bms_sandbox_denied_total",
+                "Calls of slot processes that were denied, by the call's name: a model tried what it may not.",
+                &["model", "call"],
             )?,
             slots: gauge(&registry, "bms_slots", "Slots by state.", &["model", "version", "state"])?,
             slot_memory: gauge(

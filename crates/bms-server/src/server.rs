@@ -33,7 +33,7 @@ use crate::listen::{self, Terms};
 use crate::metrics::{self, Metrics};
 use crate::policy::{PolicyWatch, SharedPolicy};
 use crate::slots::{Launch, Launcher, Place, Source, VersionName};
-use crate::{dashboard, files, guard, mlflow};
+use crate::{dashboard, files, guard, isolation, mlflow};
 
 /// How long a connection may take to send a request's head, and stay open without any request.
 const HEAD_WITHIN: Duration = Duration::from_secs(75);
@@ -104,10 +104,12 @@ pub async fn run(
         let details = serde_json::json!({ "mode": "development" });
         registry.audit("policy.development", "server", details).await?;
     }
+    isolation::warn(&policy);
+    isolation::audit(&policy, &registry).await?;
     let kept = deployed_digests(&registry).await?;
     work_dir.sweep(&kept)?;
     let policy = SharedPolicy::new(policy);
-    let parts = Parts::new(&settings, &policy)?;
+    let parts = Parts::new(&settings, &policy, Some(registry.clone()))?;
     let watch = PolicyWatch::new(settings.policy_file.clone(), parts.policy_copy.clone(), policy.clone());
     let api = Api::new(registry.clone(), policy, parts.gateway.clone(), parts.changed.clone());
     let router = Router::new().merge(api.routes()).merge(mlflow::routes(&api)).merge(dashboard::routes());
@@ -145,7 +147,8 @@ pub async fn serve_one(
         }
         Place::Bare { path, name } => (name.clone(), Place::Bare { path: resolve(path)?, name }),
     };
-    let parts = Parts::new(&settings, &SharedPolicy::new(policy))?;
+    isolation::warn(&policy);
+    let parts = Parts::new(&settings, &SharedPolicy::new(policy), None)?;
     let of = VersionName { model, version: ONLY_VERSION };
     let mut shutdown = std::pin::pin!(shutdown);
     let ready = tokio::select! {
@@ -190,7 +193,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(settings: &Settings, policy: &SharedPolicy) -> Result<Self> {
+    fn new(settings: &Settings, policy: &SharedPolicy, auditor: Option<Registry>) -> Result<Self> {
         let run_dir = private_folder()?;
         let policy_file = run_dir.path().join("policy.toml");
         policy.now().save(&policy_file)?;
@@ -202,6 +205,7 @@ impl Parts {
             run_dir.path().to_owned(),
             (policy_file, policy.clone()),
             metrics.clone(),
+            auditor,
             changed.clone(),
         )?;
         let drain = settings.drain.min(Duration::from_secs(limits::DRAIN_SECONDS_MAX));

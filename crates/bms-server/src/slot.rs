@@ -1,15 +1,18 @@
 //! What a slot's process does: check a model, load it, answer on a Unix socket.
 //!
-//! One line on standard output tells the supervisor how that went. The process ends when its standard
+//! It confines itself first, see [`bms_sandbox`]: from then on it reads its model and a few files of the system, and
+//! answers on the socket it made before. One line on standard output tells the supervisor how that went. The process ends when its standard
 //! input closes, so it never outlives the program that started it; told to terminate, it finishes open
 //! requests first.
 
+mod confine;
 mod language;
 mod load;
 mod local;
 mod protocol;
 
 use std::io::{Read, Write};
+use std::os::unix::net::UnixListener as MadeListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +23,7 @@ use bms_bundle::seal::{DataKey, Key};
 use bms_bundle::{Bundle, Policy, Verified};
 use bms_engine::{Engine, EngineOptions};
 use bms_nn::onnx::RuntimeChoice;
+use bms_sandbox::Enforced;
 use bms_wire::{Code, Error, Result, limits};
 use serde_json::json;
 use tokio::net::UnixListener;
@@ -62,6 +66,8 @@ pub struct Options {
     pub threads: Option<usize>,
     /// How a language model runs.
     pub language: LanguageLaunch,
+    /// Whether standard input is the socket of a [`bms_sandbox::Watch`], which then hears of what this process is denied.
+    pub watched: bool,
 }
 
 /// A model that answers.
@@ -72,21 +78,32 @@ struct Loaded {
     lost: oneshot::Receiver<Error>,
 }
 
-/// Serves one model until standard input closes or the process is told to terminate. Blocks the calling
-/// thread, which should then end the process.
+/// Confines this process for good and serves one model until standard input closes or the process is told to
+/// terminate. Blocks the calling thread, which should be the only one, and should then end the process.
 ///
 /// # Errors
 /// The refusal of the gate or the engine, which has been printed by then, or [`Code::Io`] when the
 /// socket cannot be made.
 pub fn run(options: Options) -> Result<()> {
-    let key = options.sealed.then(read_key).transpose()?;
+    // Before there is a second thread: it would not be confined.
+    let prepared = bind(&options.socket).and_then(|listener| Ok((listener, prepare(&options)?)));
+    let (listener, (policy, enforced)) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            greet(&Greeting::Refused { refused: error.body() })?;
+            return Err(error);
+        }
+    };
+    if !enforced.is_confined() {
+        tracing::warn!("this slot is not confined: {}", enforced.missing());
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| Error::new(Code::Io, format!("the slot's runtime cannot start: {e}")).because(e))?;
     let ended = runtime.block_on(async {
         tokio::select! {
-            served = serve(options, key) => served,
+            served = serve(options, listener, policy, enforced) => served,
             () = stdin_closed() => Ok(()),
         }
     });
@@ -95,14 +112,28 @@ pub fn run(options: Options) -> Result<()> {
     ended
 }
 
-async fn serve(options: Options, key: Option<DataKey>) -> Result<()> {
+/// Reads what comes from the supervisor, and confines this process before it reads anything of the model.
+fn prepare(options: &Options) -> Result<(Policy, Enforced)> {
+    // The server replaces the policy's file when the policy changes, and the new one would be out of reach.
+    let mut policy = Policy::load(&options.policy)?;
+    let enforced = confine::enter(options)?;
+    if options.sealed {
+        policy.keys.add(Key::Data(read_key()?));
+    }
+    Ok((policy, enforced))
+}
+
+async fn serve(options: Options, listener: MadeListener, policy: Policy, enforced: Enforced) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())
         .map_err(|e| Error::new(Code::Io, format!("signals cannot be awaited: {e}")).because(e))?;
     let socket = options.socket.clone();
-    let loaded = tokio::task::spawn_blocking(move || load(&options, key)).await;
+    let loaded = tokio::task::spawn_blocking(move || load(&options, &policy, &enforced)).await;
     let loaded =
         loaded.unwrap_or_else(|e| Err(Error::new(Code::Internal, "the model broke its loader").because(e)));
-    let listening = loaded.and_then(|model| Ok((model, bind(&socket)?)));
+    let listening = loaded.and_then(|model| {
+        let listener = UnixListener::from_std(listener).map_err(|e| Error::io("listen on", &socket, e))?;
+        Ok((model, listener))
+    });
     let (model, listener) = match listening {
         Ok(ready) => ready,
         Err(error) => {
@@ -121,20 +152,16 @@ async fn serve(options: Options, key: Option<DataKey>) -> Result<()> {
     let told = async {
         terminate.recv().await;
     };
-    let ended = tokio::select! {
+    // The socket's file is the supervisor's to remove: this process may not.
+    tokio::select! {
         _ = listen::serve(listener, model.routes, terms, told) => Ok(()),
         // The engine has failed its requests; the supervisor starts another process.
         Ok(error) = model.lost => Err(error),
-    };
-    // Absent when the supervisor was quicker.
-    let _ = std::fs::remove_file(&socket);
-    ended
+    }
 }
 
 /// Loads the model, again when its files were written to while it was loaded.
-fn load(options: &Options, key: Option<DataKey>) -> Result<Loaded> {
-    let mut policy = Policy::load(&options.policy)?;
-    key.into_iter().for_each(|key| policy.keys.add(Key::Data(key)));
+fn load(options: &Options, policy: &Policy, enforced: &Enforced) -> Result<Loaded> {
     let mut attempt = 1;
     loop {
         let bundle = match &options.place {
@@ -143,19 +170,23 @@ fn load(options: &Options, key: Option<DataKey>) -> Result<Loaded> {
         };
         // Gate, then engine: there is no other way to the bytes of the model.
         let verified = policy.verify(bundle).map_err(Error::from)?;
-        match load_verified(verified, options) {
+        confine::check(&verified, policy, enforced)?;
+        match load_verified(verified, options, policy) {
             Err(e) if e.code() == Code::Tampered && attempt < LOADS_MAX => attempt += 1,
             loaded => return loaded,
         }
     }
 }
 
-fn load_verified(verified: Verified, options: &Options) -> Result<Loaded> {
+fn load_verified(verified: Verified, options: &Options, policy: &Policy) -> Result<Loaded> {
     let (manifest, digest) = (verified.manifest().clone(), verified.digest().to_owned());
     // Without anything that may tell of it, nothing is ever lost.
     let (lose, lost) = oneshot::channel();
     let (runtime, routes) = match manifest.is_language_model() {
-        true => ("bms", language_routes(load::load(&verified, options, Some(lose))?)),
+        true => {
+            let slot = load::Slot { policy, lost: lose };
+            ("bms", language_routes(load::load(&verified, options, Some(slot))?))
+        }
         false => {
             let engine = EngineOptions {
                 runtime: options.runtime,
@@ -194,8 +225,10 @@ async fn takes_text() -> Failure {
         .into()
 }
 
-fn bind(socket: &Path) -> Result<UnixListener> {
-    UnixListener::bind(socket).map_err(|e| Error::io("listen on", socket, e))
+fn bind(socket: &Path) -> Result<MadeListener> {
+    let listener = MadeListener::bind(socket);
+    let listener = listener.and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+    listener.map_err(|e| Error::io("listen on", socket, e))
 }
 
 /// Prints the line the supervisor waits for.

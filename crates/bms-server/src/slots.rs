@@ -11,6 +11,7 @@ mod process;
 mod slot;
 mod source;
 mod supervise;
+mod watching;
 
 pub use launch::{KvCache, LanguageLaunch, Launch};
 pub use source::Place;

@@ -19,6 +19,10 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    // Of whatever this program runs in this process: slot, prediction, evaluation, edge node.
+    let (name, value) = bms_nn::onnx::NO_TELEMETRY;
+    // Not set where a system does not tell how many threads there are; that is nowhere where slots are confined.
+    let _ = bms_sandbox::set_variable(name, value);
     let cli = cli::Cli::parse();
     let output = output::Output::new(cli.global.json);
     match cli::run(cli, &output) {

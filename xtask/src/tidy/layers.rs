@@ -12,7 +12,7 @@ const LAYERS: &[(u8, &[&str])] = &[
     (5, &["bms"]),
     (4, &["bms-server", "bms-edge"]),
     (3, &["bms-registry", "bms-train", "bms-engine"]),
-    (2, &["bms-bundle", "bms-nn", "bms-data", "bms-store"]),
+    (2, &["bms-bundle", "bms-nn", "bms-data", "bms-store", "bms-sandbox"]),
     (1, &["bms-wire", "bms-kernels"]),
 ];
 
@@ -24,6 +24,7 @@ const HOMES: &[(&str, &[&str], &str)] = &[
     ("ort*", &["bms-nn"], "graphs run behind one `Session`"),
     ("rten*", &["bms-nn"], "graphs run behind one `Session`"),
     ("sqlx*", &["bms-registry"], "one crate knows the database"),
+    ("landlock*", &["bms-sandbox"], "one crate confines processes"),
     ("object_store", &["bms-store"], "one crate knows where files lie"),
     ("clap*", &["bms"], "libraries are given values, not arguments"),
 ];
@@ -34,6 +35,7 @@ const NEVER_LINKED: &[(&str, &[&str])] = &[
     ("bms-bundle", &["tokio", "axum", "tonic", "burn"]),
     ("bms-nn", &["tokio", "axum", "tonic", "burn"]),
     ("bms-data", &["tokio", "axum", "tonic", "burn"]),
+    ("bms-sandbox", &["tokio", "axum", "tonic", "burn"]),
     ("bms-store", &["axum", "tonic", "burn", "sqlx"]),
     ("bms-engine", &["tokio", "axum", "tonic", "burn", "sqlx"]),
     ("bms-registry", &["axum", "tonic", "burn"]),

@@ -195,3 +195,18 @@ fn a_policy_with_mistakes_is_refused() {
     // What is not said is not assumed: without a mode there is no policy.
     assert!(Policy::from_toml("schema = 1").is_err());
 }
+
+#[test]
+fn a_policy_says_which_formats_need_a_confined_process() {
+    let usual = Policy::development();
+    assert_eq!((&usual.confine[..], &usual.unconfined()[..]), (&[Format::Onnx][..], &[][..]));
+    // Absent means the usual, so that earlier releases read what they know.
+    assert!(!usual.to_toml().unwrap().contains("confine"));
+    let open = Policy { confine: Vec::new(), ..usual.clone() };
+    assert_eq!(Policy::from_toml(&open.to_toml().unwrap()).unwrap(), open);
+    assert_eq!(open.unconfined(), [Format::Onnx]);
+    let strict = Policy { confine: vec![Format::Onnx, Format::Gguf], ..usual };
+    assert_eq!(Policy::from_toml(&strict.to_toml().unwrap()).unwrap(), strict);
+    assert!(strict.unconfined().is_empty());
+    assert!(Policy::from_toml("schema = 1\nmode = \"enforce\"\nconfine = [\"all\"]\n").is_err());
+}

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use bms_bundle::{Bundle, Draft, Manifest, Mode, Policy, SigningKey};
+use bms_bundle::{Bundle, Draft, Format, Manifest, Mode, Policy, SigningKey};
 use bms_wire::Code;
 use tempfile::TempDir;
 
@@ -115,6 +115,7 @@ fn a_bare_model_passes_the_same_gate_but_for_the_signature() {
     let verified = policy.verify(good.clone()).unwrap();
     assert!(verified.development() && verified.signer().is_none());
     assert_eq!(*verified.model_bytes(), gguf());
+    assert_eq!(verified.model_format(), Format::Gguf);
     verified.recheck().unwrap();
     let strict = Policy { bare_models: false, ..policy.clone() };
     assert_eq!(refused(&strict, good.clone()), Code::SignatureMissing);

@@ -37,9 +37,15 @@ fn library() -> Result<&'static Library> {
         .map_err(|message| Error::new(Code::Unavailable, message.clone()).hint(HINT))
 }
 
+/// Where the library lies, looked for once: a process that was confined since cannot look any more.
+pub(super) fn file() -> Option<&'static Path> {
+    static FILE: OnceLock<Option<PathBuf>> = OnceLock::new();
+    FILE.get_or_init(|| Surroundings::read().find()).as_deref()
+}
+
 fn open() -> Result<Library> {
-    let path = Surroundings::read()
-        .find()
+    let path = file()
+        .map(Path::to_path_buf)
         .ok_or_else(|| Error::new(Code::Unavailable, "the library of ONNX Runtime is not on this machine"))?;
     whole(&path).map_err(|why| {
         Error::new(Code::Unavailable, format!("failed to load ONNX Runtime from `{}`: {why}", path.display()))

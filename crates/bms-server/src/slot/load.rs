@@ -31,13 +31,17 @@ const OTHER_TOKENS_SHARE: usize = 50;
 /// Positions in a page of an embedder's cache, which holds nothing.
 const PAGE_TOKENS: usize = 16;
 
-/// Loads a model. What was checked is what was loaded, or it is an error. With somebody to tell when it is `lost`, its
-/// weights are guarded from then on.
-pub(super) fn load(
-    verified: &Verified,
-    options: &Options,
-    lost: Option<oneshot::Sender<Error>>,
-) -> Result<Language> {
+/// What a slot has that a command which soon ends has not.
+pub(super) struct Slot<'a> {
+    /// Checks the model that drafts.
+    pub(super) policy: &'a Policy,
+    /// Told why when the model can answer no more. Its weights are guarded until then.
+    pub(super) lost: oneshot::Sender<Error>,
+}
+
+/// Loads a model. What was checked is what was loaded, or it is an error.
+pub(super) fn load(verified: &Verified, options: &Options, slot: Option<Slot<'_>>) -> Result<Language> {
+    let (policy, lost) = slot.map(|slot| (slot.policy, slot.lost)).unzip();
     let manifest = verified.manifest();
     let doing = |e: Error| e.while_doing(format_args!("load `{}`", manifest.name));
     let files: Vec<(&str, &[u8])> = verified.files().collect();
@@ -60,7 +64,7 @@ pub(super) fn load(
     script.tokenizer.check_rows(decoder.info().vocab).map_err(doing)?;
     verified.recheck()?;
     let draft = options.language.draft.as_deref();
-    let draft = draft.map(|path| draft_model(path, &script.tokenizer, options, &asked));
+    let draft = draft.map(|path| draft_model(path, &script.tokenizer, options, &asked, policy));
     let vocabulary = script.tokenizer.clone();
     let guarding = guard::guarding(verified, options, &engine_options, lost);
     let engine =
@@ -76,13 +80,15 @@ fn draft_model(
     tokens: &Tokenizer,
     options: &Options,
     engine_options: &LanguageOptions,
+    policy: Option<&Policy>,
 ) -> Result<Box<dyn Decoder>> {
     let doing = |e: Error| e.while_doing(format_args!("load the draft model `{}`", path.display()));
     let bundle = match path.join(MANIFEST).is_file() {
         true => Bundle::open(path),
         false => Bundle::of_model(path, None),
     };
-    let policy = Policy::load(&options.policy)?;
+    let no_policy = || Error::new(Code::InvalidRequest, "there is no policy to check a draft model against");
+    let policy = policy.ok_or_else(no_policy).map_err(doing)?;
     let verified = policy.verify(bundle?).map_err(|rejected| doing(rejected.into()))?;
     let files: Vec<(&str, &[u8])> = verified.files().collect();
     let model = verified.model_bytes();

@@ -43,8 +43,9 @@ impl LocalModel {
         // It has no socket, and what lies where was looked at before it was verified.
         let (socket, policy) = (PathBuf::new(), PathBuf::new());
         let place = Place::Bare { path: PathBuf::new(), name: name.clone() };
+        let runtime = RuntimeChoice::Auto;
         let options =
-            Options { place, socket, policy, sealed: false, runtime: RuntimeChoice::Auto, threads, language };
+            Options { place, socket, policy, sealed: false, runtime, threads, language, watched: false };
         let language = load::load(verified, &options, None)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| {
             Error::new(Code::Internal, format!("failed to start the runtime: {e}")).because(e)

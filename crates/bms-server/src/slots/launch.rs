@@ -11,6 +11,8 @@ use bms_bundle::Bundle;
 use bms_bundle::seal::DataKey;
 use bms_kernels::Isa;
 use bms_nn::onnx::RuntimeChoice;
+use bms_registry::Registry;
+use bms_sandbox::Watch;
 use bms_wire::{Code, Error, Result};
 use tokio::process::{Child, Command};
 use tokio::sync::Notify;
@@ -157,6 +159,8 @@ pub(crate) struct Launcher {
     /// The same with the keys of sealed bundles, which no slot gets: only the one of its own model.
     keys: SharedPolicy,
     pub(crate) metrics: Arc<Metrics>,
+    /// Whose audit log hears of what slots try; without one the program's log does alone.
+    pub(crate) auditor: Option<Registry>,
     /// Rung whenever a slot's condition changes.
     pub(crate) changed: Arc<Notify>,
     sockets: AtomicU64,
@@ -168,10 +172,13 @@ impl Launcher {
         run_dir: PathBuf,
         (policy, keys): (PathBuf, SharedPolicy),
         metrics: Arc<Metrics>,
+        auditor: Option<Registry>,
         changed: Arc<Notify>,
     ) -> Result<Self> {
-        let launcher =
-            Launcher { launch, run_dir, policy, keys, metrics, changed, sockets: AtomicU64::new(0) };
+        // What this program was given by whoever started it is not for the slots.
+        bms_sandbox::keep_files_from_children();
+        let sockets = AtomicU64::new(0);
+        let launcher = Launcher { launch, run_dir, policy, keys, metrics, auditor, changed, sockets };
         let longest = launcher.run_dir.join(format!("{}.sock", u64::MAX));
         if SOCKET_PATH_BYTES_MAX < longest.as_os_str().len() {
             let what = format!("`{}` is too long for the path of a Unix socket", longest.display());
@@ -197,9 +204,10 @@ impl Launcher {
             .map_err(|e| Error::new(Code::Internal, "the search for a key broke").because(e))?
     }
 
-    /// Starts a process for `model`, which reads its key from its standard input when it is `sealed`. It ends when its standard input closes, that is at the latest
-    /// when this program does, however that comes about.
-    pub(crate) fn spawn(&self, model: &Place, socket: &Path, sealed: bool) -> Result<Child> {
+    /// Starts a process for `model`, which reads its key from its standard input when it is `sealed`. It ends when its
+    /// standard input closes, that is at the latest when this program does, however that comes about. Its standard
+    /// input is a socket to its watcher.
+    pub(crate) fn spawn(&self, model: &Place, socket: &Path, sealed: bool) -> Result<(Child, Watch)> {
         let launch = &self.launch;
         let mut command = Command::new(&launch.program);
         command.args(&launch.args);
@@ -219,12 +227,15 @@ impl Launcher {
         if sealed {
             command.arg("--sealed");
         }
-        command.args(launch.language.args());
+        command.arg("--watched").args(launch.language.args());
         command.env_clear().envs(launch.environment.iter().map(|(name, value)| (name, value)));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let (watch, stdin) = Watch::pair().map_err(|e| Error::io("start a slot with", &launch.program, e))?;
+        // What it says goes through this program: a file that it could write to is out of its reach.
+        command.stdin(Stdio::from(stdin)).stdout(Stdio::piped()).stderr(Stdio::piped());
         // Its own process group: an interrupt from the terminal reaches the server alone, which then
         // lets open requests finish before it ends its slots.
         command.process_group(0).kill_on_drop(true);
-        command.spawn().map_err(|e| Error::io("start a slot with", &launch.program, e))
+        let child = command.spawn().map_err(|e| Error::io("start a slot with", &launch.program, e))?;
+        Ok((child, watch))
     }
 }

@@ -1,15 +1,18 @@
 //! One slot process: what it says, what it uses, how it ends.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use bms_sandbox::Watch;
 use bms_wire::{ErrorBody, Result};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStdin, ChildStdout};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
+use tokio::process::{Child, ChildStdout};
 use zeroize::Zeroizing;
 
-use super::{Launcher, Place};
+use super::watching::{self, Watching};
+use super::{Launcher, Place, VersionName};
 
 /// How long a process told to end may take before it is killed.
 const END_WITHIN: Duration = Duration::from_secs(2);
@@ -49,29 +52,34 @@ pub(crate) struct Ready {
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
-    /// Held open: the process ends when it closes.
-    stdin: Option<ChildStdin>,
+    /// The other end of its standard input: the process ends when it closes.
+    watch: Watch,
+    /// What becomes of what it tries.
+    watching: Option<Watching>,
     stdout: Option<BufReader<ChildStdout>>,
     socket: PathBuf,
 }
 
 impl Process {
-    /// Starts the process that serves `model`.
-    pub(crate) async fn start(launcher: &Launcher, model: &Place) -> Result<Self> {
+    /// Starts the process that serves `model` as the version `of`.
+    pub(crate) async fn start(launcher: &Arc<Launcher>, of: &VersionName, model: &Place) -> Result<Self> {
         let key = launcher.data_key(model).await?;
         let socket = launcher.fresh_socket();
-        let mut child = launcher.spawn(model, &socket, key.is_some())?;
-        let mut stdin = child.stdin.take();
-        if let (Some(stdin), Some(key)) = (&mut stdin, key) {
-            // Through the pipe only: what is on a command line or in an environment others can read.
+        let (mut child, watch) = launcher.spawn(model, &socket, key.is_some())?;
+        if let Some(key) = key {
+            // Through its standard input only: what is on a command line or in an environment others can read.
             let line = Zeroizing::new(hex_line(key.expose()));
             // A process that is gone by now says so itself.
-            if let Err(e) = stdin.write_all(&line[..]).await {
+            if let Err(e) = watch.hand(&line) {
                 tracing::warn!("failed to hand a slot its key: {e}");
             }
         }
         let stdout = child.stdout.take().map(BufReader::new);
-        Ok(Process { child, stdin, stdout, socket })
+        if let Some(stderr) = child.stderr.take() {
+            tokio::spawn(watching::pass_on(stderr));
+        }
+        let watching = child.id().map(|pid| Watching::start(watch.clone(), pid, of, launcher)).transpose()?;
+        Ok(Process { child, watch, watching, stdout, socket })
     }
 
     pub(crate) fn pid(&self) -> Option<u32> {
@@ -108,18 +116,28 @@ impl Process {
 
     /// Waits until it ends, and says how.
     pub(crate) async fn ended(&mut self) -> String {
-        match self.child.wait().await {
+        let how = match self.child.wait().await {
             Ok(status) => format!("the process ended with {status}"),
             Err(e) => format!("the process was lost: {e}"),
+        };
+        self.heard().await;
+        how
+    }
+
+    /// Waits until what the process tried is written down. It has ended by now.
+    async fn heard(&mut self) {
+        if let Some(watching) = self.watching.take() {
+            watching.over().await;
         }
     }
 
     /// Asks it to end, and kills it when it does not.
     pub(crate) async fn end(mut self) {
-        drop(self.stdin.take());
+        self.watch.let_go();
         if tokio::time::timeout(END_WITHIN, self.child.wait()).await.is_err() {
             self.kill().await;
         }
+        self.heard().await;
         self.remove_socket();
     }
 
@@ -128,6 +146,7 @@ impl Process {
         if let Err(e) = self.child.kill().await {
             tracing::warn!(pid = self.pid(), "failed to kill a slot process: {e}");
         }
+        self.heard().await;
         self.remove_socket();
     }
 

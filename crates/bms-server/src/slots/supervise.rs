@@ -91,7 +91,7 @@ fn publish_end(slot: &Slot, state: SlotState, problem: ErrorBody) {
 }
 
 /// One process, from its start to its end.
-async fn run_once(slot: &Slot, launcher: &Launcher) -> End {
+async fn run_once(slot: &Slot, launcher: &Arc<Launcher>) -> End {
     slot.publish(|c| {
         c.state = SlotState::Starting;
         c.generation += 1;
@@ -102,7 +102,7 @@ async fn run_once(slot: &Slot, launcher: &Launcher) -> End {
     };
     let started = match place {
         Ok(place) => tokio::select! {
-            started = Process::start(launcher, &place) => started,
+            started = Process::start(launcher, slot.of(), &place) => started,
             () = slot.stopping() => return End::Stopped,
         },
         Err(error) => Err(error),

@@ -12,5 +12,6 @@ mod mlflow;
 mod pages;
 mod real;
 mod real_language;
+mod sandbox;
 mod stand_in;
 mod stand_in_language;

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use crate::harness::{Server, code, is_running, real_launch, signal, write_bundle};
+use crate::harness::{Server, code, is_running, real_launch, signal, unconfined, write_bundle};
 use crate::lost::Load;
 
 async fn server() -> Server {
@@ -129,7 +129,7 @@ async fn refusal(prepare: impl FnOnce(&std::path::Path, &SigningKey)) -> Code {
     write_bundle(&bundle, "m", 1, &[]);
     let key = SigningKey::generate();
     prepare(&bundle, &key);
-    let policy = Policy::trusting(key.public(), "us");
+    let policy = unconfined(Policy::trusting(key.public(), "us"));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let settings = Settings::new(real_launch(), dir.path().join("work"));
     let shutdown = tokio::time::sleep(Duration::from_secs(60));
@@ -169,7 +169,7 @@ async fn a_signed_bundle_is_served() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let settings = Settings::new(real_launch(), dir.path().join("work"));
-    let policy = Policy::trusting(key.public(), "us");
+    let policy = unconfined(Policy::trusting(key.public(), "us"));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(async move {
         let shutdown = async { stopped.await.unwrap_or_default() };

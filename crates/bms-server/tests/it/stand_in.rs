@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::stand_in_language;
 
 /// The variable that makes this program a slot; its value is what it does: `serve` as described above, `language` as
-/// well, and says that it holds a language model, `crash` at once, or `real` for the slot that is part of the library.
+/// well, and says that it holds a language model, `crash` at once, `trespass` confined and then crash, or `real` for the slot that is part of the library.
 pub(crate) const VARIABLE: &str = "BMS_STAND_IN";
 /// A bundle with this file is refused.
 pub(crate) const REFUSED_FILE: &str = "refuse.txt";
@@ -34,6 +34,7 @@ fn slot() {
         Ok("serve") => serve(None),
         Ok("language") => serve(Some("text-generation")),
         Ok("real") => real(),
+        Ok("trespass") => trespass(),
         Ok(_) => std::process::exit(3),
         // Run as a test: that it was not asked to be a slot is all there is to see.
         Err(_) => assert!(option("--socket").is_none()),
@@ -61,10 +62,24 @@ fn real() {
         sealed: std::env::args().any(|arg| arg == "--sealed"),
         runtime: bms_nn::onnx::RuntimeChoice::parse(option("--runtime").unwrap().to_str().unwrap()).unwrap(),
         threads: number("--threads"),
+        watched: std::env::args().any(|arg| arg == "--watched"),
         language: LanguageLaunch { context: number("--context"), ..LanguageLaunch::default() },
     };
     let code = bms_server::slot::run(options).map_or_else(|e| e.code().exit(), |()| 0);
     std::process::exit(code.into());
+}
+
+/// What a hostile model does that got hold of its slot: it is denied, and the server hears of it.
+fn trespass() {
+    let stdin = std::io::stdin();
+    let confinement = bms_sandbox::Confinement::new(64);
+    bms_sandbox::enter(&confinement, Some(std::os::fd::AsFd::as_fd(&stdin))).unwrap();
+    let denied = |error: std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
+    assert!(denied(std::fs::read("/etc/passwd").unwrap_err()));
+    assert!(denied(std::fs::read("/etc/passwd").unwrap_err()));
+    assert!(denied(std::net::TcpStream::connect("127.0.0.1:9").unwrap_err()));
+    assert!(denied(std::process::Command::new("/bin/true").status().unwrap_err()));
+    std::process::exit(3);
 }
 
 fn serve(task: Option<&str>) {

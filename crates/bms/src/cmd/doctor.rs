@@ -1,6 +1,7 @@
 //! `bms doctor`: what this machine can do.
 
 use bms_nn::onnx;
+use bms_sandbox::Support;
 use bms_wire::Result;
 use clap::Args;
 use serde_json::json;
@@ -30,15 +31,69 @@ impl Doctor {
             let state = if runtime.available { "available" } else { "not found" };
             table.add_row([format!("ONNX on {}", runtime.kind), state.to_owned(), runtime.detail.clone()]);
         }
+        let support = Support::detect();
+        for row in isolation(&support) {
+            table.add_row(row);
+        }
         let runtimes: Vec<_> = runtimes
             .iter()
             .map(|r| json!({"name": r.kind.as_str(), "available": r.available, "detail": r.detail}))
             .collect();
         let value = json!({"version": version, "cores": cores, "simd": simd(), "memory_bytes": memory,
-            "home": dir, "runtimes": runtimes});
+            "home": dir, "runtimes": runtimes, "isolation": isolation_value(&support)});
         output.result(table, &value);
         Ok(())
     }
+}
+
+/// How slots are kept apart from the machine, a row for each means.
+fn isolation(support: &Support) -> Vec<[String; 3]> {
+    let means =
+        |name: &str, state: &str, details: &str| [name.to_owned(), state.to_owned(), details.to_owned()];
+    let confined = match support.confines() {
+        true => means(
+            "isolation of slots",
+            "confined",
+            "files, network, calls and limits of every slot are bounded",
+        ),
+        false => means(
+            "isolation of slots",
+            "not possible",
+            "slots run with the rights of the server, and refuse the formats that the policy's `confine` lists",
+        ),
+    };
+    let landlock = match support.landlock {
+        Some(version) => {
+            let parts = support.landlock_parts().join(", ");
+            means("  Landlock", &format!("version {version}"), &format!("in use: {parts}"))
+        }
+        None => means(
+            "  Landlock",
+            "not there",
+            "Linux 5.13 or newer with `landlock` among its security modules (lsm=…); a container may forbid it",
+        ),
+    };
+    let seccomp = match support.seccomp {
+        true => means("  seccomp", "available", "calls that are not on the list fail"),
+        false => means("  seccomp", "not there", "a kernel with CONFIG_SECCOMP_FILTER is needed"),
+    };
+    let told = match support.notification {
+        true => means("  denied calls", "told", "counted, and in the audit log of `bms up`"),
+        false => means("  denied calls", "not told", "they fail silently; Linux 5.5 or newer tells them"),
+    };
+    let limits =
+        means("  limits", "available", "no core dumps, no writes to files, a bounded number of open files");
+    let cgroup = match support.cgroup {
+        Some(version) => means("  control groups", &format!("version {version}"), "not used for slots"),
+        None => means("  control groups", "not there", "not needed"),
+    };
+    vec![confined, landlock, seccomp, told, limits, cgroup]
+}
+
+fn isolation_value(support: &Support) -> serde_json::Value {
+    json!({"confined": support.confines(), "landlock": support.landlock,
+        "landlock_parts": support.landlock_parts(), "seccomp": support.seccomp,
+        "denials_told": support.notification, "limits": cfg!(target_os = "linux"), "cgroup": support.cgroup})
 }
 
 /// The vector instructions the processor has.

@@ -251,6 +251,9 @@ pub(crate) struct Slot {
     /// The first line of standard input is the model's key.
     #[arg(long)]
     sealed: bool,
+    /// Standard input is a socket to the watcher of this process.
+    #[arg(long)]
+    watched: bool,
     #[command(flatten)]
     runtime: RuntimeOptions,
     #[command(flatten)]
@@ -384,6 +387,7 @@ impl Slot {
             runtime: self.runtime.runtime,
             threads: self.runtime.threads,
             language: self.language.launch(),
+            watched: self.watched,
         })
     }
 }

@@ -8,6 +8,7 @@ mod language;
 mod lifecycle;
 mod mlflow;
 mod program;
+mod sandbox;
 mod seal;
 mod store;
 mod wrong_input;

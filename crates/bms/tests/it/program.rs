@@ -103,8 +103,17 @@ pub(crate) struct Server {
 impl Server {
     /// Starts `bms ARGS --listen 127.0.0.1:0` and waits until it says where it listens.
     pub(crate) fn start(home: &Path, args: &[&str]) -> Server {
-        let mut child = bms(home)
-            .args(args)
+        Server::start_with(home, args, None)
+    }
+
+    /// As [`Server::start`], with a variable in its environment.
+    pub(crate) fn start_with(home: &Path, args: &[&str], variable: Option<(&str, &Path)>) -> Server {
+        Server::spawn(bms(home).envs(variable).args(args))
+    }
+
+    /// Starts a command of `bms` that serves, and waits until it says where it listens.
+    pub(crate) fn spawn(command: &mut Command) -> Server {
+        let mut child = command
             .args(["--listen", "127.0.0.1:0", "--until-stdin-closes"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -121,6 +130,11 @@ impl Server {
         Server { child, client }
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until a model answers.
     #[track_caller]
     pub(crate) fn wait_for(&self, model: &str) {
@@ -131,11 +145,6 @@ impl Server {
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
         panic!("`{model}` did not become ready: {:?}", self.client.deployments());
-    }
-
-    /// Its process.
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
     }
 
     /// Ends it at once, as a power cut would.

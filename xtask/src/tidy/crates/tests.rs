@@ -55,7 +55,7 @@ fn the_home_of_unsafe_code_denies_what_hides_it() {
     let package = "[package]\nname = \"bms-kernels\"\ndescription = \"x\"\nversion.workspace = true\nedition.workspace = true\n\
                    rust-version.workspace = true\nlicense.workspace = true\npublish.workspace = true\n";
     let denied = "[lints.rust]\nunsafe_op_in_unsafe_fn = \"deny\"\n[lints.clippy]\nundocumented_unsafe_blocks = \"deny\"\n";
-    assert!(manifest(UNSAFE_HOME, &format!("{package}{denied}")).is_empty());
-    assert_eq!(manifest(UNSAFE_HOME, package).len(), 2);
+    assert!(manifest(UNSAFE_HOMES[0], &format!("{package}{denied}")).is_empty());
+    assert_eq!(manifest(UNSAFE_HOMES[0], package).len(), 2);
     assert_eq!(manifest("crates/other/Cargo.toml", &format!("{package}{denied}")).len(), 1);
 }
