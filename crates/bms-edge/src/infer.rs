@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bms_engine::{Answer, Classification, Input, oip};
+use bms_engine::{Answer, Classification, Input, Priority, oip};
 use bms_wire::oip::{InferRequest, InferResponse};
 use bms_wire::{Code, Error, Result, limits};
 use serde_json::json;
@@ -52,18 +52,21 @@ fn respond(node: &Node, live: &Live, body: &[u8], left: Arc<AtomicBool>) -> Resu
             .because(e)
     })?;
     let model = live.engine.describe();
-    let id = request.id.clone();
-    let wanted: Vec<String> = request.outputs.iter().map(|output| output.name.clone()).collect();
+    let asked = oip::Asked::of(model, &request)?;
+    if asked.wants_binary() {
+        let what = "an edge node answers in JSON, not in binary form";
+        return Err(Error::new(Code::NotSupported, what).hint("Leave `binary_data` out."));
+    }
     let collects = request.parameters.get(COLLECT) != Some(&json!(false));
     let input = oip::request_to_input(model, request)?;
     let pictures = match &input {
         Input::Images(pictures) if collects && !model.labels().is_empty() => pictures.clone(),
         _ => Vec::new(),
     };
-    let answer = ask(live, input, left)?;
+    let answer = ask(live, input, asked.priority, left)?;
     let kept = keep(node, live, pictures, answer.classes.as_deref().unwrap_or_default());
     let version = Some(live.version.version.to_string());
-    let mut response = oip::answer_to_response(model, answer, id, version, &wanted);
+    let mut response = oip::answer_to_response(model, answer, &asked, version)?.head;
     if kept.hard != 0 {
         response.parameters.insert(HARD.to_owned(), json!(kept.hard));
         response.parameters.insert(QUEUED.to_owned(), json!(kept.queued));
@@ -71,11 +74,11 @@ fn respond(node: &Node, live: &Live, body: &[u8], left: Arc<AtomicBool>) -> Resu
     Ok(response)
 }
 
-fn ask(live: &Live, input: Input, left: Arc<AtomicBool>) -> Result<Answer> {
+fn ask(live: &Live, input: Input, priority: Priority, left: Arc<AtomicBool>) -> Result<Answer> {
     let (sender, receiver) = sync_channel(1);
     let of_engine = left.clone();
     let wanted = move || !of_engine.load(Ordering::Relaxed);
-    live.engine.submit_while(input, wanted, move |answer| {
+    live.engine.submit_while(input, priority, wanted, move |answer| {
         // Nobody waits any more once the deadline passed.
         let _ = sender.send(answer);
     })?;

@@ -88,6 +88,9 @@ fn zeros(spec: &ValueSpec) -> Result<Tensor> {
         DType::U16 => Data::U16(vec![0; count]),
         DType::U8 => Data::U8(vec![0; count]),
         DType::Bool => Data::Bool(vec![false; count]),
+        DType::F16 => Data::F16(vec![Default::default(); count]),
+        DType::BF16 => Data::BF16(vec![Default::default(); count]),
+        DType::Text => Data::Text(vec![String::new(); count]),
     };
     Tensor::new(shape, data)
 }

@@ -1,5 +1,6 @@
 //! The batcher: one thread that owns the session, joins what waits, and splits the answers.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +10,10 @@ use std::time::{Duration, Instant};
 use bms_nn::Tensor;
 use bms_nn::onnx::Session;
 use bms_wire::{Code, Error, Result};
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::Priority;
+use crate::statistics::{Spent, Statistics, Waited};
 
 type Named = Vec<(String, Tensor)>;
 type Reply = Box<dyn FnOnce(Result<Named>) + Send>;
@@ -39,6 +43,9 @@ pub(crate) struct Bounds {
 pub(crate) struct Job {
     pub(crate) inputs: Named,
     pub(crate) rows: usize,
+    pub(crate) priority: Priority,
+    /// When it was handed in.
+    pub(crate) since: Instant,
     pub(crate) wanted: Box<dyn Fn() -> bool + Send>,
     pub(crate) reply: Reply,
     pub(crate) _seat: Seat,
@@ -65,20 +72,23 @@ pub(crate) struct Batcher {
     thread: Option<JoinHandle<()>>,
     taken: Arc<AtomicUsize>,
     queue_rows_max: usize,
+    statistics: Arc<Statistics>,
 }
 
 impl Batcher {
     pub(crate) fn start(session: impl Run, bounds: Bounds) -> Result<Batcher> {
         // A job has at least one row and holds a seat, so this never fills up and sending never blocks.
         let (sender, receiver) = crossbeam_channel::bounded(bounds.queue_rows_max + 1);
+        let statistics: Arc<Statistics> = Arc::default();
+        let noted = statistics.clone();
         let thread = std::thread::Builder::new()
             .name("bms-batcher".to_owned())
-            .spawn(move || work(session, &receiver, bounds))
+            .spawn(move || work(session, Waiting::new(receiver), bounds, &noted))
             .map_err(|e| {
                 Error::new(Code::Internal, format!("failed to start the engine's thread: {e}")).because(e)
             })?;
         let (taken, queue_rows_max) = (Arc::default(), bounds.queue_rows_max);
-        Ok(Batcher { sender: Some(sender), thread: Some(thread), taken, queue_rows_max })
+        Ok(Batcher { sender: Some(sender), thread: Some(thread), taken, queue_rows_max, statistics })
     }
 
     /// Takes room for `rows`, or refuses at once. A request larger than the whole queue is let in when it is empty.
@@ -99,6 +109,10 @@ impl Batcher {
         self.sender.as_ref().ok_or_else(ended)?.send(job).map_err(|_| ended())
     }
 
+    pub(crate) fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
     pub(crate) fn waiting_rows(&self) -> usize {
         self.taken.load(Ordering::Acquire)
     }
@@ -117,39 +131,73 @@ impl Drop for Batcher {
     }
 }
 
+/// Jobs that have come and wait, the most urgent first; of equal ones the first.
+struct Waiting {
+    receiver: Receiver<Job>,
+    jobs: BTreeMap<(Priority, u64), Job>,
+    came: u64,
+}
+
+impl Waiting {
+    fn new(receiver: Receiver<Job>) -> Self {
+        Waiting { receiver, jobs: BTreeMap::new(), came: 0 }
+    }
+
+    fn put(&mut self, job: Job) {
+        self.came += 1;
+        self.jobs.insert((job.priority, self.came), job);
+    }
+
+    /// The next job; waits for one, until `deadline` when there is one. `None` when none comes.
+    fn next(&mut self, deadline: Option<Instant>) -> Option<Job> {
+        while let Ok(job) = self.receiver.try_recv() {
+            self.put(job);
+        }
+        if self.jobs.is_empty() {
+            let came = match deadline {
+                None => self.receiver.recv().ok(),
+                Some(deadline) => self.receiver.recv_deadline(deadline).ok(),
+            };
+            self.put(came?);
+        }
+        self.jobs.pop_first().map(|(_, job)| job)
+    }
+
+    /// Gives back a job that was taken: it goes before all others of its level.
+    fn put_back(&mut self, job: Job) {
+        self.jobs.insert((job.priority, 0), job);
+    }
+}
+
 /// The thread: takes a job, joins others to it, runs them, until all handles are gone.
-fn work(mut session: impl Run, receiver: &Receiver<Job>, bounds: Bounds) {
-    let mut next = None;
-    while let Some(first) = next.take().or_else(|| receiver.recv().ok()) {
+fn work(mut session: impl Run, mut waiting: Waiting, bounds: Bounds, statistics: &Statistics) {
+    while let Some(first) = waiting.next(None) {
         let mut batch = vec![first];
         if bounds.joins_rows {
-            next = gather(&mut batch, receiver, bounds);
+            gather(&mut batch, &mut waiting, bounds);
         }
         // A caller whose question panics is served like any other; the thread lives on.
         batch.retain(|job| catch_unwind(AssertUnwindSafe(|| (job.wanted)())).unwrap_or(true));
         if batch.is_empty() {
             continue;
         }
-        run(&mut session, batch, bounds);
+        run(&mut session, batch, bounds, statistics);
     }
 }
 
 /// Adds waiting jobs to the batch while they fit; gives back the one that does not.
-fn gather(batch: &mut Vec<Job>, receiver: &Receiver<Job>, bounds: Bounds) -> Option<Job> {
+fn gather(batch: &mut Vec<Job>, waiting: &mut Waiting, bounds: Bounds) {
     let deadline = Instant::now() + bounds.wait;
     let mut rows = batch[0].rows;
     while rows < bounds.rows_max {
-        let job = match receiver.recv_deadline(deadline) {
-            Ok(job) => job,
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
-        };
+        let Some(job) = waiting.next(Some(deadline)) else { return };
         if bounds.rows_max < rows + job.rows || !fits(&batch[0].inputs, &job.inputs) {
-            return Some(job);
+            waiting.put_back(job);
+            return;
         }
         rows += job.rows;
         batch.push(job);
     }
-    None
 }
 
 /// Whether two jobs' tensors differ in nothing but their number of rows.
@@ -162,18 +210,30 @@ fn fits(a: &Named, b: &Named) -> bool {
 }
 
 /// Runs a batch and answers every job of it. A panic fails this batch only.
-fn run(session: &mut impl Run, mut batch: Vec<Job>, bounds: Bounds) {
-    let result = catch_unwind(AssertUnwindSafe(|| outputs(session, &mut batch, bounds)));
+fn run(session: &mut impl Run, mut batch: Vec<Job>, bounds: Bounds, statistics: &Statistics) {
+    let (began, mut spent) = (Instant::now(), Spent::default());
+    let result = catch_unwind(AssertUnwindSafe(|| outputs(session, &mut batch, bounds, &mut spent)));
     let result =
         result.unwrap_or_else(|_| Err(Error::new(Code::Internal, "the run-time failed on this input")));
     let answers: Vec<Result<Named>> = match result {
-        Ok(answers) => answers.into_iter().map(Ok).collect(),
+        Ok(answers) => {
+            let waited = |job: &Job| Waited {
+                rows: job.rows,
+                queue: began.duration_since(job.since),
+                total: job.since.elapsed(),
+            };
+            statistics.answered(&spent, &batch.iter().map(waited).collect::<Vec<_>>());
+            answers.into_iter().map(Ok).collect()
+        }
         // One job's values must not fail the others': each is tried alone before it is told so.
         Err(_) if 1 < batch.len() => {
-            batch.into_iter().for_each(|job| run(session, vec![job], bounds));
+            batch.into_iter().for_each(|job| run(session, vec![job], bounds, statistics));
             return;
         }
-        Err(error) => vec![Err(error)],
+        Err(error) => {
+            batch.iter().for_each(|job| statistics.failed(job.since.elapsed()));
+            vec![Err(error)]
+        }
     };
     for (job, answer) in batch.into_iter().zip(answers) {
         // A reply that panics is its caller's fault and must not end the thread.
@@ -181,49 +241,68 @@ fn run(session: &mut impl Run, mut batch: Vec<Job>, bounds: Bounds) {
     }
 }
 
+/// Does one part of a batch's work and adds the time to where it belongs.
+fn timed<T>(into: &mut Duration, work: impl FnOnce() -> T) -> T {
+    let began = Instant::now();
+    let done = work();
+    *into += began.elapsed();
+    done
+}
+
 /// The outputs of each job of a batch.
-fn outputs(session: &mut impl Run, batch: &mut [Job], bounds: Bounds) -> Result<Vec<Named>> {
+fn outputs(
+    session: &mut impl Run,
+    batch: &mut [Job],
+    bounds: Bounds,
+    spent: &mut Spent,
+) -> Result<Vec<Named>> {
     if let [job] = batch {
-        return match bounds.joins_rows && bounds.rows_max < job.rows {
-            true => in_chunks(session, job, bounds.rows_max).map(|outputs| vec![outputs]),
-            // A job that runs alone is not tried again, so its tensors need no copy.
-            false => session.run(std::mem::take(&mut job.inputs)).map(|outputs| vec![outputs]),
-        };
+        if bounds.joins_rows && bounds.rows_max < job.rows {
+            return in_chunks(session, job, bounds.rows_max, spent).map(|outputs| vec![outputs]);
+        }
+        spent.runs.push(job.rows);
+        // A job that runs alone is not tried again, so its tensors need no copy.
+        let inputs = std::mem::take(&mut job.inputs);
+        return timed(&mut spent.infer, || session.run(inputs)).map(|outputs| vec![outputs]);
     }
-    let joined: Named = batch[0]
-        .inputs
-        .iter()
-        .map(|(name, _)| {
+    let joined: Named = timed(&mut spent.input, || {
+        let column = |(name, _): &(String, Tensor)| {
             let parts =
                 batch.iter().filter_map(|job| job.inputs.iter().find(|(n, _)| n == name).map(|(_, t)| t));
             Ok((name.clone(), Tensor::concat_rows(&parts.collect::<Vec<_>>())?))
-        })
-        .collect::<Result<_>>()?;
-    let total = session.run(joined)?;
-    let mut start = 0;
-    batch
-        .iter()
-        .map(|job| {
+        };
+        batch[0].inputs.iter().map(column).collect::<Result<_>>()
+    })?;
+    spent.runs.push(batch.iter().map(|job| job.rows).sum());
+    let total = timed(&mut spent.infer, || session.run(joined))?;
+    timed(&mut spent.output, || {
+        let mut start = 0;
+        let split = |job: &Job| {
             let range = start..start + job.rows;
             start = range.end;
             total.iter().map(|(name, tensor)| Ok((name.clone(), tensor.slice_rows(range.clone())?))).collect()
-        })
-        .collect()
+        };
+        batch.iter().map(split).collect()
+    })
 }
 
 /// A job of more rows than one run takes.
-fn in_chunks(session: &mut impl Run, job: &Job, rows_max: usize) -> Result<Named> {
+fn in_chunks(session: &mut impl Run, job: &Job, rows_max: usize, spent: &mut Spent) -> Result<Named> {
     let mut parts: Vec<Named> = Vec::new();
     for start in (0..job.rows).step_by(rows_max) {
         let range = start..(start + rows_max).min(job.rows);
         let slice = |(name, tensor): &(String, Tensor)| Ok((name.clone(), tensor.slice_rows(range.clone())?));
-        parts.push(session.run(job.inputs.iter().map(slice).collect::<Result<_>>()?)?);
+        let inputs = timed(&mut spent.input, || job.inputs.iter().map(slice).collect::<Result<_>>())?;
+        spent.runs.push(range.len());
+        parts.push(timed(&mut spent.infer, || session.run(inputs))?);
     }
     let join = |(index, (name, _)): (usize, &(String, Tensor))| {
         let column: Vec<&Tensor> = parts.iter().filter_map(|part| part.get(index)).map(|(_, t)| t).collect();
         Ok((name.clone(), Tensor::concat_rows(&column)?))
     };
-    parts.first().map_or(Ok(Vec::new()), |first| first.iter().enumerate().map(join).collect())
+    timed(&mut spent.output, || {
+        parts.first().map_or(Ok(Vec::new()), |first| first.iter().enumerate().map(join).collect())
+    })
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! One loaded model.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bms_bundle::Verified;
 use bms_nn::Tensor;
 use bms_nn::onnx::{self, LoadOptions, RuntimeChoice, RuntimeKind, ValueSpec};
+use bms_wire::oip::about::ModelStatistics;
 use bms_wire::{Code, Error, Pipeline, Postprocess, Preprocess, Result, limits};
 
+use crate::Priority;
 use crate::answer::{Answer, classify};
 use crate::batch::{Batcher, Bounds, Job, Run};
 use crate::independence::rows_are_independent;
@@ -103,6 +105,7 @@ impl Description {
 pub struct Engine {
     description: Description,
     batcher: Batcher,
+    joined_rows_max: usize,
 }
 
 impl Engine {
@@ -141,15 +144,26 @@ impl Engine {
             queue_rows_max: options.queue_rows_max.clamp(1, limits::QUEUE_ROWS_MAX),
             joins_rows: description.joins_rows(&mut session),
         };
+        let joined_rows_max = if bounds.joins_rows { bounds.rows_max } else { 0 };
         let batcher = Batcher::start(session, bounds)?;
         // What was loaded is what was checked.
         bundle.recheck()?;
-        Ok(Engine { description, batcher })
+        Ok(Engine { description, batcher, joined_rows_max })
     }
 
     /// What was loaded.
     pub fn describe(&self) -> &Description {
         &self.description
+    }
+
+    /// Rows of separate requests that are joined into one run; 0 when each request runs alone.
+    pub fn joined_rows_max(&self) -> usize {
+        self.joined_rows_max
+    }
+
+    /// What the model has done since it was loaded; the name and version are left to the caller.
+    pub fn statistics(&self) -> ModelStatistics {
+        self.batcher.statistics().now()
     }
 
     /// Takes work; `reply` is called once, on the engine's thread, so it must be quick. Preprocessing happens here,
@@ -159,20 +173,21 @@ impl Engine {
     /// [`Code::QueueFull`] at once when too much waits, [`Code::InvalidInput`] when the input does not fit the model.
     /// `reply` is not called then.
     pub fn submit(&self, input: Input, reply: impl FnOnce(Result<Answer>) + Send + 'static) -> Result<()> {
-        self.submit_while(input, || true, reply)
+        self.submit_while(input, Priority::default(), || true, reply)
     }
 
-    /// As [`Engine::submit`], but skipped, without a reply, when `wanted` says no before it runs: the caller has left.
+    /// As [`Engine::submit`], at this priority, but skipped, without a reply, when `wanted` says no before it runs: the caller has left.
     ///
     /// # Errors
     /// As [`Engine::submit`].
     pub fn submit_while(
         &self,
         input: Input,
+        priority: Priority,
         wanted: impl Fn() -> bool + Send + 'static,
         reply: impl FnOnce(Result<Answer>) + Send + 'static,
     ) -> Result<()> {
-        let rows = input.rows();
+        let (rows, since) = (input.rows(), Instant::now());
         let seat = self.batcher.admit(rows)?;
         let inputs = input::prepare(&self.description, input)?;
         let labels = self.description.labels().to_vec();
@@ -185,6 +200,8 @@ impl Engine {
         self.batcher.submit(Job {
             inputs,
             rows,
+            priority,
+            since,
             wanted: Box::new(wanted),
             reply: Box::new(finish),
             _seat: seat,

@@ -139,6 +139,8 @@ fn not_finite(data: &Data) -> Option<usize> {
     match data {
         Data::F32(values) => values.iter().position(|v| !v.is_finite()),
         Data::F64(values) => values.iter().position(|v| !v.is_finite()),
+        Data::F16(values) => values.iter().position(|v| !v.is_finite()),
+        Data::BF16(values) => values.iter().position(|v| !v.is_finite()),
         _ => None,
     }
 }

@@ -15,6 +15,8 @@ mod batch;
 mod engine;
 mod independence;
 mod input;
+mod priority;
+mod statistics;
 
 pub mod lm;
 pub mod oip;
@@ -22,3 +24,4 @@ pub mod oip;
 pub use answer::{Answer, Classification};
 pub use engine::{Description, Engine, EngineOptions};
 pub use input::Input;
+pub use priority::Priority;

@@ -1,6 +1,9 @@
 //! Dense tensors in main memory, row-major.
 
+mod bytes;
+
 use bms_wire::{Code, Error, Result};
+use half::{bf16, f16};
 
 /// Most dimensions a tensor may have. Real models stay below 8; a longer shape is an attack on
 /// whoever loops over it.
@@ -22,7 +25,7 @@ macro_rules! elements {
             /// The type with this name.
             pub fn parse(name: &str) -> Option<DType> { match name { $( $text => Some(DType::$name), )+ _ => None } }
 
-            /// Bytes of one element.
+            /// Bytes of one element; 0 for strings, which have no size of their own.
             pub fn size(self) -> usize { match self { $( DType::$name => $bytes, )+ } }
         }
 
@@ -62,6 +65,10 @@ elements! {
     F32(f32) => "f32", 4;
     /// 64-bit floating point.
     F64(f64) => "f64", 8;
+    /// 16-bit floating point.
+    F16(f16) => "f16", 2;
+    /// 16-bit floating point with the exponent of 32 bits.
+    BF16(bf16) => "bf16", 2;
     /// Signed, 64 bits.
     I64(i64) => "i64", 8;
     /// Signed, 32 bits.
@@ -80,6 +87,8 @@ elements! {
     U8(u8) => "u8", 1;
     /// True or false.
     Bool(bool) => "bool", 1;
+    /// Text.
+    Text(String) => "string", 0;
 }
 
 impl std::fmt::Display for DType {
@@ -164,6 +173,8 @@ impl Tensor {
         match &self.data {
             Data::F32(values) => values.iter().all(|v| v.is_finite()),
             Data::F64(values) => values.iter().all(|v| v.is_finite()),
+            Data::F16(values) => values.iter().all(|v| v.is_finite()),
+            Data::BF16(values) => values.iter().all(|v| v.is_finite()),
             _ => true,
         }
     }

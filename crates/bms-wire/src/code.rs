@@ -65,6 +65,8 @@ codes! {
     VersionNotFound => "version_not_found", 404, "NOT_FOUND", 17, Never;
     /// It exists already with other content; versions are immutable.
     Conflict => "conflict", 409, "ALREADY_EXISTS", 18, Never;
+    /// The protocol knows it, this server does not do it.
+    NotSupported => "not_supported", 501, "UNIMPLEMENTED", 19, Never;
     /// The bundle cannot be read: manifest missing or malformed, model file truncated.
     InvalidBundle => "invalid_bundle", 422, "INVALID_ARGUMENT", 20, Never;
     /// The bytes are not those the manifest or the signature names.

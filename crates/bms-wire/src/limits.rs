@@ -5,6 +5,8 @@
 
 /// Bytes of one HTTP request body on an inference route.
 pub const INFER_BODY_BYTES_MAX: usize = 32 << 20;
+/// Bytes of one inference request whose tensors are in binary form, by REST or gRPC.
+pub const TENSOR_BODY_BYTES_MAX: usize = 160 << 20;
 /// Bytes of one uploaded file of a bundle.
 pub const BLOB_BYTES_MAX: u64 = 64 << 30;
 /// Bytes of chunks in one request of a push, and of one answer to an edge node that fetches some.
@@ -46,11 +48,17 @@ pub const TRUST_ENTRIES_MAX: usize = 10_000;
 /// Approvals of one bundle.
 pub const APPROVALS_MAX: usize = 64;
 /// Values in one input tensor.
-pub const TENSOR_VALUES_MAX: usize = 8 << 20;
+pub const TENSOR_VALUES_MAX: usize = 32 << 20;
 /// Width and height of a picture, in pixels.
 pub const IMAGE_SIDE_MAX: u32 = 16_384;
 /// Pixels of a decoded picture.
 pub const IMAGE_PIXELS_MAX: u64 = 64 << 20;
+/// Levels of priority of inference requests, 1 goes first.
+pub const PRIORITY_LEVELS: u64 = 9;
+/// Requests of one stream that are worked on at once.
+pub const STREAM_REQUESTS_MAX: usize = 16;
+/// Streams one HTTP/2 connection may have open.
+pub const CONNECTION_STREAMS_MAX: u32 = 128;
 /// Rows in one batch given to an engine.
 pub const BATCH_ROWS_MAX: usize = 64;
 /// Rows waiting for one model.
@@ -174,7 +182,9 @@ const _: () =
     assert!(SEAL_HEADER_BYTES_MAX >= BUNDLE_FILES_MAX * (PATH_BYTES_MAX + 128), "a header lists all files");
 const _: () = assert!(QUEUE_ROWS_MAX.is_multiple_of(BATCH_ROWS_MAX), "the queue drains in whole batches");
 const _: () =
-    assert!(TENSOR_VALUES_MAX * 4 <= INFER_BODY_BYTES_MAX, "the largest f32 tensor fits a binary body");
+    assert!(TENSOR_VALUES_MAX * 4 < TENSOR_BODY_BYTES_MAX, "the largest f32 tensor fits a binary body");
+const _: () = assert!(INFER_BODY_BYTES_MAX <= TENSOR_BODY_BYTES_MAX, "tensors in JSON take no more than in binary");
+const _: () = assert!(TENSOR_BODY_BYTES_MAX <= REPLY_BYTES_MAX, "what comes in can go out");
 const _: () = assert!(DRAIN_SECONDS_MAX * 1000 <= INFER_DEADLINE_MS, "a drain never outlives a deadline");
 const _: () =
     assert!(INFER_DEADLINE_MS <= LANGUAGE_DEADLINE_MS, "writing takes longer than one run of a graph");

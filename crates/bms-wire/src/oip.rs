@@ -1,9 +1,15 @@
 //! Open Inference Protocol v2, REST.
 //!
-//! Source: <https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md>.
+//! Source: <https://github.com/kserve/open-inference-protocol/blob/main/specification/protocol/inference_rest.md>,
+//! and the extensions that Triton's clients speak:
+//! <https://github.com/triton-inference-server/server/tree/main/docs/protocol>. Tensors in binary form are read by
+//! [`binary`]; what the extensions tell of models is in [`about`].
 //! Extension of ours: an input of datatype `BYTES` on a model whose pipeline takes pictures holds
 //! one base64-encoded PNG or JPEG a row; outputs then carry `label` (BYTES) and `probability` (FP32)
 //! beside the raw tensor.
+
+pub mod about;
+pub mod binary;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -23,9 +29,72 @@ pub enum Datatype {
     Int32,
     Int64,
     Fp16,
+    Bf16,
     Fp32,
     Fp64,
     Bytes,
+}
+
+impl Datatype {
+    /// Every type.
+    pub const ALL: [Datatype; 14] = [
+        Datatype::Bool,
+        Datatype::Uint8,
+        Datatype::Uint16,
+        Datatype::Uint32,
+        Datatype::Uint64,
+        Datatype::Int8,
+        Datatype::Int16,
+        Datatype::Int32,
+        Datatype::Int64,
+        Datatype::Fp16,
+        Datatype::Bf16,
+        Datatype::Fp32,
+        Datatype::Fp64,
+        Datatype::Bytes,
+    ];
+
+    /// The name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Datatype::Bool => "BOOL",
+            Datatype::Uint8 => "UINT8",
+            Datatype::Uint16 => "UINT16",
+            Datatype::Uint32 => "UINT32",
+            Datatype::Uint64 => "UINT64",
+            Datatype::Int8 => "INT8",
+            Datatype::Int16 => "INT16",
+            Datatype::Int32 => "INT32",
+            Datatype::Int64 => "INT64",
+            Datatype::Fp16 => "FP16",
+            Datatype::Bf16 => "BF16",
+            Datatype::Fp32 => "FP32",
+            Datatype::Fp64 => "FP64",
+            Datatype::Bytes => "BYTES",
+        }
+    }
+
+    /// The type of this name.
+    pub fn parse(name: &str) -> Option<Datatype> {
+        Datatype::ALL.into_iter().find(|datatype| datatype.as_str() == name)
+    }
+
+    /// Bytes of one element in binary form; `None` for `BYTES`, whose elements say their own length.
+    pub fn size(self) -> Option<usize> {
+        match self {
+            Datatype::Bool | Datatype::Uint8 | Datatype::Int8 => Some(1),
+            Datatype::Uint16 | Datatype::Int16 | Datatype::Fp16 | Datatype::Bf16 => Some(2),
+            Datatype::Uint32 | Datatype::Int32 | Datatype::Fp32 => Some(4),
+            Datatype::Uint64 | Datatype::Int64 | Datatype::Fp64 => Some(8),
+            Datatype::Bytes => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Datatype {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// Free parameters of requests and tensors.
@@ -107,7 +176,8 @@ pub struct InferTensor {
     /// Free parameters.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub parameters: Parameters,
-    /// The values.
+    /// The values; null when they follow in binary form.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
     pub data: Value,
 }
 

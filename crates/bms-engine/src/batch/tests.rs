@@ -31,6 +31,15 @@ fn start(rows_max: usize, joins_rows: bool) -> (Batcher, Arc<Mutex<Vec<usize>>>,
 }
 
 fn ask(batcher: &Batcher, values: &[f32], wanted: bool) -> Result<Receiver<Result<Vec<f32>>>> {
+    ask_at(batcher, values, wanted, 0)
+}
+
+fn ask_at(
+    batcher: &Batcher,
+    values: &[f32],
+    wanted: bool,
+    priority: u64,
+) -> Result<Receiver<Result<Vec<f32>>>> {
     let (sender, receiver) = bounded(1);
     let reply = move |answer: Result<Named>| {
         sender.send(answer.map(|outputs| outputs[0].1.as_f32().unwrap().to_vec())).unwrap();
@@ -39,6 +48,8 @@ fn ask(batcher: &Batcher, values: &[f32], wanted: bool) -> Result<Receiver<Resul
     batcher.submit(Job {
         inputs: vec![("x".to_owned(), Tensor::f32(vec![rows, 2], values.to_vec())?)],
         rows,
+        priority: Priority::new(priority)?,
+        since: Instant::now(),
         wanted: Box::new(move || wanted),
         reply: Box::new(reply),
         _seat: batcher.admit(rows)?,
@@ -59,6 +70,33 @@ fn waiting_jobs_are_joined_and_each_gets_its_own_rows() {
         assert_eq!(answer.recv().unwrap().unwrap(), [2.0 * i as f32, 1.0]);
     }
     assert_eq!(*runs.lock().unwrap(), [1, 4, 1]);
+}
+
+#[test]
+fn urgent_jobs_go_first_and_what_happened_is_counted() {
+    let (batcher, runs, open) = start(4, false);
+    let first = ask(&batcher, &[0.0, 1.0], true).unwrap();
+    // The first runs, or waits to, while these queue up: one, two and three rows.
+    std::thread::sleep(Duration::from_millis(50));
+    let late = ask_at(&batcher, &[1.0, 1.0], true, 9).unwrap();
+    let usual = ask_at(&batcher, &[1.0; 4], true, 0).unwrap();
+    let failing = ask_at(&batcher, &[13.0; 4], true, 2).unwrap();
+    let urgent = ask_at(&batcher, &[1.0; 6], true, 1).unwrap();
+    (0..9).for_each(|_| open.send(()).unwrap());
+    for answer in [first, late, usual, urgent] {
+        answer.recv().unwrap().unwrap();
+    }
+    failing.recv().unwrap().unwrap_err();
+    assert_eq!(*runs.lock().unwrap(), [1, 3, 2, 2, 1]);
+    assert!(Priority::new(10).is_err());
+    let statistics = batcher.statistics().now();
+    assert_eq!((statistics.inference_count, statistics.execution_count), (7, 4));
+    let infer = statistics.inference_stats;
+    assert_eq!((infer.success.count, infer.fail.count, infer.queue.count), (4, 1, 4));
+    assert!(infer.queue.ns + infer.compute_infer.ns <= infer.success.ns, "{infer:?}");
+    let sizes: Vec<_> = statistics.batch_stats.iter().map(|b| (b.batch_size, b.compute_infer.count)).collect();
+    assert_eq!(sizes, [(1, 2), (2, 1), (3, 1)]);
+    assert!(statistics.last_inference != 0);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use bms_nn::{DType, Data, Tensor};
 use bms_wire::{Code, Error, Result};
+use half::{bf16, f16};
 use serde_json::Value;
 
 use super::shape;
@@ -23,6 +24,13 @@ pub(super) fn parse(dtype: DType, data: &Value, dims: &[i64]) -> Result<Tensor> 
         DType::U32 => Data::U32(each(&values, dtype, unsigned)?),
         DType::U16 => Data::U16(each(&values, dtype, unsigned)?),
         DType::U8 => Data::U8(each(&values, dtype, unsigned)?),
+        DType::F16 => Data::F16(each(&values, dtype, |v| {
+            v.as_f64().map(f16::from_f64).filter(|x| x.is_finite())
+        })?),
+        DType::BF16 => Data::BF16(each(&values, dtype, |v| {
+            v.as_f64().map(bf16::from_f64).filter(|x| x.is_finite())
+        })?),
+        DType::Text => Data::Text(each(&values, dtype, |v| v.as_str().map(str::to_owned))?),
     };
     Tensor::new(shape(dims)?, data)
 }
@@ -31,8 +39,10 @@ pub(super) fn parse(dtype: DType, data: &Value, dims: &[i64]) -> Result<Tensor> 
 pub(super) fn flat<'a>(data: &'a Value, dims: &[i64]) -> Result<Vec<&'a Value>> {
     let dims = shape(dims)?;
     let count = dims.iter().product();
-    let Value::Array(items) = data else {
-        return Err(Error::new(Code::InvalidInput, "the data is not an array"));
+    let items = match data {
+        Value::Array(items) => items,
+        Value::Null => return Err(Error::new(Code::InvalidInput, "there is no data")),
+        _ => return Err(Error::new(Code::InvalidInput, "the data is not an array")),
     };
     let mut values = Vec::with_capacity(count);
     if items.iter().any(Value::is_array) {
@@ -67,10 +77,11 @@ fn nested<'a>(data: &'a Value, dims: &[usize], values: &mut Vec<&'a Value>) -> R
 }
 
 fn each<T>(values: &[&Value], dtype: DType, read: impl Fn(&Value) -> Option<T>) -> Result<Vec<T>> {
+    let kind = if dtype == DType::Text { "" } else { "finite " };
     let one = |(index, value): (usize, &&Value)| {
         read(value).ok_or_else(|| {
             let shown: String = value.to_string().chars().take(40).collect();
-            Error::new(Code::InvalidInput, format!("element {index}, {shown}, is not a finite {dtype}"))
+            Error::new(Code::InvalidInput, format!("element {index}, {shown}, is not a {kind}{dtype}"))
         })
     };
     values.iter().enumerate().map(one).collect()
@@ -101,5 +112,8 @@ pub(super) fn to_json(data: &Data) -> Value {
         Data::U16(v) => array(v),
         Data::U8(v) => array(v),
         Data::Bool(v) => array(v),
+        Data::F16(v) => Value::Array(v.iter().map(|v| v.to_f32().into()).collect()),
+        Data::BF16(v) => Value::Array(v.iter().map(|v| v.to_f32().into()).collect()),
+        Data::Text(v) => Value::Array(v.iter().map(|v| v.as_str().into()).collect()),
     }
 }

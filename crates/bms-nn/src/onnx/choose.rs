@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bms_wire::{Code, Error, Result, limits};
+use half::{bf16, f16};
 
 use super::proto::ModelProto;
 use super::signature::Signature;
@@ -151,6 +152,9 @@ fn values(dtype: DType, count: usize) -> Data {
         DType::U16 => Data::U16(each.map(|i| u16::from(bit(i))).collect()),
         DType::U8 => Data::U8(each.map(bit).collect()),
         DType::Bool => Data::Bool(each.map(|i| bit(i) == 1).collect()),
+        DType::F16 => Data::F16(each.map(|i| f16::from_f32(float(i))).collect()),
+        DType::BF16 => Data::BF16(each.map(|i| bf16::from_f32(float(i))).collect()),
+        DType::Text => Data::Text(each.map(|i| bit(i).to_string()).collect()),
     }
 }
 

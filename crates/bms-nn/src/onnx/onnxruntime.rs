@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use bms_wire::{Code, Error, Result};
+use half::{bf16, f16};
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
@@ -156,6 +157,7 @@ impl Backend for OnnxRuntime {
             let inputs = given
                 .into_iter()
                 .map(|(name, tensor)| {
+                    check_strings(&name, &tensor)?;
                     Ok((name, SessionInputValue::from(to_value(tensor).map_err(internal)?)))
                 })
                 .collect::<Result<Vec<_>>>()?;
@@ -179,6 +181,16 @@ fn internal(cause: ort::Error<()>) -> Error {
     Error::new(Code::Internal, format!("ONNX Runtime failed: {}", first_line(cause.message())))
 }
 
+/// ONNX Runtime takes strings as C has them.
+fn check_strings(name: &str, tensor: &Tensor) -> Result<()> {
+    match tensor.data() {
+        Data::Text(values) if values.iter().any(|text| text.contains('\0')) => {
+            Err(Error::new(Code::InvalidInput, format!("input `{name}` has a string with a zero byte")))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn to_value(tensor: Tensor) -> ort::Result<DynValue> {
     let (shape, data) = tensor.into_parts();
     Ok(match data {
@@ -193,6 +205,9 @@ fn to_value(tensor: Tensor) -> ort::Result<DynValue> {
         Data::U16(values) => OrtTensor::from_array((shape, values))?.into_dyn(),
         Data::U8(values) => OrtTensor::from_array((shape, values))?.into_dyn(),
         Data::Bool(values) => OrtTensor::from_array((shape, values))?.into_dyn(),
+        Data::F16(values) => OrtTensor::from_array((shape, values))?.into_dyn(),
+        Data::BF16(values) => OrtTensor::from_array((shape, values))?.into_dyn(),
+        Data::Text(values) => OrtTensor::from_string_array((shape, &values[..]))?.into_dyn(),
     })
 }
 
@@ -226,6 +241,9 @@ fn from_value(name: &str, value: &DynValue) -> Result<Tensor> {
         TensorElementType::Uint16 => extract!(U16, u16),
         TensorElementType::Uint8 => extract!(U8, u8),
         TensorElementType::Bool => extract!(Bool, bool),
+        TensorElementType::Float16 => extract!(F16, f16),
+        TensorElementType::Bfloat16 => extract!(BF16, bf16),
+        TensorElementType::String => Data::Text(value.try_extract_strings().map_err(internal)?.1),
         _ => return Err(unsupported()),
     };
     Tensor::new(shape, data)

@@ -85,6 +85,9 @@ pub(super) fn dtype(data_type: i32) -> Option<DType> {
         DataType::Uint16 => DType::U16,
         DataType::Uint8 => DType::U8,
         DataType::Bool => DType::Bool,
+        DataType::Float16 => DType::F16,
+        DataType::Bfloat16 => DType::BF16,
+        DataType::String => DType::Text,
         _ => return None,
     })
 }
