@@ -230,6 +230,12 @@ impl Fleet {
         self.slots().iter().filter(ready).cloned().collect()
     }
 
+    /// The slots of models that take tensors and answer now.
+    pub(crate) fn tensor_slots(&self) -> Vec<Arc<Slot>> {
+        let ready = |slot: &&Arc<Slot>| slot.state() == SlotState::Ready && !slot.is_language_model();
+        self.slots().iter().filter(ready).cloned().collect()
+    }
+
     /// The slot that is to serve this version, deployed or about to be.
     fn slot_of(&self, of: &VersionName) -> Option<Arc<Slot>> {
         self.slots().iter().find(|slot| slot.of() == of && !slot.is_stopping()).cloned()

@@ -8,6 +8,8 @@ mod bodies;
 mod door;
 mod language;
 mod record;
+mod statistics;
+mod time;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +19,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use bms_wire::{Code, Error, Result, limits, oip};
+use bms_wire::{Code, Error, Result, limits, oip::binary};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use http_body_util::Full;
@@ -32,15 +34,17 @@ use crate::slots::{Broken, Lease, Unavailable};
 use crate::traffic::Traffic;
 
 use bodies::Bodies;
+pub(crate) use bodies::Room;
 pub(crate) use door::Door;
 use language::Adapters;
-use record::Record;
+pub(crate) use record::Record;
+pub(crate) use time::Time;
 
 /// The pause before a slot is asked again that says it cannot answer now.
 const SLOT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Says where the JSON part of a body with binary tensors ends.
-const INFERENCE_HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+const INFERENCE_HEADER_LENGTH: HeaderName = HeaderName::from_static(binary::HEADER_LENGTH);
 /// Headers that mean something to a slot.
 const REQUEST_HEADERS: [HeaderName; 3] = [header::CONTENT_TYPE, header::ACCEPT, INFERENCE_HEADER_LENGTH];
 /// Headers of a slot's answer that mean something to a client.
@@ -62,12 +66,12 @@ pub(crate) struct Gateway {
 }
 
 /// What a request asks of which model.
-struct Target<'a> {
-    model: &'a str,
-    version: Option<u64>,
-    method: Method,
+pub(crate) struct Target<'a> {
+    pub(crate) model: &'a str,
+    pub(crate) version: Option<u64>,
+    pub(crate) method: Method,
     /// What follows the version in the path, e.g. `/infer`.
-    operation: &'a str,
+    pub(crate) operation: &'a str,
 }
 
 impl Gateway {
@@ -91,46 +95,93 @@ impl Gateway {
     /// The routes of the protocol.
     pub(crate) fn routes(self: &Arc<Self>) -> Router {
         let mut router = Router::new()
-            .route("/v2", get(server_metadata))
+            .route("/v2/models/stats", get(statistics::all))
             .route("/v2/health/live", get(live))
             .route("/v2/health/ready", get(ready));
         for model in ["/v2/models/{model}", "/v2/models/{model}/versions/{version}"] {
             router = router
                 .route(model, get(metadata))
+                .route(&format!("{model}/config"), get(config))
+                .route(&format!("{model}/stats"), get(statistics))
                 .route(&format!("{model}/ready"), get(model_ready))
                 .route(&format!("{model}/infer"), post(infer));
         }
         router.merge(language::routes()).with_state(self.clone())
     }
 
-    /// Has a slot answer, whatever happens to slots meanwhile.
+    /// The time an inference request has from now on.
+    pub(crate) fn time(&self) -> Time {
+        Time::of(self.deadline)
+    }
+
+    /// Room for the bytes of one request.
+    pub(crate) fn room(&self) -> Room {
+        self.bodies.room()
+    }
+
+    /// Reads a request and has a slot answer it.
     async fn answer(&self, target: &Target<'_>, request: Request, record: &mut Record) -> Result<Response> {
-        let deadline = Instant::now() + self.deadline;
+        let time = self.time();
         let route = self.fleet.route(target.model, target.version)?;
         record.known(target.model);
-        let _place = match route.door.enter() {
+        let admitted = route.door.enter().and_then(|place| check_plain(request.headers()).map(|()| place));
+        let _place = match admitted {
             Ok(place) => place,
-            Err(full) => {
+            Err(refusal) => {
                 body::linger(request);
-                return Err(full);
+                return Err(refusal);
             }
         };
         let headers = request.headers().clone();
-        let mut room = self.bodies.room();
-        let reading = body::read(request, limits::INFER_BODY_BYTES_MAX, |size| room.widen(size));
-        let body = tokio::time::timeout_at(deadline, reading).await.map_err(|_| self.too_late(target))??;
+        let limit = match headers.contains_key(&INFERENCE_HEADER_LENGTH) {
+            true => limits::TENSOR_BODY_BYTES_MAX,
+            false => limits::INFER_BODY_BYTES_MAX,
+        };
+        let mut room = self.room();
+        let reading = body::read(request, limit, |size| room.widen(size));
+        let body = tokio::time::timeout_at(time.deadline(), reading).await;
+        let body = body.map_err(|_| too_late(target, time))??;
+        let time = time.within(time::asked_for(&headers, &body));
+        self.ask(target, &headers, body, time, record).await.map(client_response)
+    }
+
+    /// Lets a request in that has been read already and has a slot answer it.
+    pub(crate) async fn admit_and_ask(
+        &self,
+        target: &Target<'_>,
+        headers: &HeaderMap,
+        body: Bytes,
+        time: Time,
+        record: &mut Record,
+    ) -> Result<http::Response<Bytes>> {
+        let route = self.fleet.route(target.model, target.version)?;
+        record.known(target.model);
+        let _place = route.door.enter()?;
+        self.ask(target, headers, body, time, record).await
+    }
+
+    /// Has a slot answer a request that was let in, whatever happens to slots meanwhile.
+    async fn ask(
+        &self,
+        target: &Target<'_>,
+        headers: &HeaderMap,
+        body: Bytes,
+        time: Time,
+        record: &mut Record,
+    ) -> Result<http::Response<Bytes>> {
+        let door = self.fleet.route(target.model, target.version)?.door;
         for attempt in 1..=1 + limits::SLOT_RETRIES_MAX {
-            let waiting = route.door.waiting();
-            let lease = self.lease(target, deadline).await?;
+            let waiting = door.waiting();
+            let lease = self.lease(target, time).await?;
             drop(waiting);
             record.answered_by(lease.of());
-            let slot_request = slot_request(&lease, target, &headers, body.clone())?;
+            let slot_request = slot_request(&lease, target, headers, body.clone())?;
             let hung_after = self.fleet.launcher.launch.hung_after;
-            let why = match lease.exchange(slot_request, deadline, hung_after).await {
-                None => return Err(self.too_late(target)),
+            let why = match lease.exchange(slot_request, time.deadline(), hung_after).await {
+                None => return Err(too_late(target, time)),
                 Some(Err(Broken::Oversized)) => return Err(oversized(target)),
                 Some(Ok(response)) if response.status() != StatusCode::SERVICE_UNAVAILABLE => {
-                    return Ok(client_response(response));
+                    return Ok(response);
                 }
                 Some(Ok(_)) => "it says that it is unavailable".to_owned(),
                 Some(Err(Broken::Lost(why))) => why,
@@ -146,35 +197,46 @@ impl Gateway {
     }
 
     /// A slot of the target that is ready.
-    async fn lease(&self, target: &Target<'_>, deadline: Instant) -> Result<Lease> {
+    async fn lease(&self, target: &Target<'_>, time: Time) -> Result<Lease> {
         loop {
             let route = self.fleet.route(target.model, target.version)?;
-            match route.slot.lease(deadline).await {
+            match route.slot.lease(time.deadline()).await {
                 Ok(lease) => return Ok(lease),
                 Err(Unavailable::Broken(error)) => return Err(error),
-                Err(Unavailable::Deadline) => return Err(self.too_late(target)),
+                Err(Unavailable::Deadline) => return Err(too_late(target, time)),
                 // The route names another slot by now, or does within moments.
-                Err(Unavailable::Draining) if Instant::now() < deadline => {
+                Err(Unavailable::Draining) if Instant::now() < time.deadline() => {
                     tokio::time::sleep(SLOT_PAUSE).await
                 }
-                Err(Unavailable::Draining) => return Err(self.too_late(target)),
+                Err(Unavailable::Draining) => return Err(too_late(target, time)),
             }
         }
     }
 
-    fn too_late(&self, target: &Target<'_>) -> Error {
-        let seconds = self.deadline.as_secs_f32();
-        Error::new(Code::DeadlineExceeded, format!("`{}` did not answer within {seconds} s", target.model))
-    }
-
     /// Whether the model's slot answers now.
-    fn check_ready(&self, model: &str, version: Option<u64>) -> Result<()> {
+    pub(crate) fn check_ready(&self, model: &str, version: Option<u64>) -> Result<()> {
         let slot = self.fleet.route(model, version)?.slot;
         if slot.state() == bms_wire::api::SlotState::Ready {
             return Ok(());
         }
         let why = slot.problem().map_or_else(|| "it is loading".to_owned(), |problem| problem.error);
         Err(Error::new(Code::Unavailable, format!("`{model}` is not ready: {why}")))
+    }
+}
+
+fn too_late(target: &Target<'_>, time: Time) -> Error {
+    let seconds = time.allowed().as_secs_f32();
+    Error::new(Code::DeadlineExceeded, format!("`{}` did not answer within {seconds} s", target.model))
+}
+
+/// Bodies are taken as they are.
+fn check_plain(headers: &HeaderMap) -> Result<()> {
+    match headers.get(header::CONTENT_ENCODING) {
+        Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            Err(Error::new(Code::NotSupported, format!("the request's body is encoded as {coding:?}"))
+                .hint("Send it uncompressed."))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -225,14 +287,15 @@ struct Named {
 
 impl Named {
     fn version(&self) -> Result<Option<u64>> {
-        let Some(version) = &self.version else { return Ok(None) };
-        match version.parse() {
-            Ok(version) => Ok(Some(version)),
-            Err(_) => {
-                Err(Error::new(Code::VersionNotFound, format!("`{version}` is not the number of a version")))
-            }
-        }
+        self.version.as_deref().map(version_number).transpose()
     }
+}
+
+/// The number of a version.
+pub(crate) fn version_number(version: &str) -> Result<u64> {
+    version.parse().map_err(|_| {
+        Error::new(Code::VersionNotFound, format!("`{version}` is not the number of a version"))
+    })
 }
 
 async fn infer(
@@ -256,15 +319,40 @@ async fn infer(
     response
 }
 
+/// Passes on what a slot says of its model.
+async fn about(
+    gateway: &Arc<Gateway>,
+    named: &Named,
+    operation: &str,
+    request: Request,
+) -> Result<Response, Failure> {
+    let target = Target { model: &named.model, version: named.version()?, method: Method::GET, operation };
+    let mut unrecorded = Record::none(gateway);
+    Ok(gateway.answer(&target, request, &mut unrecorded).await?)
+}
+
 async fn metadata(
     State(gateway): State<Arc<Gateway>>,
     Segments(named): Segments<Named>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let target =
-        Target { model: &named.model, version: named.version()?, method: Method::GET, operation: "" };
-    let mut unrecorded = Record::none(&gateway);
-    Ok(gateway.answer(&target, request, &mut unrecorded).await?)
+    about(&gateway, &named, "", request).await
+}
+
+async fn config(
+    State(gateway): State<Arc<Gateway>>,
+    Segments(named): Segments<Named>,
+    request: Request,
+) -> Result<Response, Failure> {
+    about(&gateway, &named, "/config", request).await
+}
+
+async fn statistics(
+    State(gateway): State<Arc<Gateway>>,
+    Segments(named): Segments<Named>,
+    request: Request,
+) -> Result<Response, Failure> {
+    about(&gateway, &named, "/stats", request).await
 }
 
 async fn model_ready(
@@ -273,14 +361,6 @@ async fn model_ready(
 ) -> Result<Response, Failure> {
     gateway.check_ready(&named.model, named.version()?)?;
     Ok(axum::Json(serde_json::json!({ "name": named.model, "ready": true })).into_response())
-}
-
-async fn server_metadata() -> axum::Json<oip::ServerMetadata> {
-    axum::Json(oip::ServerMetadata {
-        name: "bms".to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        extensions: Vec::new(),
-    })
 }
 
 async fn live() -> axum::Json<serde_json::Value> {

@@ -1,5 +1,6 @@
 //! Accepting connections, and letting open ones finish.
 
+mod opening;
 mod patient;
 
 use std::convert::Infallible;
@@ -11,16 +12,27 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::serve::Listener;
-use http::Request;
+use bms_wire::limits;
+use http::{HeaderValue, Request, Version, header};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::AsyncRead;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
+use opening::Opened;
 use patient::Patient;
+
+/// Bytes a client of HTTP/2 may send ahead of what was read, of one request and of all on one connection.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// Bytes of the headers of one request by HTTP/2.
+const HEADERS_BYTES_MAX: u32 = 64 << 10;
+/// How often a connection by HTTP/2 has to show that it lives.
+const PING_EVERY: Duration = Duration::from_secs(20);
 
 /// How a listener treats its connections.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +44,8 @@ pub(crate) struct Terms {
     pub(crate) head_within: Option<Duration>,
     /// How long the other side may take nothing of an answer before it is cut off. Unlimited when absent.
     pub(crate) taken_within: Option<Duration>,
+    /// Whether HTTP/2 is spoken, too, with clients that begin with it.
+    pub(crate) http2: bool,
     /// How long open requests get once the listener stops.
     pub(crate) drain: Duration,
 }
@@ -81,15 +95,32 @@ async fn connection<I>(
 ) where
     I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let router = router.clone();
+        name_host(&mut request);
         async move {
             Ok::<_, Infallible>(router.oneshot(request.map(Body::new)).await.unwrap_or_else(|e| match e {}))
         }
     });
+    let io = Patient::new(io, terms.taken_within);
+    let opened = tokio::select! {
+        opened = open(io, terms) => opened,
+        // Nothing was asked yet.
+        _ = stop.wait_for(|stop| *stop) => return,
+    };
+    let Some((io, is_http2)) = opened else { return };
+    if is_http2 {
+        let mut connection = pin!(http2_terms().serve_connection(TokioIo::new(io), service));
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        let _ = connection.await;
+        return;
+    }
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(terms.head_within);
-    let io = Patient::new(io, terms.taken_within);
     let mut connection = pin!(http.serve_connection(TokioIo::new(io), service));
     tokio::select! {
         // How a connection ends is the client's business.
@@ -98,4 +129,38 @@ async fn connection<I>(
     }
     connection.as_mut().graceful_shutdown();
     let _ = connection.await;
+}
+
+/// Finds out what a connection speaks; `None` when its client says nothing in time, or goes.
+async fn open<I: AsyncRead + Unpin>(io: I, terms: Terms) -> Option<(Opened<I>, bool)> {
+    match terms.head_within {
+        _ if !terms.http2 => Some((Opened::unseen(io), false)),
+        None => Opened::look(io).await.ok(),
+        Some(within) => tokio::time::timeout(within, Opened::look(io)).await.ok()?.ok(),
+    }
+}
+
+fn http2_terms() -> http2::Builder<TokioExecutor> {
+    let mut http = http2::Builder::new(TokioExecutor::new());
+    http.timer(TokioTimer::new())
+        .max_concurrent_streams(limits::CONNECTION_STREAMS_MAX)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(HEADERS_BYTES_MAX)
+        .keep_alive_interval(Some(PING_EVERY))
+        .keep_alive_timeout(PING_EVERY);
+    http
+}
+
+/// In HTTP/2 the host stands in the address; whoever looks for it finds it where HTTP/1.1 has it.
+fn name_host<B>(request: &mut Request<B>) {
+    if request.version() != Version::HTTP_2 {
+        return;
+    }
+    let authority = request.uri().authority().and_then(|name| HeaderValue::from_str(name.as_str()).ok());
+    if let Some(authority) = authority
+        && request.headers().get(header::HOST) != Some(&authority)
+    {
+        request.headers_mut().append(header::HOST, authority);
+    }
 }

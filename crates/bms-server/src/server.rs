@@ -33,7 +33,8 @@ use crate::listen::{self, Terms};
 use crate::metrics::{self, Metrics};
 use crate::policy::{PolicyWatch, SharedPolicy};
 use crate::slots::{Launch, Launcher, Place, Source, VersionName};
-use crate::{dashboard, files, guard, isolation, mlflow};
+use crate::repository::Repository;
+use crate::{dashboard, files, grpc, guard, isolation, mlflow};
 
 /// How long a connection may take to send a request's head, and stay open without any request.
 const HEAD_WITHIN: Duration = Duration::from_secs(75);
@@ -116,7 +117,7 @@ pub async fn run(
     let fleet = parts.gateway.fleet.clone();
     let caring = settings.care.clone().map(|care| tokio::spawn(care.run(registry.clone())));
     let following = tokio::spawn(follow(registry, fleet, settings.work_dir, parts.changed.clone(), watch));
-    parts.serve(router, listener, shutdown).await;
+    parts.serve(Repository::Registry(api), router, listener, shutdown).await;
     following.abort();
     // A round that is cut off goes on after the next start.
     if let Some(caring) = caring {
@@ -159,7 +160,8 @@ pub async fn serve_one(
         }
     };
     if ready.is_ok() {
-        parts.serve(dashboard::chat_routes(), listener, shutdown).await;
+        let repository = Repository::One(parts.gateway.clone());
+        parts.serve(repository, dashboard::chat_routes(), listener, shutdown).await;
     }
     parts.close().await;
     ready
@@ -220,6 +222,7 @@ impl Parts {
             taken_within: Some(
                 settings.client_stall.min(Duration::from_secs(limits::CLIENT_STALL_SECONDS_MAX)),
             ),
+            http2: true,
             drain: drain.saturating_sub(SLOTS_END_WITHIN),
         };
         Ok(Parts { gateway, changed, metrics, terms, policy_copy, _run_dir: run_dir })
@@ -240,9 +243,17 @@ impl Parts {
     }
 
     /// Answers requests until `shutdown` is done and open ones are finished.
-    async fn serve(&self, routes: Router, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+    async fn serve(
+        &self,
+        repository: Repository,
+        routes: Router,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()>,
+    ) {
         let router = Router::new()
             .merge(self.gateway.routes())
+            .merge(repository.routes())
+            .merge(grpc::routes(&self.gateway, &repository))
             .route("/metrics", get(exposition).with_state((self.gateway.clone(), self.metrics.clone())))
             .merge(routes)
             .fallback(failure::no_such_route)

@@ -147,6 +147,7 @@ async fn serve(options: Options, listener: MadeListener, policy: Policy, enforce
         head_within: None,
         // The gateway reads as fast as its client, which it cuts off itself.
         taken_within: None,
+        http2: false,
         drain: Duration::from_secs(limits::DRAIN_SECONDS_MAX),
     };
     let told = async {
@@ -213,6 +214,8 @@ fn language_routes(language: Language) -> Router {
         .route("/v2/health/live", get(async || axum::Json(json!({ "live": true }))))
         .route("/v2/health/ready", get(async || axum::Json(json!({ "ready": true }))))
         .route("/v2/models/{model}/versions/{version}", get(takes_text))
+        .route("/v2/models/{model}/versions/{version}/config", get(takes_text))
+        .route("/v2/models/{model}/versions/{version}/stats", get(takes_text))
         .route("/v2/models/{model}/versions/{version}/infer", post(takes_text))
         .fallback(failure::no_such_route)
         .method_not_allowed_fallback(failure::no_such_method)

@@ -1,4 +1,5 @@
 use bms_nn::Data;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -49,24 +50,19 @@ fn values_survive_the_way_out_and_in() {
 }
 
 #[test]
-fn pictures_must_be_base64_strings() {
-    let input = |data: Value| InferTensor {
-        name: "image".into(),
-        shape: vec![1],
-        datatype: Datatype::Bytes,
-        parameters: Parameters::new(),
-        data,
-    };
-    assert_eq!(pictures(&input(json!(["aGk="]))).unwrap(), [b"hi"]);
-    for data in [json!(["%%"]), json!([3]), json!(["aGk=", "aGk="])] {
-        assert_eq!(pictures(&input(data)).unwrap_err().code(), Code::InvalidInput);
+fn datatypes_map_both_ways() {
+    for &dtype in DType::ALL {
+        assert_eq!(super::dtype(datatype(dtype)), dtype);
     }
 }
 
 #[test]
-fn datatypes_map_both_ways() {
-    for dtype in [DType::F32, DType::F64, DType::I64, DType::I8, DType::U16, DType::Bool] {
-        assert_eq!(super::dtype(datatype(dtype)), Some(dtype));
-    }
-    assert_eq!(super::dtype(Datatype::Fp16), None);
+fn halves_and_strings_have_a_form_in_json() {
+    let halves = parse(DType::F16, json!([0.5, -2]), &[2]).unwrap();
+    assert_eq!(data::to_json(&halves), json!([0.5, -2.0]));
+    assert_eq!(data::to_json(&parse(DType::BF16, json!([3]), &[1]).unwrap()), json!([3.0]));
+    assert!(parse(DType::F16, json!([1e6]), &[1]).is_err(), "it would be infinite");
+    let text = parse(DType::Text, json!(["a", ""]), &[2]).unwrap();
+    assert_eq!(data::to_json(&text), json!(["a", ""]));
+    assert!(parse(DType::Text, json!([1]), &[1]).is_err());
 }

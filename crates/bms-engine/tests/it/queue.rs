@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use bms_engine::{Engine, EngineOptions, Input};
+use bms_engine::{Engine, EngineOptions, Input, Priority};
 use bms_nn::onnx::proto::NodeProto;
 use bms_wire::Code;
 
@@ -91,6 +91,7 @@ fn work_whose_caller_left_is_skipped() {
         engine
             .submit_while(
                 row(),
+                Priority::default(),
                 move || !gone,
                 move |_| {
                     answered.fetch_add(1, Ordering::SeqCst);
@@ -107,7 +108,7 @@ fn work_whose_caller_left_is_skipped() {
 fn panics_of_callers_do_not_end_the_thread() {
     let engine = engine(10);
     engine.submit(row(), |_| panic!("a reply that panics")).unwrap();
-    engine.submit_while(row(), || panic!("a question that panics"), |_| ()).unwrap();
+    engine.submit_while(row(), Priority::default(), || panic!("a question that panics"), |_| ()).unwrap();
     engine.predict(row()).unwrap();
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const BYTES_MAX: usize = 512 << 20;
 /// The unit in which they are counted.
 const UNIT_BYTES: usize = 1 << 10;
-const _: () = assert!(limits::INFER_BODY_BYTES_MAX <= BYTES_MAX, "the largest body fits");
+const _: () = assert!(limits::TENSOR_BODY_BYTES_MAX <= BYTES_MAX, "the largest body fits");
 
 /// The bytes of all request bodies.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(super) struct Bodies(Arc<Semaphore>);
 
 /// The bytes of one body, given back when dropped.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(crate) struct Room {
     all: Arc<Semaphore>,
     held: Option<OwnedSemaphorePermit>,
 }
@@ -40,7 +40,7 @@ impl Room {
     ///
     /// # Errors
     /// [`Code::QueueFull`] when others hold too much.
-    pub(super) fn widen(&mut self, size: usize) -> Result<()> {
+    pub(crate) fn widen(&mut self, size: usize) -> Result<()> {
         let has = self.held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let more = size.div_ceil(UNIT_BYTES).saturating_sub(has);
         let more = u32::try_from(more).unwrap_or(u32::MAX);

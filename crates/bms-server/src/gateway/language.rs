@@ -33,6 +33,7 @@ use crate::fleet::Route;
 use crate::slots::{Broken, Coming, Lease, Unavailable};
 
 pub(super) use adapters::Adapters;
+pub(super) use listing::ask as ask_slot;
 use relay::{Held, Relay};
 
 /// What is asked of a language model, in the protocols of OpenAI and Anthropic and beside them.

@@ -13,7 +13,7 @@ use crate::slots::VersionName;
 const CLIENT_LEFT: u16 = 499;
 
 /// One request to a model: counted when it ends, also when its client leaves first.
-pub(super) struct Record {
+pub(crate) struct Record {
     gateway: Arc<Gateway>,
     began: Instant,
     model: String,
@@ -23,7 +23,7 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn begin(gateway: &Arc<Gateway>) -> Self {
+    pub(crate) fn begin(gateway: &Arc<Gateway>) -> Self {
         Record {
             gateway: gateway.clone(),
             began: Instant::now(),
@@ -35,23 +35,23 @@ impl Record {
     }
 
     /// A record of something that is no inference: it is not kept.
-    pub(super) fn none(gateway: &Arc<Gateway>) -> Self {
+    pub(crate) fn none(gateway: &Arc<Gateway>) -> Self {
         let mut record = Record::begin(gateway);
         record.counts = false;
         record
     }
 
     /// The model is deployed, so its name may become a label.
-    pub(super) fn known(&mut self, model: &str) {
+    pub(crate) fn known(&mut self, model: &str) {
         model.clone_into(&mut self.model);
     }
 
     /// The version that was asked last.
-    pub(super) fn answered_by(&mut self, of: &VersionName) {
+    pub(crate) fn answered_by(&mut self, of: &VersionName) {
         self.version = of.version.to_string();
     }
 
-    pub(super) fn end(mut self, status: StatusCode) {
+    pub(crate) fn end(mut self, status: StatusCode) {
         self.code = status.as_u16();
     }
 }

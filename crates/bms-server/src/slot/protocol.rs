@@ -8,8 +8,10 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use bms_engine::{Answer, Engine, oip};
-use bms_wire::oip::{InferRequest, ModelMetadata};
+use bms_engine::oip::{self, Asked};
+use bms_engine::{Answer, Engine};
+use bms_wire::oip::about::{ModelConfig, Statistics};
+use bms_wire::oip::{ModelMetadata, binary};
 use bms_wire::{Code, Error, Preprocess, Result, limits};
 use bytes::Bytes;
 use http::{HeaderValue, header};
@@ -35,6 +37,8 @@ pub(super) fn routes(engine: Arc<Engine>) -> Router {
         router = router
             .route(base, get(metadata))
             .route(&format!("{base}/ready"), get(ready))
+            .route(&format!("{base}/config"), get(config))
+            .route(&format!("{base}/stats"), get(statistics))
             .route(&format!("{base}/infer"), post(infer));
     }
     router
@@ -89,16 +93,17 @@ async fn infer(
     request: Request,
 ) -> Result<Response, Failure> {
     named.check(&engine)?;
-    if request.headers().contains_key("inference-header-content-length") {
-        return Err(Error::new(Code::InvalidRequest, "tensors in binary form are not supported")
-            .hint("Send the tensors' data as JSON.")
-            .into());
-    }
-    let body = body::read(request, limits::INFER_BODY_BYTES_MAX, |_| Ok(())).await?;
+    let head_bytes = request.headers().get(binary::HEADER_LENGTH);
+    let head_bytes = head_bytes.map(|value| binary::header_length(value.as_bytes())).transpose()?;
+    let limit = match head_bytes {
+        Some(_) => limits::TENSOR_BODY_BYTES_MAX,
+        None => limits::INFER_BODY_BYTES_MAX,
+    };
+    let body = body::read(request, limit, |_| Ok(())).await?;
     let is_quick = body.len() <= SMALL && !takes_pictures(&engine);
     let work = {
         let engine = engine.clone();
-        move || begin(&engine, &body)
+        move || begin(&engine, &body, head_bytes)
     };
     let begun = if is_quick { work() } else { aside(work).await };
     let Begun { answer, asked, abandoned: _abandoned } = begun?;
@@ -106,9 +111,30 @@ async fn infer(
         answer.await.map_err(|e| Error::new(Code::Internal, "the engine gave no answer").because(e))??;
     let is_quick = numbers(&answer) <= SMALL;
     let work = move || write(&engine, answer, asked, named.version);
-    let json = if is_quick { work() } else { aside(work).await };
-    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], Body::from(json?))
-        .into_response())
+    let (body, head_bytes) = (if is_quick { work() } else { aside(work).await })?;
+    let kind = if head_bytes.is_some() { "application/octet-stream" } else { "application/json" };
+    let kind = [(header::CONTENT_TYPE, HeaderValue::from_static(kind))];
+    let mut response = (kind, Body::from(body)).into_response();
+    if let Some(head_bytes) = head_bytes {
+        response.headers_mut().insert(binary::HEADER_LENGTH, HeaderValue::from(head_bytes));
+    }
+    Ok(response)
+}
+
+async fn config(
+    State(engine): State<Arc<Engine>>,
+    Segments(named): Segments<Named>,
+) -> Result<axum::Json<ModelConfig>, Failure> {
+    named.check(&engine)?;
+    Ok(axum::Json(oip::config(&engine)))
+}
+
+async fn statistics(
+    State(engine): State<Arc<Engine>>,
+    Segments(named): Segments<Named>,
+) -> Result<axum::Json<Statistics>, Failure> {
+    named.check(&engine)?;
+    Ok(axum::Json(Statistics { model_stats: vec![oip::statistics(&engine, named.version)] }))
 }
 
 /// A request the engine has taken.
@@ -117,12 +143,6 @@ struct Begun {
     asked: Asked,
     /// Dropped with the request: then the engine leaves it out.
     abandoned: Abandoned,
-}
-
-/// What of the request the answer needs.
-struct Asked {
-    id: Option<String>,
-    outputs: Vec<String>,
 }
 
 /// Says, once dropped, that nobody waits for the answer any more.
@@ -135,18 +155,14 @@ impl Drop for Abandoned {
 }
 
 /// Reads a request and hands it to the engine.
-fn begin(engine: &Engine, body: &Bytes) -> Result<Begun> {
-    let request: InferRequest = serde_json::from_slice(body).map_err(|e| {
-        Error::new(Code::InvalidRequest, format!("the body is not an inference request: {e}")).because(e)
-    })?;
-    let outputs = request.outputs.iter().map(|output| output.name.clone()).collect();
-    let asked = Asked { id: request.id.clone(), outputs };
-    let input = oip::request_to_input(engine.describe(), request)?;
+fn begin(engine: &Engine, body: &Bytes, head_bytes: Option<usize>) -> Result<Begun> {
+    let (input, asked) = oip::read(engine.describe(), body, head_bytes)?;
     let (reply, answer) = oneshot::channel();
     let abandoned = Abandoned(Arc::default());
     let flag = abandoned.0.clone();
     engine.submit_while(
         input,
+        asked.priority,
         move || !flag.load(Ordering::Relaxed),
         move |answer| {
             // Nobody listens when the request was abandoned while it ran.
@@ -157,10 +173,13 @@ fn begin(engine: &Engine, body: &Bytes) -> Result<Begun> {
 }
 
 /// The answer as it goes out.
-fn write(engine: &Engine, answer: Answer, asked: Asked, version: Option<String>) -> Result<Vec<u8>> {
-    let response = oip::answer_to_response(engine.describe(), answer, asked.id, version, &asked.outputs);
-    serde_json::to_vec(&response)
-        .map_err(|e| Error::new(Code::Internal, "the answer cannot be written as JSON").because(e))
+fn write(
+    engine: &Engine,
+    answer: Answer,
+    asked: Asked,
+    version: Option<String>,
+) -> Result<(Vec<u8>, Option<usize>)> {
+    oip::answer_to_response(engine.describe(), answer, &asked, version)?.into_body()
 }
 
 fn takes_pictures(engine: &Engine) -> bool {

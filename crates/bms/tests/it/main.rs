@@ -11,4 +11,5 @@ mod program;
 mod sandbox;
 mod seal;
 mod store;
+mod triton;
 mod wrong_input;

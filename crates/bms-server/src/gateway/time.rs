@@ -1,0 +1,64 @@
+//! The time one request has.
+
+use std::time::Duration;
+
+use bms_wire::oip::binary;
+use http::HeaderMap;
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::INFERENCE_HEADER_LENGTH;
+
+/// When a request came and by when it shall be answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Time {
+    began: Instant,
+    allowed: Duration,
+}
+
+impl Time {
+    /// So much from now on.
+    pub(crate) fn of(allowed: Duration) -> Self {
+        Time { began: Instant::now(), allowed }
+    }
+
+    /// No more than so much in all, when something is said.
+    pub(crate) fn within(self, allowed: Option<Duration>) -> Self {
+        Time { allowed: allowed.map_or(self.allowed, |most| most.min(self.allowed)), ..self }
+    }
+
+    pub(crate) fn deadline(self) -> Instant {
+        self.began + self.allowed
+    }
+
+    pub(crate) fn allowed(self) -> Duration {
+        self.allowed
+    }
+}
+
+/// What of a request says how long it may take.
+#[derive(Deserialize)]
+struct Head {
+    #[serde(default)]
+    parameters: Parameters,
+}
+
+#[derive(Default, Deserialize)]
+struct Parameters {
+    timeout: Option<u64>,
+}
+
+/// The time a request allows itself, in its parameter `timeout`, microseconds. What is wrong with the request is for its slot
+/// to say.
+pub(super) fn asked_for(headers: &HeaderMap, body: &[u8]) -> Option<Duration> {
+    let head_bytes = headers.get(&INFERENCE_HEADER_LENGTH);
+    let head_bytes = head_bytes.map_or(Some(body.len()), |v| binary::header_length(v.as_bytes()).ok())?;
+    let head = body.get(..head_bytes)?;
+    // Few requests have one, and looking for the word is much cheaper than reading the JSON twice.
+    memchr::memmem::find(head, b"\"timeout\"")?;
+    let head: Head = serde_json::from_slice(head).ok()?;
+    head.parameters.timeout.filter(|timeout| *timeout != 0).map(Duration::from_micros)
+}
+
+#[cfg(test)]
+mod tests;
