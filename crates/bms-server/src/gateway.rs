@@ -293,9 +293,9 @@ impl Named {
 
 /// The number of a version.
 pub(crate) fn version_number(version: &str) -> Result<u64> {
-    version.parse().map_err(|_| {
-        Error::new(Code::VersionNotFound, format!("`{version}` is not the number of a version"))
-    })
+    version
+        .parse()
+        .map_err(|_| Error::new(Code::VersionNotFound, format!("`{version}` is not the number of a version")))
 }
 
 async fn infer(

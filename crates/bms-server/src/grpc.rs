@@ -64,11 +64,19 @@ async fn call(
     let s = service;
     match method.as_str() {
         "ServerLive" => {
-            unary(request, time, move |_: proto::Empty| async move { Ok(proto::ServerLiveResponse { live: true }) }).await
+            unary(request, time, move |_: proto::Empty| async move {
+                Ok(proto::ServerLiveResponse { live: true })
+            })
+            .await
         }
         "ServerReady" => {
             let ready = s.gateway.fleet.is_ready();
-            unary(request, time, move |_: proto::Empty| async move { Ok(proto::ServerReadyResponse { ready }) }).await
+            unary(
+                request,
+                time,
+                move |_: proto::Empty| async move { Ok(proto::ServerReadyResponse { ready }) },
+            )
+            .await
         }
         "ServerMetadata" => {
             unary(request, time, move |_: proto::Empty| async move {
@@ -78,7 +86,9 @@ async fn call(
             })
             .await
         }
-        "ModelReady" => unary(request, time, move |asked: proto::ModelRequest| async move { s.model_ready(&asked) }).await,
+        "ModelReady" => {
+            unary(request, time, move |asked: proto::ModelRequest| async move { s.model_ready(&asked) }).await
+        }
         "ModelMetadata" => {
             unary(request, time, move |asked: proto::ModelRequest| async move {
                 s.about::<ModelMetadata>(&asked, "", time).await.map(convert::metadata)
@@ -131,8 +141,7 @@ impl Service {
             other => {
                 let what = format!("this server does not do `{other}`");
                 refusal(
-                    Error::new(Code::NotSupported, what)
-                        .hint("ServerMetadata lists the extensions it has."),
+                    Error::new(Code::NotSupported, what).hint("ServerMetadata lists the extensions it has."),
                 )
             }
         }
@@ -190,7 +199,11 @@ async fn health(
     unary(request, time, move |asked: proto::HealthCheckRequest| async move {
         let serves = match asked.service.as_str() {
             "" | "inference.GRPCInferenceService" => service.gateway.fleet.is_ready(),
-            model => service.model_ready(&proto::ModelRequest { name: model.to_owned(), ..Default::default() })?.ready,
+            model => {
+                service
+                    .model_ready(&proto::ModelRequest { name: model.to_owned(), ..Default::default() })?
+                    .ready
+            }
         };
         Ok(proto::HealthCheckResponse { status: if serves { proto::SERVING } else { proto::NOT_SERVING } })
     })
@@ -237,11 +250,16 @@ where
     let answered = tokio::time::timeout_at(time.deadline(), grpc.unary(service, request)).await;
     let Ok(response) = answered else {
         let seconds = time.allowed().as_secs_f32();
-        return refusal(Error::new(Code::DeadlineExceeded, format!("there was no answer within {seconds} s")));
+        return refusal(Error::new(
+            Code::DeadlineExceeded,
+            format!("there was no answer within {seconds} s"),
+        ));
     };
-    if response.headers().get(Status::GRPC_STATUS) == Some(&OUT_OF_RANGE) {
+    if response.headers().get("grpc-status") == Some(&OUT_OF_RANGE) {
         let what = format!("the message is over the limit of {bytes_max} bytes");
-        return refusal(Error::new(Code::TooLarge, what).hint("Send fewer or smaller inputs in one request."));
+        return refusal(
+            Error::new(Code::TooLarge, what).hint("Send fewer or smaller inputs in one request."),
+        );
     }
     response.map(Body::new)
 }

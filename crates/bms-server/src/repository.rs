@@ -97,9 +97,8 @@ impl Repository {
         if let Repository::Registry(api) = self {
             for model in api.registry.models().await? {
                 let servable = model.versions.iter().filter(|version| version.kind == VersionKind::Bundle);
-                versions.extend(
-                    servable.map(|v| VersionName { model: model.name.clone(), version: v.version }),
-                );
+                versions
+                    .extend(servable.map(|v| VersionName { model: model.name.clone(), version: v.version }));
             }
         }
         versions.sort();

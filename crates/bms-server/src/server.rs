@@ -32,8 +32,8 @@ use crate::gateway::Gateway;
 use crate::listen::{self, Terms};
 use crate::metrics::{self, Metrics};
 use crate::policy::{PolicyWatch, SharedPolicy};
-use crate::slots::{Launch, Launcher, Place, Source, VersionName};
 use crate::repository::Repository;
+use crate::slots::{Launch, Launcher, Place, Source, VersionName};
 use crate::{dashboard, files, grpc, guard, isolation, mlflow};
 
 /// How long a connection may take to send a request's head, and stay open without any request.

@@ -183,7 +183,8 @@ const _: () =
 const _: () = assert!(QUEUE_ROWS_MAX.is_multiple_of(BATCH_ROWS_MAX), "the queue drains in whole batches");
 const _: () =
     assert!(TENSOR_VALUES_MAX * 4 < TENSOR_BODY_BYTES_MAX, "the largest f32 tensor fits a binary body");
-const _: () = assert!(INFER_BODY_BYTES_MAX <= TENSOR_BODY_BYTES_MAX, "tensors in JSON take no more than in binary");
+const _: () =
+    assert!(INFER_BODY_BYTES_MAX <= TENSOR_BODY_BYTES_MAX, "tensors in JSON take no more than in binary");
 const _: () = assert!(TENSOR_BODY_BYTES_MAX <= REPLY_BYTES_MAX, "what comes in can go out");
 const _: () = assert!(DRAIN_SECONDS_MAX * 1000 <= INFER_DEADLINE_MS, "a drain never outlives a deadline");
 const _: () =

@@ -94,7 +94,8 @@ fn urgent_jobs_go_first_and_what_happened_is_counted() {
     let infer = statistics.inference_stats;
     assert_eq!((infer.success.count, infer.fail.count, infer.queue.count), (4, 1, 4));
     assert!(infer.queue.ns + infer.compute_infer.ns <= infer.success.ns, "{infer:?}");
-    let sizes: Vec<_> = statistics.batch_stats.iter().map(|b| (b.batch_size, b.compute_infer.count)).collect();
+    let sizes: Vec<_> =
+        statistics.batch_stats.iter().map(|b| (b.batch_size, b.compute_infer.count)).collect();
     assert_eq!(sizes, [(1, 2), (2, 1), (3, 1)]);
     assert!(statistics.last_inference != 0);
 }

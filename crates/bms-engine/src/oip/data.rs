@@ -24,12 +24,12 @@ pub(super) fn parse(dtype: DType, data: &Value, dims: &[i64]) -> Result<Tensor> 
         DType::U32 => Data::U32(each(&values, dtype, unsigned)?),
         DType::U16 => Data::U16(each(&values, dtype, unsigned)?),
         DType::U8 => Data::U8(each(&values, dtype, unsigned)?),
-        DType::F16 => Data::F16(each(&values, dtype, |v| {
-            v.as_f64().map(f16::from_f64).filter(|x| x.is_finite())
-        })?),
-        DType::BF16 => Data::BF16(each(&values, dtype, |v| {
-            v.as_f64().map(bf16::from_f64).filter(|x| x.is_finite())
-        })?),
+        DType::F16 => {
+            Data::F16(each(&values, dtype, |v| v.as_f64().map(f16::from_f64).filter(|x| x.is_finite()))?)
+        }
+        DType::BF16 => {
+            Data::BF16(each(&values, dtype, |v| v.as_f64().map(bf16::from_f64).filter(|x| x.is_finite()))?)
+        }
         DType::Text => Data::Text(each(&values, dtype, |v| v.as_str().map(str::to_owned))?),
     };
     Tensor::new(shape(dims)?, data)

@@ -181,7 +181,8 @@ fn of_bytes(datatype: Datatype, dims: &[i64], bytes: &[u8]) -> Result<Tensor> {
         return Tensor::new(lengths, Data::Text(texts.collect::<Result<_>>()?));
     };
     if bytes.len() != count * size {
-        let what = format!("{datatype} of the shape {dims:?} takes {} bytes, {} came", count * size, bytes.len());
+        let what =
+            format!("{datatype} of the shape {dims:?} takes {} bytes, {} came", count * size, bytes.len());
         return Err(Error::new(Code::InvalidInput, what));
     }
     Tensor::new(lengths, Data::from_le_bytes(dtype(datatype), bytes)?)
@@ -256,7 +257,8 @@ fn raw(model: &Description, body: &[u8]) -> Result<Input> {
     }
     let rows = body.len() / row;
     if rows * row != body.len() || (free == 0 && rows != 1) {
-        let what = format!("input {only} takes {row} bytes for each of the free dimension, {} came", body.len());
+        let what =
+            format!("input {only} takes {row} bytes for each of the free dimension, {} came", body.len());
         return Err(Error::new(Code::InvalidInput, what));
     }
     if limits::TENSOR_VALUES_MAX < rows.saturating_mul(fixed) {

@@ -78,7 +78,8 @@ fn tensor(input: proto::InferTensor, raw: Option<Bytes>) -> Result<(InferTensor,
     };
     let mut parameters = values(input.parameters)?;
     parameters.insert(binary::DATA_SIZE.to_owned(), json!(bytes.len()));
-    let tensor = InferTensor { name: input.name, shape: input.shape, datatype, parameters, data: Value::Null };
+    let tensor =
+        InferTensor { name: input.name, shape: input.shape, datatype, parameters, data: Value::Null };
     Ok((tensor, bytes))
 }
 
@@ -97,11 +98,15 @@ fn contents_bytes(datatype: Datatype, contents: proto::InferTensorContents) -> R
     let taken = match datatype {
         Datatype::Bool => write(&bools, &mut into, |v| Some([u8::from(v)]), datatype)?,
         Datatype::Int8 => write(&ints, &mut into, |v| i8::try_from(v).ok().map(i8::to_le_bytes), datatype)?,
-        Datatype::Int16 => write(&ints, &mut into, |v| i16::try_from(v).ok().map(i16::to_le_bytes), datatype)?,
+        Datatype::Int16 => {
+            write(&ints, &mut into, |v| i16::try_from(v).ok().map(i16::to_le_bytes), datatype)?
+        }
         Datatype::Int32 => write(&ints, &mut into, |v| Some(v.to_le_bytes()), datatype)?,
         Datatype::Int64 => write(&int64s, &mut into, |v| Some(v.to_le_bytes()), datatype)?,
         Datatype::Uint8 => write(&uints, &mut into, |v| u8::try_from(v).ok().map(u8::to_le_bytes), datatype)?,
-        Datatype::Uint16 => write(&uints, &mut into, |v| u16::try_from(v).ok().map(u16::to_le_bytes), datatype)?,
+        Datatype::Uint16 => {
+            write(&uints, &mut into, |v| u16::try_from(v).ok().map(u16::to_le_bytes), datatype)?
+        }
         Datatype::Uint32 => write(&uints, &mut into, |v| Some(v.to_le_bytes()), datatype)?,
         Datatype::Uint64 => write(&uint64s, &mut into, |v| Some(v.to_le_bytes()), datatype)?,
         Datatype::Fp32 => write(&fp32s, &mut into, |v| Some(v.to_le_bytes()), datatype)?,
@@ -148,9 +153,8 @@ pub(super) fn response(answer: http::Response<Bytes>) -> Result<proto::ModelInfe
     let head_bytes = answer.headers().get(binary::HEADER_LENGTH);
     let head_bytes = head_bytes.map(|value| binary::header_length(value.as_bytes())).transpose();
     let body = answer.body();
-    let (head, places) = head_bytes
-        .and_then(|head_bytes| binary::read_response(body, head_bytes))
-        .map_err(not_understood)?;
+    let (head, places) =
+        head_bytes.and_then(|head_bytes| binary::read_response(body, head_bytes)).map_err(not_understood)?;
     let (mut outputs, mut raw) = (Vec::new(), Vec::new());
     for (mut output, place) in head.outputs.into_iter().zip(places) {
         output.parameters.remove(binary::DATA_SIZE);

@@ -37,7 +37,11 @@ impl Service {
 
     /// A call of many requests. Answers come in the order of the requests, of which some are worked on at once; one that
     /// fails is told so and the stream goes on.
-    pub(super) async fn infer_stream(self: Arc<Self>, request: Request, allowed: Option<Duration>) -> Response {
+    pub(super) async fn infer_stream(
+        self: Arc<Self>,
+        request: Request,
+        allowed: Option<Duration>,
+    ) -> Response {
         let meter = Meter::new(&self.gateway);
         let request = request.map(|body| meter.body(body));
         let service = service_fn(move |request: tonic::Request<Streaming<proto::ModelInferRequest>>| {

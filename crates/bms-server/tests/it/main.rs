@@ -1,6 +1,7 @@
 //! The server over real sockets, with slots that are processes of this very program.
 
 mod api;
+mod binary;
 mod deployment;
 mod doors;
 mod endings;

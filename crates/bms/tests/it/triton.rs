@@ -86,7 +86,9 @@ fn python() -> Option<std::ffi::OsString> {
         return Some(python);
     }
     assert!(found("CI").is_none(), "BMS_TRITON_CLIENT and BMS_ONNXRUNTIME must be set in CI");
-    eprintln!("SKIPPED: no Triton client was served, because BMS_TRITON_CLIENT or BMS_ONNXRUNTIME is not set");
+    eprintln!(
+        "SKIPPED: no Triton client was served, because BMS_TRITON_CLIENT or BMS_ONNXRUNTIME is not set"
+    );
     None
 }
 
@@ -110,9 +112,13 @@ fn the_triton_client_is_served_by_a_server_with_a_registry() {
     let home = tempfile::tempdir().unwrap();
     let policy = policy(home.path());
     let data = home.path().join("data");
-    let server = Server::spawn(
-        bms(home.path()).args(["up", "--data", data.to_str().unwrap(), "--policy", policy.to_str().unwrap()]),
-    );
+    let server = Server::spawn(bms(home.path()).args([
+        "up",
+        "--data",
+        data.to_str().unwrap(),
+        "--policy",
+        policy.to_str().unwrap(),
+    ]));
     let push = |name: &str, pairs: &[(Spec<'_>, &str)], alias: &[&str]| {
         let folder = home.path().join(name);
         identity(&folder, name, pairs);

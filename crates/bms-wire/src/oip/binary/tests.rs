@@ -57,7 +57,9 @@ fn elements_of_bytes_carry_their_lengths() {
     push_element(&mut bytes, b"abc");
     push_element(&mut bytes, b"");
     assert_eq!(elements(&bytes, 2).unwrap(), [&b"abc"[..], b""]);
-    for (bytes, count) in [(&bytes[..], 1), (&bytes[..], 3), (&bytes[..6], 1), (&bytes[..9], 2), (&[255; 4], 1)] {
+    for (bytes, count) in
+        [(&bytes[..], 1), (&bytes[..], 3), (&bytes[..6], 1), (&bytes[..9], 2), (&[255; 4], 1)]
+    {
         assert_eq!(elements(bytes, count).unwrap_err().code(), Code::InvalidInput);
     }
     assert!(elements(&[], usize::MAX).is_err(), "a count alone sets no memory aside");
