@@ -33,7 +33,6 @@ use tower::service_fn;
 use crate::body::Segments;
 use crate::gateway::{Gateway, Record, Target, Time, version_number};
 use crate::repository::Repository;
-use metered::Meter;
 
 /// What the service works with.
 #[derive(Debug)]

@@ -35,7 +35,8 @@ fn a_batch_never_exceeds_the_largest_tensor() {
         assert!(values <= limits::TENSOR_VALUES_MAX, "{most} pictures of {side}");
         assert!((1..=limits::BATCH_ROWS_MAX).contains(&most));
     }
-    assert_eq!(pictures(224).rows_max(), 55);
+    assert_eq!(pictures(224).rows_max(), limits::BATCH_ROWS_MAX);
+    assert_eq!(pictures(512).rows_max(), 42);
     assert_eq!(pictures(16_384).rows_max(), 1, "one row is always tried");
     let table = TableInput { columns: vec!["a".into()], mean: vec![0.0], std: vec![1.0] };
     assert_eq!(description(Preprocess::Table(table)).rows_max(), limits::BATCH_ROWS_MAX);

@@ -103,7 +103,9 @@ fn output(name: &str, tensor: &Tensor, is_binary: bool, tail: &mut Vec<u8>) -> I
 fn class_outputs(classes: &[Classification]) -> Result<[(String, Tensor); 2]> {
     let width = classes.first().map_or(0, |c| c.ranked.len());
     let flat = || classes.iter().flat_map(|c| &c.ranked);
-    let output = |name: &str, data| Ok((name.to_owned(), Tensor::new(vec![classes.len(), width], data)?));
+    let output = |name: &str, data| {
+        Tensor::new(vec![classes.len(), width], data).map(|tensor| (name.to_owned(), tensor))
+    };
     Ok([
         output(LABEL, Data::Text(flat().map(|(label, _)| label.clone()).collect()))?,
         output(PROBABILITY, Data::F32(flat().map(|(_, p)| *p).collect()))?,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bms_nn::onnx::proto::{DataType, Message, TensorProto};
 use bms_nn::onnx::{self, LoadOptions, RuntimeChoice, RuntimeKind};
 use bms_nn::{Data, Tensor};
+use half::{bf16, f16};
 
 /// Tolerances of the suite's own runner.
 const RTOL: f64 = 1e-3;
@@ -272,9 +273,20 @@ fn tensor(proto: &TensorProto) -> Option<Tensor> {
             Some(raw) => raw.iter().map(|&byte| byte != 0).collect(),
             None => proto.int32_data.iter().map(|&value| value != 0).collect(),
         }),
+        DataType::Float16 => Data::F16(halves(proto).map(f16::from_bits).collect()),
+        DataType::Bfloat16 => Data::BF16(halves(proto).map(bf16::from_bits).collect()),
+        DataType::String => Data::Text(
+            proto.string_data.iter().map(|text| String::from_utf8(text.clone()).unwrap()).collect(),
+        ),
         _ => return None,
     };
     Some(Tensor::new(shape, data).unwrap())
+}
+
+/// The bits of values of 16 bits, which lie in numbers of 32 when they are not raw.
+fn halves(proto: &TensorProto) -> impl Iterator<Item = u16> {
+    let raw = proto.raw_data.as_deref().unwrap_or_default().as_chunks::<2>().0;
+    raw.iter().map(|&bytes| u16::from_le_bytes(bytes)).chain(proto.int32_data.iter().map(|&bits| bits as u16))
 }
 
 fn compare(actual: &Tensor, expected: &Tensor) -> Result<(), String> {
@@ -284,16 +296,25 @@ fn compare(actual: &Tensor, expected: &Tensor) -> Result<(), String> {
     }
     // A sum of large terms is off by the rounding of the terms, even where it is expected to be zero.
     let scale = largest(expected).max(1.0);
-    let near = |have: f64, want: f64| {
+    let within = |have: f64, want: f64, rtol: f64| {
         have == want
             || (have.is_nan() && want.is_nan())
-            || (have - want).abs() <= ATOL * scale + RTOL * want.abs()
+            || (have - want).abs() <= ATOL * scale + rtol * want.abs()
     };
+    let near = |have: f64, want: f64| within(have, want, RTOL);
+    // Two units in the last place of a number of 16 bits.
+    let near16 = |have: f64, want: f64, digits: i32| within(have, want, 2f64.powi(1 - digits));
     let off = match (actual.data(), expected.data()) {
         (Data::F32(have), Data::F32(want)) => {
             have.iter().zip(want).position(|(&a, &b)| !near(a.into(), b.into()))
         }
         (Data::F64(have), Data::F64(want)) => have.iter().zip(want).position(|(&a, &b)| !near(a, b)),
+        (Data::F16(have), Data::F16(want)) => {
+            have.iter().zip(want).position(|(a, b)| !near16(a.to_f64(), b.to_f64(), 10))
+        }
+        (Data::BF16(have), Data::BF16(want)) => {
+            have.iter().zip(want).position(|(a, b)| !near16(a.to_f64(), b.to_f64(), 7))
+        }
         (have, want) => {
             return if have == want { Ok(()) } else { Err(format!("{have:.60?} instead of {want:.60?}")) };
         }
@@ -312,6 +333,8 @@ fn largest(tensor: &Tensor) -> f64 {
     let values: Vec<f64> = match tensor.data() {
         Data::F32(values) => values.iter().copied().map(f64::from).collect(),
         Data::F64(values) => values.clone(),
+        Data::F16(values) => values.iter().map(|value| value.to_f64()).collect(),
+        Data::BF16(values) => values.iter().map(|value| value.to_f64()).collect(),
         _ => Vec::new(),
     };
     values.into_iter().filter(|value| value.is_finite()).fold(0.0, |max, value| max.max(value.abs()))

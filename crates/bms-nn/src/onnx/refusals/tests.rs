@@ -36,7 +36,8 @@ fn a_refusal_names_node_and_reason() {
 fn types_that_would_lose_precision_are_refused() {
     let identity = || NodeProto::new("Identity", "id", &["x"], &["y"]);
     assert_refused("rten has no f64", unary(identity(), DataType::Double));
-    assert_refused("Float16", unary(identity(), DataType::Float16));
+    assert_refused("rten has no f16", unary(identity(), DataType::Float16));
+    assert_refused("rten has no string", unary(identity(), DataType::String));
     assert!(on_rten(unary(identity(), DataType::Int64)).is_ok());
 
     let mut constant = linear();
