@@ -6,6 +6,7 @@ mod commands;
 mod durability;
 mod language;
 mod lifecycle;
+mod load;
 mod mlflow;
 mod program;
 mod sandbox;
