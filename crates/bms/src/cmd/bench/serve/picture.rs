@@ -66,8 +66,12 @@ fn latencies(area: &DrawingArea<SVGBackend<'_>, Shift>, tally: &Tally) -> Result
 
 fn course(area: &DrawingArea<SVGBackend<'_>, Shift>, tally: &Tally) -> Result<()> {
     let others = |second: &super::tally::Second| second.refused + second.failed;
-    let most = tally.course.iter().map(|second| second.answered.max(others(second))).max().unwrap_or(1);
-    let seconds = tally.course.len().max(2) as f64;
+    // The second in which it ended was not a whole one.
+    let whole =
+        usize::try_from(tally.took.as_secs()).unwrap_or(usize::MAX).clamp(1, tally.course.len().max(1));
+    let course = || tally.course.iter().take(whole);
+    let most = course().map(|second| second.answered.max(others(second))).max().unwrap_or(1);
+    let seconds = whole as f64;
     let mut chart = ChartBuilder::on(area)
         .caption("each second: answers (blue), refused or failed (orange)", ("sans-serif", 18).into_font())
         .margin(12)
@@ -83,7 +87,7 @@ fn course(area: &DrawingArea<SVGBackend<'_>, Shift>, tally: &Tally) -> Result<()
         .draw()
         .map_err(failed)?;
     let line = |of: &dyn Fn(&super::tally::Second) -> u64| -> Vec<(f64, u64)> {
-        tally.course.iter().enumerate().map(|(at, second)| (at as f64 + 0.5, of(second))).collect()
+        course().enumerate().map(|(at, second)| (at as f64 + 0.5, of(second))).collect()
     };
     let answered = line(&|second| second.answered);
     chart.draw_series(LineSeries::new(answered, ANSWERS.stroke_width(2))).map_err(failed)?;
