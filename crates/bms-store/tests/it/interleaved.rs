@@ -36,9 +36,10 @@ async fn publish(store: &Store, bytes: &[u8], published: &Published) -> Result<(
         if store.complete(digest).await?.is_some() {
             lease.check().await?;
             published.0.lock().unwrap().insert(digest);
-            return lease.release().await;
+            lease.end().await;
+            return Ok(());
         }
-        lease.release().await?;
+        lease.end().await;
     }
 }
 
