@@ -70,9 +70,7 @@ impl Registry {
                 }
                 let version = self.add_version(&admitted, &new, &lease).await?;
                 self.store.sweep().await?;
-                if let Err(error) = lease.release().await {
-                    tracing::debug!(%error, "a lease runs out by itself");
-                }
+                lease.end().await;
                 Ok(version)
             }
             Err((error, findings)) => {
