@@ -25,6 +25,7 @@ mod fleet;
 mod follow;
 mod gateway;
 mod guard;
+mod hub;
 mod listen;
 mod metrics;
 mod mlflow;

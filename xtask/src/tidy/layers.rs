@@ -11,7 +11,7 @@ const LAYERS: &[(u8, &[&str])] = &[
     (6, &["xtask"]),
     (5, &["bms"]),
     (4, &["bms-server", "bms-edge"]),
-    (3, &["bms-registry", "bms-train", "bms-engine"]),
+    (3, &["bms-registry", "bms-sources", "bms-train", "bms-engine"]),
     (2, &["bms-bundle", "bms-nn", "bms-data", "bms-store"]),
     (1, &["bms-wire", "bms-kernels"]),
 ];
@@ -37,6 +37,7 @@ const NEVER_LINKED: &[(&str, &[&str])] = &[
     ("bms-store", &["axum", "tonic", "burn", "sqlx"]),
     ("bms-engine", &["tokio", "axum", "tonic", "burn", "sqlx"]),
     ("bms-registry", &["axum", "tonic", "burn"]),
+    ("bms-sources", &["tokio", "axum", "tonic", "burn", "sqlx"]),
     ("bms-edge", &["axum", "tonic", "burn", "sqlx"]),
     ("bms-server", &["burn"]),
     ("xtask", &["tokio", "axum", "tonic", "burn"]),

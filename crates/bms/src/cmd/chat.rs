@@ -111,7 +111,8 @@ impl Chat {
                     return Err(Error::new(Code::InvalidRequest, "--model is for the models of a server"));
                 }
                 let policy = self.policy.load(home)?;
-                let verified = model::verified(Path::new(&path), None, &policy, output)?;
+                let path = crate::sources::local(Path::new(&path), home, output)?;
+                let verified = model::verified(&path, None, &policy, output)?;
                 let language = LanguageLaunch {
                     context: self.context,
                     kv_cache: self.kv_cache,

@@ -207,9 +207,10 @@ impl Serve {
         let policy = self.policy.load(home)?;
         let work_dir = home.dir()?.join("serve");
         let settings = Settings::new(launch(&self.runtime, &self.language)?, work_dir);
-        let place = model::place(&self.model, self.name.as_deref())?;
+        let model = crate::sources::local(&self.model, home, output)?;
+        let place = model::place(&model, self.name.as_deref())?;
         if let Place::Bare { .. } = place {
-            model::warn_unsigned(&self.model, output);
+            model::warn_unsigned(&model, output);
         }
         run_until_told(&self.listen, output, |listener, shutdown| async move {
             bms_server::serve_one(settings, place, policy, listener, shutdown).await
