@@ -145,7 +145,10 @@ fn source(source: &SourceRef) -> Result<()> {
     let revision = source.revision.as_ref().is_none_or(|revision| fits(revision, TITLE_BYTES_MAX));
     match fits(&source.url, SOURCE_BYTES_MAX) && revision {
         true => Ok(()),
-        false => Err(Error::new(Code::InvalidBundle, "lineage.source is empty, too long or holds control characters")),
+        false => Err(Error::new(
+            Code::InvalidBundle,
+            "lineage.source is empty, too long or holds control characters",
+        )),
     }
 }
 

@@ -60,7 +60,11 @@ fn is_true(text: &str) -> bool {
     matches!(text, "true" | "True" | "1")
 }
 
-async fn info(State(api): State<Arc<Api>>, Segments(model): Segments<String>, query: Asked<InfoQuery>) -> Answer {
+async fn info(
+    State(api): State<Arc<Api>>,
+    Segments(model): Segments<String>,
+    query: Asked<InfoQuery>,
+) -> Answer {
     info_of(&api, &model, revision::DEFAULT, query).await
 }
 
@@ -97,6 +101,10 @@ async fn tree(
     headers: HeaderMap,
 ) -> Result<shape::Listed, Refused> {
     let found = revision::find(&api, &model, &revision).await?;
-    let page = shape::PageOf { folder: path.trim_matches('/'), after: &query.cursor, deep: is_true(&query.recursive) };
+    let page = shape::PageOf {
+        folder: path.trim_matches('/'),
+        after: &query.cursor,
+        deep: is_true(&query.recursive),
+    };
     Ok(shape::tree(&api, &found, &page, &headers).await?)
 }

@@ -110,7 +110,11 @@ pub async fn run(
     let parts = Parts::new(&settings, &policy)?;
     let watch = PolicyWatch::new(settings.policy_file.clone(), parts.policy_copy.clone(), policy.clone());
     let api = Api::new(registry.clone(), policy, parts.gateway.clone(), parts.changed.clone());
-    let router = Router::new().merge(api.routes()).merge(mlflow::routes(&api)).merge(hub::routes(&api)).merge(dashboard::routes());
+    let router = Router::new()
+        .merge(api.routes())
+        .merge(mlflow::routes(&api))
+        .merge(hub::routes(&api))
+        .merge(dashboard::routes());
     let fleet = parts.gateway.fleet.clone();
     let caring = settings.care.clone().map(|care| tokio::spawn(care.run(registry.clone())));
     let following = tokio::spawn(follow(registry, fleet, settings.work_dir, parts.changed.clone(), watch));

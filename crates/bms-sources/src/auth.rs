@@ -16,7 +16,9 @@ impl Token {
         let text = text.trim();
         match !text.is_empty() && text.len() <= 16 << 10 && text.bytes().all(|c| c.is_ascii_graphic()) {
             true => Ok(Token(text.to_owned())),
-            false => Err(Error::new(Code::InvalidRequest, "the token is empty or holds impossible characters")),
+            false => {
+                Err(Error::new(Code::InvalidRequest, "the token is empty or holds impossible characters"))
+            }
         }
     }
 

@@ -271,7 +271,8 @@ fn judge(mut answer: Answer, url: &Url, challenged: bool) -> Result<Answer, Fail
         (404 | 410, _) => lasting(Code::NotFound, "Check the name, the revision and the file."),
         (408 | 425 | 429 | 500..=599, _) => {
             let code = if status == 429 { Code::QueueFull } else { Code::Unavailable };
-            let hint = "The source is overloaded or being repaired; the same command goes on where it stopped.";
+            let hint =
+                "The source is overloaded or being repaired; the same command goes on where it stopped.";
             Err(Failure::Passing(Error::new(code, what).hint(hint), pause))
         }
         _ => lasting(Code::Unavailable, "The source does not answer as it should."),

@@ -83,7 +83,10 @@ pub fn parse_page(bytes: &[u8]) -> Result<Page> {
     let raw: Vec<RawEntry> =
         serde_json::from_slice(bytes).map_err(|e| invalid(format!("is malformed: {e}")).because(e))?;
     if limits::PULL_FILES_MAX < raw.len() {
-        return Err(Error::new(Code::TooLarge, format!("a page lists over {} files", limits::PULL_FILES_MAX)));
+        return Err(Error::new(
+            Code::TooLarge,
+            format!("a page lists over {} files", limits::PULL_FILES_MAX),
+        ));
     }
     let mut page = Vec::with_capacity(raw.len());
     for entry in raw {
@@ -190,7 +193,8 @@ impl Hub<'_> {
         for _ in 0..limits::SOURCE_PAGES_MAX {
             let (answer, body) =
                 self.http.small(&Ask::get(&url, scope), limits::SOURCE_LISTING_BYTES_MAX, self.tries)?;
-            let page = parse_page(&body).map_err(|e| e.while_doing(format_args!("read `{}`", shown(&url))))?;
+            let page =
+                parse_page(&body).map_err(|e| e.while_doing(format_args!("read `{}`", shown(&url))))?;
             entries.extend(page.into_iter().filter(|entry| !entry.is_folder));
             // Patterns come later: what is listed at all is bounded, too.
             if limits::PULL_FILES_MAX * 10 < entries.len() {

@@ -33,6 +33,6 @@ pub use http::{Http, HttpOptions};
 pub use hub::{Entry, Page, parse_page};
 pub use oci::{Manifest, parse_manifest};
 pub use patterns::Patterns;
-pub use plan::{Item, Plan};
 pub use pull::{Options, Pulled, PulledFile, Watch, pull};
 pub use source::{HubKind, Source};
+pub use url::Url;

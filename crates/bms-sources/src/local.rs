@@ -59,6 +59,7 @@ fn item(path: &Path, inside: String, metadata: &std::fs::Metadata) -> Result<Ite
 }
 
 fn odd(path: &Path) -> Error {
-    let what = format!("`{}` is a link, a special file, too deep, or has a name that is not UTF-8", path.display());
+    let what =
+        format!("`{}` is a link, a special file, too deep, or has a name that is not UTF-8", path.display());
     Error::new(Code::InvalidInput, what).hint("Leave it out with --exclude, or copy what it stands for.")
 }

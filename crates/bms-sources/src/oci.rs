@@ -84,9 +84,8 @@ struct Descriptor {
 /// [`Code::InvalidInput`] when it is something else, [`Code::UnsupportedModel`] when its layers are packed folders or it leads
 /// to several artifacts.
 pub fn parse_manifest(bytes: &[u8]) -> Result<Manifest> {
-    let raw: Raw = serde_json::from_slice(bytes).map_err(|e| {
-        Error::new(Code::InvalidInput, format!("the manifest is malformed: {e}")).because(e)
-    })?;
+    let raw: Raw = serde_json::from_slice(bytes)
+        .map_err(|e| Error::new(Code::InvalidInput, format!("the manifest is malformed: {e}")).because(e))?;
     if limits::PULL_FILES_MAX < raw.layers.len().max(raw.manifests.len()) {
         let what = format!("the manifest lists over {} blobs", limits::PULL_FILES_MAX);
         return Err(Error::new(Code::TooLarge, what));
@@ -96,7 +95,9 @@ pub fn parse_manifest(bytes: &[u8]) -> Result<Manifest> {
     }
     if !raw.manifests.is_empty() {
         let what = format!("the name stands for {} artifacts", raw.manifests.len());
-        return Err(Error::new(Code::UnsupportedModel, what).hint("Name one by its digest: NAME@sha256:DIGEST."));
+        return Err(
+            Error::new(Code::UnsupportedModel, what).hint("Name one by its digest: NAME@sha256:DIGEST.")
+        );
     }
     let files = raw.layers.iter().map(|layer| Ok((layer.name()?, layer.size, layer.sha256()?)));
     Ok(Manifest::Files(files.collect::<Result<_>>()?))
@@ -222,7 +223,12 @@ impl Oci<'_> {
 
     /// A token for everybody.
     fn fetch_token(&self, root: &Url, challenge: &BTreeMap<String, String>) -> Result<Token> {
-        let odd = || Error::new(Code::Unavailable, format!("`{root}` asks for a token in a way that is not understood"));
+        let odd = || {
+            Error::new(
+                Code::Unavailable,
+                format!("`{root}` asks for a token in a way that is not understood"),
+            )
+        };
         let mut url = challenge.get("realm").and_then(|realm| Url::parse(realm).ok()).ok_or_else(odd)?;
         if !is_loopback(root) && is_loopback(&url) {
             return Err(odd());

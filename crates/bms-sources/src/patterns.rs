@@ -23,7 +23,9 @@ impl Patterns {
             true => format!("{pattern}*"),
             false => pattern,
         };
-        if include.iter().chain(&exclude).any(String::is_empty) || PATTERNS_MAX < include.len() + exclude.len() {
+        if include.iter().chain(&exclude).any(String::is_empty)
+            || PATTERNS_MAX < include.len() + exclude.len()
+        {
             let what = format!("a pattern is empty, or there are over {PATTERNS_MAX}");
             return Err(Error::new(Code::InvalidRequest, what));
         }

@@ -25,13 +25,13 @@ pub(crate) enum Place {
 
 /// One file.
 #[derive(Clone, Debug)]
-pub struct Item {
+pub(crate) struct Item {
     /// Where it goes.
-    pub path: String,
+    pub(crate) path: String,
     /// Its bytes, when they are known.
-    pub size: Option<u64>,
+    pub(crate) size: Option<u64>,
     /// What it must be.
-    pub expected: Expected,
+    pub(crate) expected: Expected,
     pub(crate) place: Place,
     /// A file of this machine that may be it already.
     pub(crate) cached: Option<PathBuf>,
@@ -39,15 +39,15 @@ pub struct Item {
 
 /// Everything that will be pulled.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// The source, as it is called.
-    pub source: String,
+    pub(crate) source: String,
     /// What the source's name meant when it was asked: a commit, or a digest.
-    pub revision: Option<String>,
+    pub(crate) revision: Option<String>,
     /// Whether the result is one file rather than a folder.
-    pub single: bool,
+    pub(crate) single: bool,
     /// The files.
-    pub items: Vec<Item>,
+    pub(crate) items: Vec<Item>,
 }
 
 impl Plan {
@@ -56,7 +56,7 @@ impl Plan {
     /// # Errors
     /// [`Code::InvalidBundle`] for names that lead elsewhere or collide, [`Code::TooLarge`], [`Code::NotFound`] when there is
     /// nothing.
-    pub fn check(&self, bytes_max: u64) -> Result<()> {
+    pub(crate) fn check(&self, bytes_max: u64) -> Result<()> {
         if self.items.is_empty() {
             return Err(Error::new(Code::NotFound, format!("`{}` has no file that is wanted", self.source))
                 .hint("Check the path and the patterns of --include and --exclude."));
@@ -92,7 +92,7 @@ impl Plan {
     }
 
     /// Bytes of all files whose size is known.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.items.iter().fold(0_u64, |sum, item| sum.saturating_add(item.size.unwrap_or(0)))
     }
 }

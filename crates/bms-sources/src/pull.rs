@@ -101,19 +101,33 @@ pub struct PulledFile {
 /// [`bms_wire::Code::NotFound`] and its kin, as the source answers; [`bms_wire::Code::Tampered`] for bytes that are not
 /// those named; [`bms_wire::Code::MaliciousContent`] for a file that the scan denies; [`bms_wire::Code::Conflict`] when
 /// something else is at `out`; limits, and errors of the disk. Nothing is seen at `out` then.
-pub fn pull(source: &Source, out: &Path, http: &Http, options: &Options, watch: &dyn Watch) -> Result<Pulled> {
+pub fn pull(
+    source: &Source,
+    out: &Path,
+    http: &Http,
+    options: &Options,
+    watch: &dyn Watch,
+) -> Result<Pulled> {
     let doing = |e: Error| e.while_doing(format_args!("pull `{source}`"));
     let bytes_max = options.bytes_max.min(limits::PULL_BYTES_MAX);
-    let plan = list(source, http, options).and_then(|plan| plan.check(bytes_max).map(|()| plan)).map_err(doing)?;
+    let plan =
+        list(source, http, options).and_then(|plan| plan.check(bytes_max).map(|()| plan)).map_err(doing)?;
     watch.planned(plan.items.len(), plan.bytes());
     let out = &match plan.items.as_slice() {
         [item] if plan.single && out.is_dir() => out.join(&item.path),
         _ => out.to_owned(),
     };
     let staging = Staging::take(out)?;
-    if let Some(pulled) = already_there(&plan, out, &staging, options).map_err(doing)? {
-        staging.remove()?;
-        return Ok(pulled);
+    match already_there(&plan, out, &staging, options) {
+        Ok(None) => {}
+        Ok(Some(pulled)) => {
+            staging.remove()?;
+            return Ok(pulled);
+        }
+        Err(error) => {
+            staging.leave();
+            return Err(doing(error));
+        }
     }
     staging.sweep(&plan.items.iter().map(Key::of).collect::<BTreeSet<_>>())?;
     let how = Gathering {
@@ -156,7 +170,10 @@ fn list(source: &Source, http: &Http, options: &Options) -> Result<Plan> {
     if let Some(sha256) = &options.sha256 {
         let sha256 = crate::source::check_sha256(sha256)?;
         let [item] = plan.items.as_mut_slice() else {
-            return Err(Error::new(bms_wire::Code::InvalidRequest, "a digest is given, but there are several files"));
+            return Err(Error::new(
+                bms_wire::Code::InvalidRequest,
+                "a digest is given, but there are several files",
+            ));
         };
         match &item.expected {
             Expected::Sha256(known) if *known != sha256 => {

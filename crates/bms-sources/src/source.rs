@@ -85,9 +85,8 @@ impl Source {
         }
         let (scheme, rest) = text.split_once("://").ok_or_else(|| {
             let shown: String = text.chars().take(80).collect();
-            invalid(format!("`{shown}` is no source")).hint(
-                "Name one as hf://OWNER/NAME, https://HOST/FILE, oci://HOST/NAME:TAG or file:///PATH.",
-            )
+            invalid(format!("`{shown}` is no source"))
+                .hint("Name one as hf://OWNER/NAME, https://HOST/FILE, oci://HOST/NAME:TAG or file:///PATH.")
         })?;
         match scheme {
             "hf" => hub(rest),
@@ -109,9 +108,9 @@ impl Source {
             Source::Hub { path: Some(path), .. } => last(path),
             Source::Hub { repository, .. } | Source::Oci { repository, .. } => last(repository),
             Source::Web { url, .. } => web_name(url).unwrap_or_else(|_| "model".to_owned()),
-            Source::File { path } => {
-                path.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
-            }
+            Source::File { path } => path
+                .file_name()
+                .map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned()),
         }
     }
 }
@@ -120,7 +119,11 @@ impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Source::Hub { kind, repository, revision, path } => {
-                write!(f, "hf://{}{repository}", kind.prefix())?;
+                // An owner of that name would be read as the kind.
+                let owner = repository.split('/').next().unwrap_or_default();
+                let ambiguous = repository.contains('/') && matches!(owner, "datasets" | "models");
+                let prefix = if ambiguous && *kind == HubKind::Model { "models/" } else { kind.prefix() };
+                write!(f, "hf://{prefix}{repository}")?;
                 if let Some(revision) = revision {
                     write!(f, "@{}", encode(revision, false))?;
                 }
@@ -234,7 +237,8 @@ fn is_hub_name(name: &str) -> bool {
 }
 
 fn web(text: &str) -> Result<Source> {
-    let mut url = Url::parse(text).map_err(|e| invalid(format!("the address is malformed: {e}")).because(e))?;
+    let mut url =
+        Url::parse(text).map_err(|e| invalid(format!("the address is malformed: {e}")).because(e))?;
     if url.host_str().is_none_or(str::is_empty) {
         return Err(invalid("the address names no host"));
     }

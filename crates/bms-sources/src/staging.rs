@@ -172,6 +172,15 @@ impl Staging {
         self.remove()
     }
 
+    /// Removes the folder if nothing waits in it.
+    pub(crate) fn leave(self) {
+        let waits = |entry: fs::DirEntry| entry.file_name() != "lock";
+        if fs::read_dir(&self.dir).is_ok_and(|mut entries| !entries.any(|entry| entry.is_ok_and(waits))) {
+            // What is left of an empty folder harms nobody.
+            let _ = fs::remove_dir_all(&self.dir);
+        }
+    }
+
     /// Removes the folder with all that is in it.
     pub(crate) fn remove(self) -> Result<()> {
         fs::remove_dir_all(&self.dir).map_err(|e| Error::io("remove", &self.dir, e))

@@ -87,7 +87,7 @@ impl Transfers<'_> {
         let done = self.staging.done(key);
         if done.exists() {
             if let Ok(sha256) = digest_of(&done, item, self.stop) {
-                let size = item.size.unwrap_or(0);
+                let size = std::fs::metadata(&done).map_err(|e| Error::io("examine", &done, e))?.len();
                 self.advance(size);
                 return Ok(Some(Arrived { size, sha256, moved: 0 }));
             }
@@ -156,7 +156,8 @@ impl Transfers<'_> {
         }
     }
 
-    /// Without a digest, the last byte is asked for again: only a server that says the file is unchanged sends it alone.
+    /// Without a known size, the last byte is asked for again: nobody can be asked for nothing. Without a digest, only a
+    /// server that says the file is unchanged sends it alone.
     fn rewind(&self, part: &mut Part<'_>, key: &Key) -> Result<()> {
         if part.size == 0 {
             return Ok(());
@@ -165,7 +166,7 @@ impl Transfers<'_> {
         if over || (part.item.expected == Expected::Unknown && read_tag(&self.staging.tag(key)).is_none()) {
             return part.restart();
         }
-        if part.item.expected == Expected::Unknown {
+        if part.item.size.is_none() {
             let size = part.size - 1;
             part.file.set_len(size).map_err(|e| Error::io("shorten", &part.path, e))?;
             *part = Part::open(part.item, &part.path.clone(), self.stop)?;
@@ -201,9 +202,14 @@ impl Transfers<'_> {
             let what = format!("`{}` answers with a part nobody asked for", shown(url));
             return Err(Error::new(Code::Unavailable, what).into());
         }
-        write_tag(&self.staging.tag(key), validator.as_deref())?;
+        if !goes_on || validator.is_some() {
+            write_tag(&self.staging.tag(key), validator.as_deref())?;
+        }
         let promised = answer.length().map(|length| part.size.saturating_add(length));
-        check_length(part.item, promised, url)?;
+        if let Err(error) = check_length(part.item, promised, url) {
+            part.restart()?;
+            return Err(error.into());
+        }
         self.receive(part, answer, promised, url)
     }
 
@@ -370,7 +376,8 @@ fn check_length(item: &Item, promised: Option<u64>, url: &Url) -> Result<()> {
     match item.size.zip(promised) {
         Some((size, promised)) if size != promised => {
             let what = format!("`{}` sends {promised} bytes, not {size} as listed", shown(url));
-            Err(Error::new(Code::Tampered, what).hint("The source contradicts itself; nothing of it was kept."))
+            Err(Error::new(Code::Tampered, what)
+                .hint("The source contradicts itself; nothing of it was kept."))
         }
         _ => Ok(()),
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bms_bundle::Policy;
-use bms_sources::{Http, HttpOptions, Options, Patterns, Pulled, Source, Token, Watch, pull};
+use bms_sources::{Http, HttpOptions, Options, Patterns, Pulled, Source, Token, Url, Watch, pull};
 use bms_wire::{Code, Error, Result, limits};
 use clap::Args;
 use serde_json::json;
@@ -73,7 +73,7 @@ impl Default for FetchOptions {
 impl FetchOptions {
     fn options(&self, source: &Source, home: &Home) -> Result<Options> {
         let hub = variable("HF_ENDPOINT").unwrap_or_else(|| HUB.to_owned());
-        let hub = hub.trim_end_matches('/').parse().map_err(|e| {
+        let hub = hub.trim_end_matches('/').parse::<Url>().map_err(|e| {
             Error::new(Code::InvalidRequest, format!("HF_ENDPOINT `{hub}` is no address: {e}"))
                 .hint("Give it as https://HOST or http://127.0.0.1:PORT.")
         })?;
@@ -132,7 +132,9 @@ pub(crate) fn fetch(
 /// The model that a command line names: a path, or a source that is pulled to the home folder first. What was pulled before
 /// serves again when the source cannot be reached.
 pub(crate) fn local(model: &Path, home: &Home, output: &Output) -> Result<PathBuf> {
-    let Some(text) = model.to_str().filter(|text| Source::is_source(text)) else { return Ok(model.to_owned()) };
+    let Some(text) = model.to_str().filter(|text| Source::is_source(text)) else {
+        return Ok(model.to_owned());
+    };
     let source = Source::parse(text)?;
     let out = home.dir()?.join("sources").join(key(&source.to_string())).join(source.default_name());
     let options = FetchOptions { replace: true, ..FetchOptions::default() };
@@ -176,7 +178,9 @@ fn variable(name: &str) -> Option<String> {
 
 /// `$HF_HOME`, where the hub's own client keeps its things.
 fn hub_home() -> Option<PathBuf> {
-    let cache = || variable("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".cache")));
+    let cache = || {
+        variable("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(".cache")))
+    };
     variable("HF_HOME").map(PathBuf::from).or_else(|| Some(cache()?.join("huggingface")))
 }
 

@@ -30,8 +30,9 @@ impl Refused {
     pub(crate) fn no_such_repository(path: &str) -> Refused {
         let shown: String = path.chars().take(200).collect();
         Refused(
-            Error::new(Code::ModelNotFound, format!("there is no repository at `{shown}`"))
-                .hint("Models of this registry are repositories without owner: `digits`, not `owner/digits`."),
+            Error::new(Code::ModelNotFound, format!("there is no repository at `{shown}`")).hint(
+                "Models of this registry are repositories without owner: `digits`, not `owner/digits`.",
+            ),
         )
     }
 }
@@ -48,8 +49,11 @@ impl IntoResponse for Refused {
             Some(hint) => format!("{}. {hint}", self.0.message()),
             None => self.0.message().to_owned(),
         };
-        let text: String =
-            text.chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).take(MESSAGE_CHARS_MAX).collect();
+        let text: String = text
+            .chars()
+            .map(|c| if matches!(c, ' '..='~') { c } else { '?' })
+            .take(MESSAGE_CHARS_MAX)
+            .collect();
         let mut response = Failure::from(self.0).into_response();
         let headers = response.headers_mut();
         if let Some(code) = code {

@@ -45,7 +45,9 @@ pub(super) async fn download(
     let (mut response, status, length) = match &wanted {
         Wanted::Nothing => (Body::empty().into_response(), StatusCode::RANGE_NOT_SATISFIABLE, 0),
         Wanted::Whole if bodiless => (Body::empty().into_response(), StatusCode::OK, file.size),
-        Wanted::Whole => (blobs::stream(api.registry.get_blob(&file.blake3).await?), StatusCode::OK, file.size),
+        Wanted::Whole => {
+            (blobs::stream(api.registry.get_blob(&file.blake3).await?), StatusCode::OK, file.size)
+        }
         Wanted::Part(range) => {
             let body = match bodiless {
                 true => Body::empty().into_response(),

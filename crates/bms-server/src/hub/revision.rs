@@ -49,7 +49,8 @@ pub(super) async fn find(api: &Api, model: &str, revision: &str) -> Result<Revis
             .hint("Name an alias, a version such as `v3`, a stage or a commit.")
     };
     if is_commit(revision) {
-        for version in listed.versions.iter().filter(|v| v.digest.starts_with(&revision[..COMMIT_CHARS / 2])) {
+        for version in listed.versions.iter().filter(|v| v.digest.starts_with(&revision[..COMMIT_CHARS / 2]))
+        {
             let found = open(api, model, version.version).await?;
             if found.commit == revision {
                 return Ok(found);
@@ -67,7 +68,8 @@ fn is_commit(revision: &str) -> bool {
 
 /// The number of the version with this name; versions come newest first.
 fn named(versions: &[Version], revision: &str) -> Option<u64> {
-    let alias = |name: &str| versions.iter().find(|version| version.aliases.iter().any(|alias| alias == name));
+    let alias =
+        |name: &str| versions.iter().find(|version| version.aliases.iter().any(|alias| alias == name));
     let newest = || versions.first();
     let digits = revision.strip_prefix('v').unwrap_or(revision);
     let number = digits.bytes().all(|c| c.is_ascii_digit()).then(|| digits.parse::<u64>().ok()).flatten();
@@ -95,8 +97,11 @@ pub(super) async fn open(api: &Api, model: &str, version: u64) -> Result<Revisio
             return Err(Error::new(Code::KeyRevoked, what).hint("Publish it again, signed by another key."));
         }
         None if version.kind == VersionKind::Bundle && policy.mode == Mode::Enforce => {
-            return Err(Error::new(Code::SignatureMissing, format!("{name} was admitted without a signature"))
-                .hint("The policy asks for signatures by now; sign the bundle and publish it again."));
+            return Err(Error::new(
+                Code::SignatureMissing,
+                format!("{name} was admitted without a signature"),
+            )
+            .hint("The policy asks for signatures by now; sign the bundle and publish it again."));
         }
         _ => {}
     }

@@ -62,7 +62,10 @@ async fn large_file(api: &Api, file: &FileRef) -> Result<(String, Value)> {
     let sha256 = hex(&api.registry.blob_sha256(&file.blake3).await?);
     let size = file.size;
     let pointer = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{sha256}\nsize {size}\n");
-    Ok((git_blob(&pointer), json!({ "oid": sha256, "sha256": sha256, "size": size, "pointerSize": pointer.len() })))
+    Ok((
+        git_blob(&pointer),
+        json!({ "oid": sha256, "sha256": sha256, "size": size, "pointerSize": pointer.len() }),
+    ))
 }
 
 /// `GET /api/models/{model}/revision/{revision}`.
@@ -138,7 +141,9 @@ pub(super) async fn tree(
         let Some(inside) = file.path.strip_prefix(&prefix) else { continue };
         let folders = inside.match_indices('/').map(|(at, _)| &file.path[..prefix.len() + at]);
         match (page.deep, inside.split_once('/')) {
-            (true, _) => names.extend(folders.map(|folder| (folder, true)).chain([(file.path.as_str(), false)])),
+            (true, _) => {
+                names.extend(folders.map(|folder| (folder, true)).chain([(file.path.as_str(), false)]))
+            }
             (false, Some((first, _))) => drop(names.insert((&file.path[..prefix.len() + first.len()], true))),
             (false, None) => drop(names.insert((file.path.as_str(), false))),
         }
@@ -170,7 +175,8 @@ pub(super) async fn tree(
 /// The address of the page after `last`. Clients want it whole, so it is made of the host they asked.
 fn next_page(found: &Revision, page: &PageOf<'_>, last: &str, headers: &HeaderMap) -> Option<HeaderValue> {
     let host = headers.get(header::HOST)?.to_str().ok()?;
-    let folder = if page.folder.is_empty() { String::new() } else { format!("/{}", encoded(page.folder, true)) };
+    let folder =
+        if page.folder.is_empty() { String::new() } else { format!("/{}", encoded(page.folder, true)) };
     let (model, commit, deep) = (&found.version.model, &found.commit, page.deep);
     let url = format!("http://{host}/api/models/{model}/tree/{commit}{folder}?recursive={deep}");
     HeaderValue::from_str(&format!("<{url}&cursor={}>; rel=\"next\"", encoded(last, false))).ok()

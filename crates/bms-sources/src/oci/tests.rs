@@ -26,10 +26,14 @@ fn a_layer_is_named_by_annotation_or_type() {
 #[test]
 fn what_is_not_understood_is_refused() {
     let layer = |kind: &str| format!(r#"{{"mediaType": "{kind}", "digest": "{DIGEST}", "size": 1}}"#);
-    for kind in ["application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.kitops.modelkit.model.v1.tar", "x/y"] {
+    for kind in
+        ["application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.kitops.modelkit.model.v1.tar", "x/y"]
+    {
         assert_eq!(manifest(&layer(kind)).unwrap_err().code(), Code::UnsupportedModel, "{kind}");
     }
-    for bad in [r#"{"digest": "sha256:12", "size": 1}"#, r#"{"digest": "md5:12", "size": 1}"#, r#"{"size": 1}"#, "7"] {
+    for bad in
+        [r#"{"digest": "sha256:12", "size": 1}"#, r#"{"digest": "md5:12", "size": 1}"#, r#"{"size": 1}"#, "7"]
+    {
         let titled = bad.replace('}', r#", "annotations": {"org.opencontainers.image.title": "a"}}"#);
         assert_eq!(manifest(&titled).unwrap_err().code(), Code::InvalidInput, "{bad}");
     }
@@ -43,7 +47,8 @@ fn what_is_not_understood_is_refused() {
 
 #[test]
 fn a_challenge_is_read() {
-    let read = challenge(r#"Bearer realm="https://a.example/token",service="registry", scope="x:y,z""#).unwrap();
+    let read =
+        challenge(r#"Bearer realm="https://a.example/token",service="registry", scope="x:y,z""#).unwrap();
     assert_eq!(read["realm"], "https://a.example/token");
     assert_eq!(read["service"], "registry");
     assert_eq!(read["scope"], "x:y,z");

@@ -20,7 +20,14 @@ fn hub_names_are_read() {
     assert_eq!(hub_of("hf://o/n@feature%2Fx"), (model, "o/n".into(), own("feature/x"), None));
     assert_eq!(hub_of("hf://digits"), (model, "digits".into(), None, None));
     assert_eq!(hub_of("hf://digits@v3/model.onnx"), (model, "digits".into(), own("v3"), own("model.onnx")));
-    for text in ["hf://o/n", "hf://o/n@feature%2Fx/a", "hf://digits@v3/model.onnx", "hf://datasets/o/n"] {
+    for text in [
+        "hf://o/n",
+        "hf://models/datasets/n",
+        "hf://datasets/datasets/n",
+        "hf://o/n@feature%2Fx/a",
+        "hf://digits@v3/model.onnx",
+        "hf://datasets/o/n",
+    ] {
         assert_eq!(Source::parse(text).unwrap().to_string(), text);
     }
 }
@@ -55,7 +62,11 @@ fn what_is_no_source_is_refused() {
         "oci://h/n@md5:1",
         "oci://h@x/n",
     ] {
-        assert_eq!(Source::parse(bad).map(|s| format!("{s:?}")).unwrap_err().code(), Code::InvalidRequest, "{bad}");
+        assert_eq!(
+            Source::parse(bad).map(|s| format!("{s:?}")).unwrap_err().code(),
+            Code::InvalidRequest,
+            "{bad}"
+        );
     }
     assert!(Source::parse(&format!("hf://o/{}", "n".repeat(5000))).is_err());
 }
@@ -63,7 +74,8 @@ fn what_is_no_source_is_refused() {
 #[test]
 fn the_others_are_read() {
     let digest = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-    let web = Source::parse(&format!("https://h/a/m%20x.gguf?download=true#sha256={}", digest.to_uppercase()));
+    let web =
+        Source::parse(&format!("https://h/a/m%20x.gguf?download=true#sha256={}", digest.to_uppercase()));
     let web = web.unwrap();
     assert_eq!(web.default_name(), "m x.gguf");
     assert!(matches!(web, Source::Web { sha256: Some(sha256), .. } if sha256 == digest));

@@ -110,8 +110,10 @@ pub(crate) fn numbers(count: usize) -> Vec<u8> {
 pub(crate) const HOSTILE: &[u8] = b"\x80\x04cos\nsystem\n(X\x02\x00\x00\x00lstR.";
 
 pub(crate) fn entries(dir: &Path) -> Vec<String> {
-    let mut names: Vec<_> =
-        std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
     names.sort();
     names
 }

@@ -34,13 +34,15 @@ fn hub(
         let reply = if path.starts_with("/api/models/o/n/revision/") {
             Reply::new(200, format!(r#"{{"sha": "{COMMIT}", "siblings": []}}"#))
         } else if path == format!("/api/models/o/n/tree/{COMMIT}") {
-            let list: Vec<_> = files.iter().map(|(path, content, large)| entry(path, content, *large)).collect();
+            let list: Vec<_> =
+                files.iter().map(|(path, content, large)| entry(path, content, *large)).collect();
             Reply::new(200, format!("[{}]", list.join(",")))
         } else if let Some(name) = path.strip_prefix(&format!("/o/n/resolve/{COMMIT}/")) {
             match files.iter().find(|(path, _, _)| *path == name) {
                 Some((_, content, large)) => {
                     let digest = if *large { sha256(content) } else { git(content) };
-                    let reply = Reply::file(asked, content, &format!("\"{digest}\"")).with("x-repo-commit", COMMIT);
+                    let reply =
+                        Reply::file(asked, content, &format!("\"{digest}\"")).with("x-repo-commit", COMMIT);
                     if *large { reply.with("x-linked-etag", format!("\"{digest}\"")) } else { reply }
                 }
                 None => Reply::new(404, "").with("x-error-code", "EntryNotFound"),
@@ -177,7 +179,9 @@ fn a_stale_beginning_costs_one_new_one() {
 
 #[test]
 fn names_that_lead_elsewhere_are_refused_before_anything_is_written() {
-    for bad in ["../evil", "/etc/evil", "a/../../evil", "a\\\\..\\\\evil", "C:evil", "a//b", "./a", "a/\\u0000"] {
+    for bad in
+        ["../evil", "/etc/evil", "a/../../evil", "a\\\\..\\\\evil", "C:evil", "a//b", "./a", "a/\\u0000"]
+    {
         let listing = format!("[{}]", entry("x", b"x", false).replace("\"x\"", &format!("\"{bad}\"")));
         let server = hub(vec![], move |asked, _| {
             asked.path.contains("/tree/").then(|| Reply::new(200, listing.clone()))
@@ -215,10 +219,10 @@ fn pages_are_joined_and_bounded() {
         if !asked.path.contains("/tree/") {
             return None;
         }
-        let page = if asked.path.contains("cursor=1") { entry("b", b"2", false) } else { entry("a", b"1", false) };
-        let next = (!asked.path.contains("cursor=1")).then(|| {
-            format!("</api/models/o/n/tree/{COMMIT}?recursive=true&cursor=1>; rel=\"next\"")
-        });
+        let page =
+            if asked.path.contains("cursor=1") { entry("b", b"2", false) } else { entry("a", b"1", false) };
+        let next = (!asked.path.contains("cursor=1"))
+            .then(|| format!("</api/models/o/n/tree/{COMMIT}?recursive=true&cursor=1>; rel=\"next\""));
         let reply = Reply { body: format!("[{page}]").into_bytes(), ..reply.clone() };
         Some(match next {
             Some(next) => reply.with("link", next),
@@ -231,7 +235,10 @@ fn pages_are_joined_and_bounded() {
     // One that leads to another host, where the token must not go, and one that never ends.
     for (to, code) in [("http://127.0.0.1:9/x", Code::Unavailable), ("?again", Code::TooLarge)] {
         let server = hub(usual(), move |asked, _| {
-            asked.path.contains("/tree/").then(|| Reply::new(200, "[]").with("link", format!("<{to}>; rel=next")))
+            asked
+                .path
+                .contains("/tree/")
+                .then(|| Reply::new(200, "[]").with("link", format!("<{to}>; rel=next")))
         });
         Here::new(&server.base).refused("hf://o/n", code);
     }
@@ -259,10 +266,9 @@ fn a_token_goes_to_the_hub_and_to_nobody_else() {
 
 #[test]
 fn a_source_that_contradicts_itself_is_refused() {
-    for (name, value) in [
-        ("x-repo-commit", "f".repeat(40)),
-        ("x-linked-etag", format!("\"{}\"", "0".repeat(64))),
-    ] {
+    for (name, value) in
+        [("x-repo-commit", "f".repeat(40)), ("x-linked-etag", format!("\"{}\"", "0".repeat(64)))]
+    {
         let server = hub(usual(), move |asked, reply| {
             let mut reply = reply.clone();
             reply.headers.retain(|(known, _)| known != name);

@@ -15,7 +15,9 @@ fn manifest() -> String {
         )
     };
     let layers = [layer("config.json", b"{}"), layer("w/m.safetensors", &numbers(9000))].join(",");
-    format!(r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","layers":[{layers}]}}"#)
+    format!(
+        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","layers":[{layers}]}}"#
+    )
 }
 
 fn registry(tweak: impl Fn(&Asked) -> Option<Reply> + Send + Sync + 'static) -> Server {

@@ -89,7 +89,8 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (log, over) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
-        let server = Server { base: format!("http://127.0.0.1:{port}"), port, log: log.clone(), over: over.clone() };
+        let server =
+            Server { base: format!("http://127.0.0.1:{port}"), port, log: log.clone(), over: over.clone() };
         let answer: Arc<Answering> = Arc::new(answer);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {

@@ -54,7 +54,10 @@ fn what_changes_between_two_tries_is_not_mixed() {
     new[20_000] ^= 2;
     assert_eq!(std::fs::read(here.path("out")).unwrap(), new);
     let asked = server.asked();
-    assert_eq!((asked[1].header("range"), asked[1].header("if-range")), (Some("bytes=40000-"), Some("\"v1\"")));
+    assert_eq!(
+        (asked[1].header("range"), asked[1].header("if-range")),
+        (Some("bytes=40000-"), Some("\"v1\""))
+    );
 }
 
 #[test]
@@ -67,7 +70,9 @@ fn a_server_that_ignores_the_condition_is_noticed() {
             // A part of another version, as if it were the same.
             1 => {
                 let range = format!("bytes 40000-{}/{}", content.len() - 1, content.len());
-                Reply::new(206, vec![7; content.len() - 40_000]).with("content-range", range).with("etag", "\"v2\"")
+                Reply::new(206, vec![7; content.len() - 40_000])
+                    .with("content-range", range)
+                    .with("etag", "\"v2\"")
             }
             _ => Reply::file(asked, &content, "\"v1\""),
         }

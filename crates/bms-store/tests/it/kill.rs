@@ -95,3 +95,73 @@ fn work_until_killed(dir: &Path) {
         }
     });
 }
+
+/// Names the folder to the process that fetches.
+const FETCHER: &str = "BMS_STORE_TEST_FETCHING_IN";
+
+#[test]
+fn a_fetch_that_is_killed_leaves_nothing_half_and_is_taken_up() {
+    if let Some(dir) = std::env::var_os(FETCHER) {
+        return fetch_until_killed(Path::new(&dir));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let content = fetched_file();
+    let digest = Digest::of(&content);
+    let open = || async { Store::open(&Location::Folder(dir.path().join("store"))).await.unwrap() };
+    runtime().block_on(async { put(&open().await, &content).await.unwrap() });
+    for (round, &count) in ROUNDS.iter().enumerate() {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "kill::a_fetch_that_is_killed_leaves_nothing_half_and_is_taken_up",
+                "--nocapture",
+            ])
+            .env(FETCHER, dir.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let finished = read_then_kill(&mut child, count, round);
+        let out = dir.path().join("out");
+        // Whatever has its name is whole; what is not whole waits under another one.
+        for entry in std::fs::read_dir(&out).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none() {
+                assert!(std::fs::read(&path).unwrap() == content, "{}", path.display());
+            }
+        }
+        for n in finished {
+            assert!(out.join(n.to_string()).is_file(), "{n} was acknowledged");
+        }
+        runtime().block_on(async {
+            let next = out.join("again");
+            // What the killed one left is taken up under the name it was for.
+            let left = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path());
+            for part in left.filter(|path| path.extension().is_some_and(|end| end == "part")) {
+                open().await.fetch(digest, &part.with_extension(""), &[]).await.unwrap();
+                assert!(!part.exists() && std::fs::read(part.with_extension("")).unwrap() == content);
+            }
+            open().await.fetch(digest, &next, &[]).await.unwrap();
+        });
+        std::fs::remove_dir_all(&out).unwrap();
+    }
+}
+
+fn fetched_file() -> Vec<u8> {
+    noise(77, 6_000_000)
+}
+
+/// The child: fetches one file under one name after the other, and says so.
+fn fetch_until_killed(dir: &Path) {
+    let digest = Digest::of(&fetched_file());
+    let out = dir.join("out");
+    std::fs::create_dir_all(&out).unwrap();
+    runtime().block_on(async {
+        let store = Store::open(&Location::Folder(dir.join("store"))).await.unwrap();
+        for n in 0_u64.. {
+            store.fetch(digest, &out.join(n.to_string()), &[]).await.unwrap();
+            let mut stdout = std::io::stdout().lock();
+            writeln!(stdout, "ack {n} end").unwrap();
+            stdout.flush().unwrap();
+        }
+    });
+}

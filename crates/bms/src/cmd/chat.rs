@@ -30,7 +30,7 @@ const SERVER: &str = "http://127.0.0.1:8080";
 /// Options of `bms chat`.
 #[derive(Debug, Args)]
 pub(crate) struct Chat {
-    /// A GGUF file, a folder with `config.json` and safetensors, a bundle, or the address of a server
+    /// A GGUF file, a folder with `config.json` and safetensors, a bundle, hf://OWNER/NAME, or the address of a server
     /// [default: http://127.0.0.1:8080].
     #[arg(value_name = "MODEL|URL")]
     target: Option<String>,

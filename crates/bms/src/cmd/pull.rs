@@ -62,7 +62,13 @@ impl Pull {
             _ => {}
         }
         output.result(
-            format_args!("{}; {}@{} is registered ({})", told(&pulled), version.model, version.version, version.digest),
+            format_args!(
+                "{}; {}@{} is registered ({})",
+                told(&pulled),
+                version.model,
+                version.version,
+                version.digest
+            ),
             &json!({ "pulled": pulled, "version": version }),
         );
         Ok(())

@@ -187,7 +187,8 @@ impl Up {
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
     /// The model: a bundle's folder, a GGUF file, or a folder with `config.json` and safetensors. The latter two are
-    /// served where they lie; they carry no signature, so the policy decides.
+    /// served where they lie; they carry no signature, so the policy decides. Also hf://OWNER/NAME and other sources of
+    /// `bms pull`, which are pulled to the home folder first.
     model: PathBuf,
     /// What requests call a model that is no bundle [default: after its file or folder].
     #[arg(long)]

@@ -9,5 +9,6 @@ mod lifecycle;
 mod mlflow;
 mod program;
 mod seal;
+mod sources;
 mod store;
 mod wrong_input;

@@ -12,7 +12,8 @@ fn version(number: u64, aliases: &[&str], stage: &str) -> Version {
 
 #[test]
 fn a_revision_means_one_version() {
-    let versions = [version(3, &[], "none"), version(2, &["champion", "v9"], "Staging"), version(1, &[], "Staging")];
+    let versions =
+        [version(3, &[], "none"), version(2, &["champion", "v9"], "Staging"), version(1, &[], "Staging")];
     for (revision, number) in [
         ("main", Some(2)),
         ("champion", Some(2)),
