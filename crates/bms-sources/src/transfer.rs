@@ -198,6 +198,8 @@ impl Transfers<'_> {
                 let what = format!("`{}` does not go on where the transfer broke off", shown(url));
                 return Err(Failure::Passing(Error::new(Code::Unavailable, what), None));
             }
+        } else if 0 < part.size {
+            part.resumed = true;
         } else if answer.status != 200 && !goes_on {
             let what = format!("`{}` answers with a part nobody asked for", shown(url));
             return Err(Error::new(Code::Unavailable, what).into());

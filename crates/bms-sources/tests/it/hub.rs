@@ -125,7 +125,8 @@ fn another_pull_goes_on_where_the_last_one_ended() {
             _ => None,
         }
     });
-    let here = Here::new(&server.base);
+    let mut here = Here::new(&server.base);
+    here.options.jobs = 1;
     here.refused("hf://o/n", Code::NotFound);
     assert_eq!((here.waiting("done"), here.waiting("part")), (1, 1));
     assert!(here.notes().iter().any(|note| note.contains("goes on")), "{:?}", here.notes());
@@ -145,7 +146,9 @@ fn a_wrong_digest_is_refused_and_removed() {
             }
             Some(reply)
         });
-        let here = Here::new(&server.base);
+        let mut here = Here::new(&server.base);
+        // One after the other: what another file stopped half-way stays.
+        here.options.jobs = 1;
         here.refused("hf://o/n", Code::Tampered);
         assert_eq!(here.waiting("part"), 0);
     }

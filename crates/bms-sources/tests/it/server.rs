@@ -124,6 +124,7 @@ impl Drop for Server {
 }
 
 fn serve(stream: TcpStream, answer: &Answering, log: &Mutex<Vec<Asked>>) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream.try_clone()?);
     loop {
         let mut first = String::new();
