@@ -4,8 +4,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -18,7 +18,10 @@ const FILE_BYTES: usize = 3_000_000;
 
 /// A server with one version of the shared model.
 fn registry(data: &Path) -> Server {
+    static KEY: Once = Once::new();
     let shared = shared();
+    // Servers of one home folder that start for the first time at once would both make its key.
+    KEY.call_once(|| drop(ok(bms(&shared.home()).args(["key", "audit"]))));
     let server = Server::start(&shared.home(), &["up", "--data", data.to_str().unwrap()]);
     ok(bms(&shared.home()).arg("push").arg(shared.at("fp32")).args([
         "--alias",
