@@ -25,6 +25,7 @@ mod fleet;
 mod follow;
 mod gateway;
 mod guard;
+mod hub;
 mod isolation;
 mod listen;
 mod metrics;

@@ -33,7 +33,7 @@ use crate::listen::{self, Terms};
 use crate::metrics::{self, Metrics};
 use crate::policy::{PolicyWatch, SharedPolicy};
 use crate::slots::{Launch, Launcher, Place, Source, VersionName};
-use crate::{dashboard, files, guard, isolation, mlflow};
+use crate::{dashboard, files, guard, hub, isolation, mlflow};
 
 /// How long a connection may take to send a request's head, and stay open without any request.
 const HEAD_WITHIN: Duration = Duration::from_secs(75);
@@ -112,7 +112,11 @@ pub async fn run(
     let parts = Parts::new(&settings, &policy, Some(registry.clone()))?;
     let watch = PolicyWatch::new(settings.policy_file.clone(), parts.policy_copy.clone(), policy.clone());
     let api = Api::new(registry.clone(), policy, parts.gateway.clone(), parts.changed.clone());
-    let router = Router::new().merge(api.routes()).merge(mlflow::routes(&api)).merge(dashboard::routes());
+    let router = Router::new()
+        .merge(api.routes())
+        .merge(mlflow::routes(&api))
+        .merge(hub::routes(&api))
+        .merge(dashboard::routes());
     let fleet = parts.gateway.fleet.clone();
     let caring = settings.care.clone().map(|care| tokio::spawn(care.run(registry.clone())));
     let following = tokio::spawn(follow(registry, fleet, settings.work_dir, parts.changed.clone(), watch));

@@ -199,7 +199,8 @@ impl Up {
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
     /// The model: a bundle's folder, a GGUF file, or a folder with `config.json` and safetensors. The latter two are
-    /// served where they lie; they carry no signature, so the policy decides.
+    /// served where they lie; they carry no signature, so the policy decides. Also hf://OWNER/NAME and other sources of
+    /// `bms pull`, which are pulled to the home folder first.
     model: PathBuf,
     /// What requests call a model that is no bundle [default: after its file or folder].
     #[arg(long)]
@@ -219,9 +220,10 @@ impl Serve {
         let policy = self.policy.load(home)?;
         let work_dir = home.dir()?.join("serve");
         let settings = Settings::new(launch(&self.runtime, &self.language)?, work_dir);
-        let place = model::place(&self.model, self.name.as_deref())?;
+        let model = crate::sources::local(&self.model, home, output)?;
+        let place = model::place(&model, self.name.as_deref())?;
         if let Place::Bare { .. } = place {
-            model::warn_unsigned(&self.model, output);
+            model::warn_unsigned(&model, output);
         }
         run_until_told(&self.listen, output, |listener, shutdown| async move {
             bms_server::serve_one(settings, place, policy, listener, shutdown).await

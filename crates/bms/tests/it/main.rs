@@ -11,5 +11,6 @@ mod mlflow;
 mod program;
 mod sandbox;
 mod seal;
+mod sources;
 mod store;
 mod wrong_input;

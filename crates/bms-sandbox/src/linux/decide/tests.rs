@@ -1,4 +1,4 @@
-use libc::{O_CLOEXEC, O_PATH, O_WRONLY, SYS_kill};
+use libc::{O_CLOEXEC, O_PATH, O_WRONLY, SYS_execve, SYS_kill, SYS_openat, SYS_sched_setaffinity, SYS_socket};
 
 use super::*;
 
