@@ -1,4 +1,4 @@
-use libc::{O_CLOEXEC, O_PATH, O_WRONLY, libc::SYS_kill};
+use libc::{O_CLOEXEC, O_PATH, O_WRONLY};
 
 use super::*;
 
