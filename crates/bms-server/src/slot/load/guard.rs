@@ -43,7 +43,8 @@ impl Files {
         let needed = verified.contents().filter(|(path, _)| is_read(path));
         let others: Vec<_> = needed.map(|(path, content)| (path.to_owned(), content.clone())).collect();
         let contents = others.iter().map(|(_, content)| content).chain([&model]);
-        let in_memory: usize = contents.filter(|content| !content.is_mapped()).map(|content| content.len()).sum();
+        let in_memory: usize =
+            contents.filter(|content| !content.is_mapped()).map(|content| content.len()).sum();
         (in_memory <= KEPT_BYTES_MAX).then_some(Files { model, others })
     }
 
@@ -82,11 +83,7 @@ pub(super) fn guarding(
 
 impl WeightSource for Origin {
     fn part(&mut self, weight: usize, bytes: &Range<usize>) -> Result<Vec<u8>> {
-        tracing::warn!(
-            model = self.name,
-            weight,
-            "a weight in memory is not what was loaded"
-        );
+        tracing::warn!(model = self.name, weight, "a weight in memory is not what was loaded");
         let files = self.files.as_ref().ok_or_else(|| {
             Error::new(Code::Unavailable, "the model's deciphered files are not kept to make weights from")
         })?;

@@ -40,7 +40,7 @@ enum Bodies {
         shared: String,
         words: usize,
         max_tokens: u32,
-        chance: ChaCha8Rng,
+        chance: Box<ChaCha8Rng>,
     },
 }
 
@@ -55,7 +55,7 @@ impl Work {
             Protocol::Completions => "/v1/completions".to_owned(),
             Protocol::Embeddings => "/v1/embeddings".to_owned(),
         };
-        let mut chance = ChaCha8Rng::seed_from_u64(options.seed);
+        let mut chance = Box::new(ChaCha8Rng::seed_from_u64(options.seed));
         let bodies = match (&options.bodies, options.protocol) {
             (Some(file), _) => Bodies::Given { bodies: read(file)?, next: 0 },
             (None, Protocol::Infer) => Bodies::Given { bodies: tensors(options, &mut chance)?, next: 0 },
