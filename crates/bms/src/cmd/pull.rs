@@ -19,7 +19,7 @@ use crate::sources::{self, FetchOptions};
 /// Options of `bms pull`.
 #[derive(Debug, Args)]
 pub(crate) struct Pull {
-    /// hf://[datasets/]OWNER/NAME[@REVISION][/PATH], oci://HOST/NAME[:TAG][@DIGEST], https://HOST/FILE[#sha256=DIGEST]
+    /// `hf://[datasets/]OWNER/NAME[@REVISION][/PATH]`, `oci://HOST/NAME[:TAG][@DIGEST]`, `https://HOST/FILE[#sha256=DIGEST]`
     /// or file:///PATH.
     source: String,
     /// Folder or file to write; appears when all of it is there [default: the last part of the name].
