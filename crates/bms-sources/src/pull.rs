@@ -138,11 +138,16 @@ pub fn pull(
         bytes_max,
         deny: options.deny,
     };
-    let gathered = gather(&plan, &staging, &how).map_err(|error| {
-        let kept = staging.dir().display();
-        watch.note(&format!("what has arrived is kept in `{kept}`; the same command goes on from there"));
-        doing(error)
-    })?;
+    let gathered = match gather(&plan, &staging, &how) {
+        Ok(gathered) => gathered,
+        Err(error) => {
+            if let Some(kept) = staging.leave() {
+                let kept = kept.display();
+                watch.note(&format!("what has arrived is kept in `{kept}`; the same command goes on from there"));
+            }
+            return Err(doing(error));
+        }
+    };
     sync(staging.dir())?;
     let result = staging.assemble(&plan.items, plan.single)?;
     staging.publish(&result, out, options.replace)?;

@@ -172,13 +172,15 @@ impl Staging {
         self.remove()
     }
 
-    /// Removes the folder if nothing waits in it.
-    pub(crate) fn leave(self) {
+    /// Removes the folder if nothing waits in it, or says where it is.
+    pub(crate) fn leave(self) -> Option<PathBuf> {
         let waits = |entry: fs::DirEntry| entry.file_name() != "lock";
         if fs::read_dir(&self.dir).is_ok_and(|mut entries| !entries.any(|entry| entry.is_ok_and(waits))) {
             // What is left of an empty folder harms nobody.
             let _ = fs::remove_dir_all(&self.dir);
+            return None;
         }
+        Some(self.dir)
     }
 
     /// Removes the folder with all that is in it.
