@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use super::{Run, Step, Verdict, counts, demo, neon};
@@ -14,6 +14,7 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "preflight", run: preflight },
     Step { name: "fmt", run: fmt },
     Step { name: "clippy", run: clippy },
+    Step { name: "fuzz", run: fuzz },
     Step { name: "tidy", run: run_tidy },
     Step { name: "deny", run: deny },
     Step { name: "codegen", run: run_codegen },
@@ -47,6 +48,19 @@ fn fmt(run: &mut Run) -> Result<Verdict> {
 
 fn clippy(run: &mut Run) -> Result<Verdict> {
     passed(run, &["clippy", "--release", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])
+}
+
+/// The fuzz targets are a workspace of their own, which nothing else compiles. Here their types are checked, against the very
+/// versions the program is built with.
+fn fuzz(run: &mut Run) -> Result<Verdict> {
+    std::fs::copy(run.root.join("Cargo.lock"), run.root.join("fuzz").join("Cargo.lock"))
+        .context("failed to give the fuzz targets the versions of the program")?;
+    let target = target_folder(run)?;
+    let mut command =
+        run.cargo(&["check", "--release", "--manifest-path", "fuzz/Cargo.toml", "--target-dir"]);
+    // The fuzzer's own library, which is C++, is only needed to link: any file that is there stands for it.
+    process::run(command.arg(target).env("CUSTOM_LIBFUZZER_PATH", run.root.join("fuzz").join("Cargo.toml")))?;
+    Ok(Verdict::Passed)
 }
 
 fn run_tidy(run: &mut Run) -> Result<Verdict> {

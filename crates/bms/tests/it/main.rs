@@ -8,6 +8,8 @@ mod language;
 mod lifecycle;
 mod mlflow;
 mod program;
+mod replicas;
+mod scrub;
 mod seal;
 mod store;
 mod wrong_input;
