@@ -118,7 +118,8 @@ pub async fn run(
         .merge(hub::routes(&api))
         .merge(dashboard::routes());
     let fleet = parts.gateway.fleet.clone();
-    let caring = settings.care.clone().map(|care| tokio::spawn(care.run(registry.clone())));
+    let metrics = parts.metrics.clone();
+    let caring = settings.care.clone().map(|care| tokio::spawn(care.run(registry.clone(), metrics)));
     let following = tokio::spawn(follow(registry, fleet, settings.work_dir, parts.changed.clone(), watch));
     parts.serve(router, listener, shutdown).await;
     following.abort();

@@ -143,7 +143,9 @@ pub fn pull(
         Err(error) => {
             if let Some(kept) = staging.leave() {
                 let kept = kept.display();
-                watch.note(&format!("what has arrived is kept in `{kept}`; the same command goes on from there"));
+                watch.note(&format!(
+                    "what has arrived is kept in `{kept}`; the same command goes on from there"
+                ));
             }
             return Err(doing(error));
         }
