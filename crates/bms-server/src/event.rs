@@ -138,12 +138,12 @@ impl Event for StoreRead<'_> {
     fn emit(&self, metrics: &Metrics) {
         let report = self.report;
         let result = if report.healthy { "healthy" } else { "damaged" };
-        metrics.scrubs.with_label_values(&[result]).inc();
-        metrics.store_problems.with_label_values(&["true"]).inc_by(report.problems_repaired);
+        metrics.store.scrubs.with_label_values(&[result]).inc();
+        metrics.store.problems.with_label_values(&["true"]).inc_by(report.problems_repaired);
         let left = report.problems_found - report.problems_repaired;
-        metrics.store_problems.with_label_values(&["false"]).inc_by(left);
-        metrics.store_damaged.set(i64::try_from(report.files_damaged.len()).unwrap_or(i64::MAX));
-        metrics.store_bytes.set(i64::try_from(report.bytes).unwrap_or(i64::MAX));
+        metrics.store.problems.with_label_values(&["false"]).inc_by(left);
+        metrics.store.damaged.set(i64::try_from(report.files_damaged.len()).unwrap_or(i64::MAX));
+        metrics.store.bytes.set(i64::try_from(report.bytes).unwrap_or(i64::MAX));
         match (report.problems_found, report.healthy) {
             (0, true) => tracing::info!(
                 bytes = report.bytes_read,
@@ -168,7 +168,7 @@ pub(crate) struct StoreUnread<'a> {
 
 impl Event for StoreUnread<'_> {
     fn emit(&self, metrics: &Metrics) {
-        metrics.scrubs.with_label_values(&["failed"]).inc();
+        metrics.store.scrubs.with_label_values(&["failed"]).inc();
         tracing::warn!(error = %self.error, "the store was not looked after");
     }
 }

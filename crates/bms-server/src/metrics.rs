@@ -34,10 +34,7 @@ pub(crate) struct Metrics {
     pub(crate) restarts: IntCounterVec,
     pub(crate) refusals: IntCounterVec,
     pub(crate) denials: IntCounterVec,
-    pub(crate) scrubs: IntCounterVec,
-    pub(crate) store_problems: IntCounterVec,
-    pub(crate) store_damaged: IntGauge,
-    pub(crate) store_bytes: IntGauge,
+    pub(crate) store: StoreMetrics,
     slots: IntGaugeVec,
     slot_memory: IntGaugeVec,
 }
@@ -114,28 +111,7 @@ impl Metrics {
                 "Calls of slot processes that were denied, by the call's name: a model tried what it may not.",
                 &["model", "call"],
             )?,
-            scrubs: counter(
-                &registry,
-                "bms_store_scrubs_total",
-                "Rounds over the whole store, by result: healthy, damaged, or failed before its end.",
-                &["result"],
-            )?,
-            store_problems: counter(
-                &registry,
-                "bms_store_problems_total",
-                "What these rounds found rotten in the store, by whether it was repaired.",
-                &["repaired"],
-            )?,
-            store_damaged: number(
-                &registry,
-                "bms_store_damaged_files",
-                "Files that could not be read when the last round ended.",
-            )?,
-            store_bytes: number(
-                &registry,
-                "bms_store_bytes",
-                "Bytes of packs in the store when the last round ended.",
-            )?,
+            store: StoreMetrics::new(&registry)?,
             slots: gauge(&registry, "bms_slots", "Slots by state.", &["model", "version", "state"])?,
             slot_memory: gauge(
                 &registry,
@@ -173,6 +149,43 @@ pub(crate) fn state_name(state: SlotState) -> &'static str {
         SlotState::Draining => "draining",
         SlotState::Restarting => "restarting",
         SlotState::Refused => "refused",
+    }
+}
+/// What rounds over the store found.
+#[derive(Debug)]
+pub(crate) struct StoreMetrics {
+    pub(crate) scrubs: IntCounterVec,
+    pub(crate) problems: IntCounterVec,
+    pub(crate) damaged: IntGauge,
+    pub(crate) bytes: IntGauge,
+}
+
+impl StoreMetrics {
+    fn new(registry: &Registry) -> prometheus::Result<Self> {
+        Ok(StoreMetrics {
+            scrubs: counter(
+                registry,
+                "bms_store_scrubs_total",
+                "Rounds over the whole store, by result: healthy, damaged, or failed before its end.",
+                &["result"],
+            )?,
+            problems: counter(
+                registry,
+                "bms_store_problems_total",
+                "What these rounds found rotten in the store, by whether it was repaired.",
+                &["repaired"],
+            )?,
+            damaged: number(
+                registry,
+                "bms_store_damaged_files",
+                "Files that could not be read when the last round ended.",
+            )?,
+            bytes: number(
+                registry,
+                "bms_store_bytes",
+                "Bytes of packs in the store when the last round ended.",
+            )?,
+        })
     }
 }
 

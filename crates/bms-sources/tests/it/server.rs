@@ -162,8 +162,10 @@ fn write(mut stream: &TcpStream, reply: &Reply) -> std::io::Result<bool> {
     }
     stream.write_all(head.as_bytes())?;
     stream.write_all(b"\r\n")?;
-    while reply.endless {
-        stream.write_all(&[b'x'; 4096])?;
+    if reply.endless {
+        loop {
+            stream.write_all(&[b'x'; 4096])?;
+        }
     }
     let body = &reply.body[..reply.cut.unwrap_or(usize::MAX).min(reply.body.len())];
     for piece in body.chunks(4096) {

@@ -146,6 +146,35 @@ impl Drop for Over<'_> {
     }
 }
 
+/// What happens while there are pushes.
+struct Seen {
+    /// Those that still push.
+    pushing: AtomicUsize,
+    collected: AtomicUsize,
+    failed: AtomicBool,
+}
+
+/// Collects garbage or scrubs as long as there are pushes.
+fn look_after(shared: &Shared, data: &Path, work: &[&str], seen: &Seen) {
+    std::fs::create_dir_all(data).unwrap();
+    while 0 < seen.pushing.load(Ordering::SeqCst) {
+        let output = bms(&shared.home()).args(work).arg("--data").arg(data).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        match output.status.code() {
+            Some(0) if work[0] == "gc" => drop(seen.collected.fetch_add(1, Ordering::SeqCst)),
+            Some(0) => {}
+            // Another collects right now.
+            Some(18) if work[0] == "gc" => {}
+            code => {
+                eprintln!("{work:?} ended with {code:?}: {text}");
+                seen.failed.store(true, Ordering::SeqCst);
+            }
+        }
+        // Pushes need a while in which what they sent stays.
+        std::thread::sleep(Duration::from_millis(700));
+    }
+}
+
 #[test]
 fn replicas_on_one_bucket_and_one_database_lose_nothing() {
     const VERSIONS: usize = 5;
@@ -162,15 +191,15 @@ fn replicas_on_one_bucket_and_one_database_lose_nothing() {
         )
     };
     let servers = [start("one"), start("two")];
-    let (pushing, collected) = (AtomicUsize::new(2), AtomicUsize::new(0));
-    let scrubbed_ill = AtomicBool::new(false);
+    let seen =
+        Seen { pushing: AtomicUsize::new(2), collected: AtomicUsize::new(0), failed: AtomicBool::new(false) };
     let mut pushed = Vec::new();
     std::thread::scope(|scope| {
         let pushers: Vec<_> = (0..2)
             .map(|process| {
-                let (server, dir, pushing) = (servers[process].client.base(), dir.path(), &pushing);
+                let (server, dir, seen) = (servers[process].client.base(), dir.path(), &seen);
                 scope.spawn(move || {
-                    let _over = Over(pushing);
+                    let _over = Over(&seen.pushing);
                     let mut made = Vec::new();
                     for number in 0..VERSIONS {
                         // Half of each is in every other, so that garbage is of use again and again.
@@ -184,34 +213,14 @@ fn replicas_on_one_bucket_and_one_database_lose_nothing() {
             })
             .collect();
         for work in [&["gc", "--grace", "0", "--wait", "5"][..], &["scrub"]] {
-            let (dir, store, url, pushing, collected) = (dir.path(), &store, &url, &pushing, &collected);
-            let scrubbed_ill = &scrubbed_ill;
-            scope.spawn(move || {
-                let data = dir.join(work[0]);
-                std::fs::create_dir_all(&data).unwrap();
-                let place = ["--data", data.to_str().unwrap(), "--store", store, "--database", url];
-                while 0 < pushing.load(Ordering::SeqCst) {
-                    let output = bms(&shared.home()).args(work).args(place).output().unwrap();
-                    let text = String::from_utf8_lossy(&output.stdout);
-                    match output.status.code() {
-                        Some(0) if work[0] == "gc" => drop(collected.fetch_add(1, Ordering::SeqCst)),
-                        Some(0) => {}
-                        // Another collects right now.
-                        Some(18) if work[0] == "gc" => {}
-                        code => {
-                            eprintln!("{work:?} ended with {code:?}: {text}");
-                            scrubbed_ill.store(true, Ordering::SeqCst);
-                        }
-                    }
-                    // Pushes need a while in which what they sent stays.
-                    std::thread::sleep(Duration::from_millis(700));
-                }
-            });
+            let (dir, seen) = (dir.path(), &seen);
+            let of = ["--store", &store, "--database", &url];
+            scope.spawn(move || look_after(shared, &dir.join(work[0]), &[work, &of[..]].concat(), seen));
         }
         pushed.extend(pushers.into_iter().flat_map(|pusher| pusher.join().unwrap()));
     });
-    assert!(!scrubbed_ill.load(Ordering::SeqCst), "a collection or a scrub failed beside pushes");
-    assert!(0 < collected.load(Ordering::SeqCst), "nothing was collected beside pushes");
+    assert!(!seen.failed.load(Ordering::SeqCst), "a collection or a scrub failed beside pushes");
+    assert!(0 < seen.collected.load(Ordering::SeqCst), "nothing was collected beside pushes");
     pushed.sort();
     pushed.dedup();
     assert_eq!(pushed.len(), 2 * VERSIONS, "each push is a version of its own: {pushed:?}");
