@@ -121,6 +121,8 @@ fn servers_that_begin_at_once_in_a_new_home_share_its_key() {
             scope.spawn(|| drop(Server::start(&home, &["up", "--data", place.to_str().unwrap()])));
         }
     });
-    let left: Vec<_> = std::fs::read_dir(&home).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left, ["audit-key.pem"]);
+    let mut left: Vec<_> =
+        std::fs::read_dir(&home).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["audit-key.pem", "policy.toml", "signing-key.pem"]);
 }
