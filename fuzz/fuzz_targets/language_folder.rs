@@ -18,7 +18,11 @@ fuzz_target!(|bytes: &[u8]| {
         "chat_template.jinja",
     ];
     let name = names[usize::from(*which) % names.len()];
-    let files = if name == "config.json" { vec![(name, bytes)] } else { vec![("config.json", CONFIG), (name, bytes)] };
+    let files = if name == "config.json" {
+        vec![(name, bytes)]
+    } else {
+        vec![("config.json", CONFIG), (name, bytes)]
+    };
     if name == "config.json" {
         let _ = Hyper::from_config(bytes);
     }

@@ -13,7 +13,10 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     for tensor in file.tensors() {
-        assert_eq!(tensor.kind.row_bytes(tensor.cols()).map(|row| row * tensor.rows()), Some(tensor.bytes.len()));
+        assert_eq!(
+            tensor.kind.row_bytes(tensor.cols()).map(|row| row * tensor.rows()),
+            Some(tensor.bytes.len())
+        );
     }
     let _ = Hyper::from_gguf(&file);
     let Ok(tokenizer) = Tokenizer::from_gguf(&file.metadata) else { return };

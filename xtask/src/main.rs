@@ -38,7 +38,7 @@ Usage: cargo xtask COMMAND
       checkpoint of 200 MiB; prints what was found and how long it took.
   bench seal [--program BMS] [--rounds N]
       Seals and opens models, beside openssl's cipher.
-  bench store [--mib N] [--dir DIR]
+  bench store [--mib N] [--rounds N] [--dir DIR]
       Puts, fetches and scrubs a model and its second version, beside what the machine allows and restic.
   services start|stop|env [NAME]...
       Real servers for the tests, on this machine alone: postgres, s3. `eval \"$(cargo xtask services env)\"` tells

@@ -67,7 +67,7 @@ pub use draft::{Draft, link_or_copy, write};
 pub use finding::{Finding, Nature, Severity};
 pub use gate::{Admitted, Rejected, Signer, Verified};
 pub use key::{PublicKey, SigningKey};
-pub use manifest::{DataRef, Evaluation, FileEntry, Lineage, Manifest, TensorInfo, check_name};
+pub use manifest::{DataRef, Evaluation, FileEntry, Lineage, Manifest, SourceRef, TensorInfo, check_name};
 pub use path::check_path;
 pub use policy::{Mode, Policy};
 pub use scan::Format;

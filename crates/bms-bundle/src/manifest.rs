@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bms_wire::limits::{SOURCE_BYTES_MAX, TITLE_BYTES_MAX};
 use bms_wire::{Code, Error, Pipeline, Postprocess, Preprocess, Result, limits};
 use serde::{Deserialize, Serialize};
 
@@ -112,6 +113,43 @@ pub struct Lineage {
     /// Revision of the code that made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
+    /// Where its files were pulled from, when they were. Their digests stand among the bundle's files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceRef>,
+}
+
+/// A place outside, and what its name meant when it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceRef {
+    /// As it is called, such as `hf://owner/name`.
+    pub url: String,
+    /// Its commit, or the digest of its manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+}
+
+impl std::fmt::Display for SourceRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.revision {
+            Some(revision) => write!(f, "{} ({revision})", self.url),
+            None => f.write_str(&self.url),
+        }
+    }
+}
+
+fn source(source: &SourceRef) -> Result<()> {
+    let fits = |text: &str, bytes_max: usize| {
+        !text.is_empty() && text.len() <= bytes_max && !text.chars().any(char::is_control)
+    };
+    let revision = source.revision.as_ref().is_none_or(|revision| fits(revision, TITLE_BYTES_MAX));
+    match fits(&source.url, SOURCE_BYTES_MAX) && revision {
+        true => Ok(()),
+        false => Err(Error::new(
+            Code::InvalidBundle,
+            "lineage.source is empty, too long or holds control characters",
+        )),
+    }
 }
 
 /// One data set.
@@ -214,6 +252,7 @@ impl Manifest {
             digest("lineage.parent", parent)?;
         }
         self.lineage.data.iter().try_for_each(|data| digest("lineage.data", &data.digest))?;
+        self.lineage.source.iter().try_for_each(source)?;
         self.validate_files()
     }
 

@@ -20,6 +20,7 @@ mod keyring;
 mod kms;
 mod lease;
 mod open;
+mod pieces;
 mod recipient;
 mod region;
 mod rekey;

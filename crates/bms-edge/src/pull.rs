@@ -54,12 +54,6 @@ impl Pull<'_> {
         Ok(staged)
     }
 
-    /// Removes what is left of pulling a version, done or refused.
-    pub(crate) fn discard(&self, digest: &str) -> Result<()> {
-        durable::remove_folder(&self.into.join(digest))?;
-        durable::remove_folder(&self.into.join(format!("{digest}.bundle")))
-    }
-
     /// Removes downloads of versions that are not desired any more.
     fn forget_others(&self, digest: &str) -> Result<()> {
         durable::make_folder(self.into)?;
@@ -153,6 +147,12 @@ impl Pull<'_> {
         }
         out.sync_all().map_err(cannot)
     }
+}
+
+/// Removes what is left in the folder of downloads of pulling a version, done or refused.
+pub(crate) fn discard(downloads: &Path, digest: &str) -> Result<()> {
+    durable::remove_folder(&downloads.join(digest))?;
+    durable::remove_folder(&downloads.join(format!("{digest}.bundle")))
 }
 
 /// Puts the files, which lie under their digests, into a folder under their paths.

@@ -1,6 +1,6 @@
 //! The thread that brings the desired version in.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use bms_wire::{Code, Error, Result, Retry};
 use crate::backoff::Backoff;
 use crate::live::Live;
 use crate::node::Node;
-use crate::pull::Pull;
+use crate::pull::{self, Pull};
 use crate::slots::Slots;
 
 /// Nothing to do until the bell rings; the centre's wish is looked at again now and then all the same.
@@ -84,6 +84,8 @@ fn problem(desired: &VersionRef, error: &Error) -> String {
 /// Serves what is on disk: the current version, or the one before when that fails.
 fn resume(node: &Node, slots: &mut Slots) {
     let Some((version, dir)) = slots.current() else { return };
+    // Of a pull that ended between putting the version in place and clearing up.
+    discard(node, &version);
     let error = match boot(node, &dir, &version) {
         Ok(live) => return node.switch(live),
         Err(error) => error,
@@ -129,7 +131,7 @@ fn fetch(node: &Node, slots: &mut Slots, desired: &VersionRef) -> Result<(), Fai
     let pull = Pull {
         client: &node.client,
         model: &node.settings.model,
-        into: &node.settings.dir.join("download"),
+        into: &downloads(node),
         known: &slots.folders(),
         wanted: &wanted,
     };
@@ -137,7 +139,7 @@ fn fetch(node: &Node, slots: &mut Slots, desired: &VersionRef) -> Result<(), Fai
     let live = match boot(node, &staged, desired) {
         Ok(live) => live,
         Err(error) => {
-            pull.discard(&desired.digest).map_err(Failed::Later)?;
+            pull::discard(&downloads(node), &desired.digest).map_err(Failed::Later)?;
             return Err(match error.code().retry() {
                 Retry::Never => Failed::Never(error),
                 Retry::Later => Failed::Later(error),
@@ -145,9 +147,18 @@ fn fetch(node: &Node, slots: &mut Slots, desired: &VersionRef) -> Result<(), Fai
         }
     };
     slots.install(&staged, desired.clone()).map_err(Failed::Later)?;
-    // It runs: what is left of the download does not decide about that.
-    pull.discard(&desired.digest).unwrap_or_else(|e| tracing::warn!("a download was not removed: {e}"));
+    discard(node, desired);
     installed(node, live)
+}
+
+/// Clears up after a version that is in place: whether that can be done does not decide about the version.
+fn discard(node: &Node, version: &VersionRef) {
+    pull::discard(&downloads(node), &version.digest)
+        .unwrap_or_else(|e| tracing::warn!("a download was not removed: {e}"));
+}
+
+fn downloads(node: &Node) -> PathBuf {
+    node.settings.dir.join("download")
 }
 
 fn installed(node: &Node, live: Live) -> Result<(), Failed> {

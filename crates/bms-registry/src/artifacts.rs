@@ -86,9 +86,7 @@ impl Registry {
             upload.finish().await?;
         }
         self.note_artifact(owner, path, size, &digest, &lease).await?;
-        if let Err(error) = lease.release().await {
-            tracing::debug!(%error, "a lease runs out by itself");
-        }
+        lease.end().await;
         Ok(FileRef { path: path.to_owned(), size, blake3: digest })
     }
 

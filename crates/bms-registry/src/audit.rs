@@ -52,21 +52,29 @@ impl Registry {
     }
 
     /// Has the end of the chain signed from now on with `key`, which should lie neither in the registry's folder nor in
-    /// its database. The first time that becomes an event; from then on an unsigned end is a forged one.
+    /// its database. The first time that becomes an event, for each folder of those that share a database; from then on
+    /// an unsigned end in this folder is a forged one.
     ///
     /// # Errors
     /// Storage errors; [`Code::Conflict`] when there is a key already.
     pub async fn anchor_audit(&self, key: bms_bundle::SigningKey) -> Result<()> {
         let key_id = key.key_id().to_owned();
         let unsigned = self.head_file.set_key(key)?;
+        let place = self.head_file.place();
         let mut db = self.db.pool.acquire().await.map_err(reading)?;
-        let anchored = sqlx::query("SELECT sequence FROM audit_events WHERE action = $1 AND subject = $2")
+        let anchorings = sqlx::query("SELECT * FROM audit_events WHERE action = $1 AND subject = $2")
             .bind(ANCHORED)
             .bind(&key_id)
-            .fetch_optional(&mut *db)
+            .fetch_all(&mut *db)
             .await
             .map_err(reading)?;
-        let end = match (anchored.is_none(), unsigned) {
+        let mut anchored = false;
+        for row in &anchorings {
+            // One that names no place is of a time when there was one.
+            let event = Stored::from_row(row)?.event()?;
+            anchored |= event.details.get("place").is_none_or(|known| *known == place);
+        }
+        let end = match (!anchored, unsigned) {
             (true, Some(noted)) if holds(&mut db, &noted).await? => Some(noted),
             // A file that contradicts the chain, or was signed once and is not now, is evidence and stays.
             _ => None,
@@ -74,7 +82,7 @@ impl Registry {
         drop(db);
         if let Some(end) = end {
             self.head_file.sign_first(&end)?;
-            self.audit(ANCHORED, &key_id, serde_json::json!({})).await?;
+            self.audit(ANCHORED, &key_id, serde_json::json!({ "place": place })).await?;
         }
         Ok(())
     }

@@ -70,9 +70,7 @@ impl Registry {
                 }
                 let version = self.add_version(&admitted, &new, &lease).await?;
                 self.store.sweep().await?;
-                if let Err(error) = lease.release().await {
-                    tracing::debug!(%error, "a lease runs out by itself");
-                }
+                lease.end().await;
                 Ok(version)
             }
             Err((error, findings)) => {
@@ -158,6 +156,7 @@ impl Registry {
                     "version": version, "digest": admitted.digest,
                     "signer": signer.map(|s| &s.publisher), "key": signer.map(|s| &s.key_id),
                     "development": admitted.development, "parent": admitted.manifest.lineage.parent,
+                    "source": admitted.manifest.lineage.source,
                     "sealed": sealed.map(|seal| &seal.id), "scanned_here": admitted.opened,
                 });
                 change.audit("version.published", model, details).await?;
@@ -264,8 +263,9 @@ async fn insert_version(change: &mut Change, admitted: &Admitted) -> Result<u64>
     let signer = admitted.signer.as_ref();
     sqlx::query(
         "INSERT INTO versions
-             (model, version, digest, task, size_bytes, signer, signer_key, development, parent, created_ms, job)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+             (model, version, digest, task, size_bytes, signer, signer_key, development, parent, created_ms, job,
+              source)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
     )
     .bind(&manifest.name)
     .bind(to_db(version)?)
@@ -278,6 +278,7 @@ async fn insert_version(change: &mut Change, admitted: &Admitted) -> Result<u64>
     .bind(&manifest.lineage.parent)
     .bind(now)
     .bind(&manifest.lineage.job)
+    .bind(manifest.lineage.source.as_ref().map(ToString::to_string))
     .execute(change.db())
     .await
     .map_err(writing)?;

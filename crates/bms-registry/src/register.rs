@@ -170,9 +170,7 @@ impl Registry {
         change.audit("version.registered", model, details).await?;
         let made = read_version(change.db(), model, version).await?;
         change.commit().await?;
-        if let Err(error) = lease.release().await {
-            tracing::debug!(%error, "a lease runs out by itself");
-        }
+        lease.end().await;
         Ok(made)
     }
 

@@ -4,7 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bms_wire::{Code, Error, Result, limits};
 
-use crate::database::{Row, count, text, value};
+use crate::database::{Connection, Row, count, text, value};
+use crate::statement::Statement;
 
 mod experiments;
 mod links;
@@ -151,6 +152,18 @@ fn run_of(row: &Row) -> Result<Run> {
         tags: Vec::new(),
         links: Vec::new(),
     })
+}
+
+/// Runs the statement that takes the tag `key` from something.
+///
+/// # Errors
+/// [`Code::NotFound`] when there is no such tag.
+async fn remove_tag(db: &mut Connection, statement: &Statement, of: &str, key: &str) -> Result<()> {
+    if statement.execute(db).await? == 0 {
+        let shown: String = key.chars().take(80).collect();
+        return Err(Error::new(Code::NotFound, format!("the {of} has no tag `{shown}`")));
+    }
+    Ok(())
 }
 
 /// An id that no other run or logged model has: 32 hex digits of what only this call knows.

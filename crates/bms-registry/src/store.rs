@@ -213,6 +213,25 @@ impl Registry {
     }
 }
 
+impl Registry {
+    /// Opens a range of a file of the store for reading in parts.
+    ///
+    /// # Errors
+    /// As [`Registry::get_blob`].
+    pub async fn get_blob_range(&self, digest: &str, range: std::ops::Range<u64>) -> Result<BlobReader> {
+        let reader = self.store.chunks.reader_of(Digest::parse(digest)?, range).await?;
+        Ok(BlobReader { store: self.store.clone(), digest: digest.to_owned(), reader })
+    }
+
+    /// SHA-256 of a file of the store, as it was found when the file was stored.
+    ///
+    /// # Errors
+    /// As [`Registry::get_blob`].
+    pub async fn blob_sha256(&self, digest: &str) -> Result<[u8; 32]> {
+        Ok(self.store.chunks.recipe(Digest::parse(digest)?).await?.sha256)
+    }
+}
+
 /// Reads a file of the store in parts, checking them on the way.
 #[derive(Debug)]
 pub struct BlobReader {

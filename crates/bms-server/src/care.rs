@@ -8,6 +8,9 @@ use bms_registry::Registry;
 use bms_store::{GcOptions, Replica, ScrubOptions};
 use bms_wire::{Code, Result};
 
+use crate::event::{Event, StoreRead, StoreUnread};
+use crate::metrics::Metrics;
+
 /// After a start, other work comes first.
 const BEGIN_AFTER: Duration = Duration::from_secs(60);
 
@@ -24,37 +27,24 @@ pub struct Care {
 
 impl Care {
     /// Until the task is ended.
-    pub(crate) async fn run(self, registry: Registry) {
+    pub(crate) async fn run(self, registry: Registry, metrics: Arc<Metrics>) {
         tokio::time::sleep(BEGIN_AFTER.min(self.every)).await;
         loop {
-            if let Err(error) = self.round(&registry).await {
-                tracing::warn!(%error, "the store was not looked after");
+            if let Err(error) = self.round(&registry, &metrics).await {
+                StoreUnread { error: &error }.emit(&metrics);
             }
             tokio::time::sleep(self.every).await;
         }
     }
 
-    async fn round(&self, registry: &Registry) -> Result<()> {
+    async fn round(&self, registry: &Registry, metrics: &Metrics) -> Result<()> {
         let options = ScrubOptions {
             bytes_per_second: Some(self.bytes_per_second),
             replica: self.replica.clone(),
             ..ScrubOptions::default()
         };
         let report = registry.scrub(&options).await?;
-        if report.healthy {
-            tracing::info!(
-                bytes = report.bytes_read,
-                chunks = report.chunks_read,
-                "all of the store was read"
-            );
-        } else {
-            tracing::error!(
-                problems = report.problems_found,
-                repaired = report.problems_repaired,
-                files = report.files_damaged.len(),
-                "files in the store are damaged; `bms scrub --from URL` repairs them from another store"
-            );
-        }
+        StoreRead { report: &report }.emit(metrics);
         match registry.gc(&GcOptions::default()).await {
             // Another replica of this server does it.
             Err(error) if error.code() == Code::Conflict => Ok(()),

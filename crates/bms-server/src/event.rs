@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use bms_registry::Health;
 use bms_sandbox::Denied;
-use bms_wire::{Code, ErrorBody};
+use bms_wire::{Code, Error, ErrorBody};
 
 use crate::metrics::Metrics;
 use crate::slots::VersionName;
@@ -125,5 +126,49 @@ pub(crate) struct ReconcileFailed<'a> {
 impl Event for ReconcileFailed<'_> {
     fn emit(&self, _metrics: &Metrics) {
         tracing::error!(code = self.code.as_str(), "deployments not read: {}", self.why);
+    }
+}
+
+/// All of the store was read.
+pub(crate) struct StoreRead<'a> {
+    pub(crate) report: &'a Health,
+}
+
+impl Event for StoreRead<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        let report = self.report;
+        let result = if report.healthy { "healthy" } else { "damaged" };
+        metrics.store.scrubs.with_label_values(&[result]).inc();
+        metrics.store.problems.with_label_values(&["true"]).inc_by(report.problems_repaired);
+        let left = report.problems_found - report.problems_repaired;
+        metrics.store.problems.with_label_values(&["false"]).inc_by(left);
+        metrics.store.damaged.set(i64::try_from(report.files_damaged.len()).unwrap_or(i64::MAX));
+        metrics.store.bytes.set(i64::try_from(report.bytes).unwrap_or(i64::MAX));
+        match (report.problems_found, report.healthy) {
+            (0, true) => tracing::info!(
+                bytes = report.bytes_read,
+                chunks = report.chunks_read,
+                "all of the store was read"
+            ),
+            (problems, true) => tracing::warn!(problems, "what rotted in the store was repaired"),
+            (problems, false) => tracing::error!(
+                problems,
+                repaired = report.problems_repaired,
+                files = report.files_damaged.len(),
+                "the store is damaged; `bms scrub --from URL` repairs it from another one"
+            ),
+        }
+    }
+}
+
+/// The store could not be read to the end.
+pub(crate) struct StoreUnread<'a> {
+    pub(crate) error: &'a Error,
+}
+
+impl Event for StoreUnread<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        metrics.store.scrubs.with_label_values(&["failed"]).inc();
+        tracing::warn!(error = %self.error, "the store was not looked after");
     }
 }

@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use bms_wire::{Code, Error, Retry, anthropic, openai};
 use http::{HeaderValue, StatusCode, header};
 
-use crate::mlflow;
+use crate::{hub, mlflow};
 
 /// An [`Error`] on its way out as a response: the code's status, the JSON body, and `Retry-After`
 /// when sending the same request again later makes sense.
@@ -98,6 +98,9 @@ pub(crate) async fn no_such_route(request: Request) -> Response {
     let path = request.uri().path();
     if mlflow::is_path(path) {
         return no_such_endpoint(path);
+    }
+    if hub::is_path(path) {
+        return hub::Refused::no_such_repository(path).into_response();
     }
     let error = Error::new(Code::NotFound, format!("there is nothing at `{path}`"))
         .hint("Models answer under /v1/ and /v2/models/, the management API lives under /api/v1/.");

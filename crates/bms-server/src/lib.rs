@@ -26,6 +26,7 @@ mod follow;
 mod gateway;
 mod grpc;
 mod guard;
+mod hub;
 mod isolation;
 mod listen;
 mod metrics;

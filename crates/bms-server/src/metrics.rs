@@ -5,7 +5,8 @@ pub(crate) mod language;
 use bms_wire::api::SlotState;
 use bms_wire::{Code, Error, Result};
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
+    HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    core::Collector,
 };
 
 /// Content type of the text exposition format.
@@ -33,6 +34,7 @@ pub(crate) struct Metrics {
     pub(crate) restarts: IntCounterVec,
     pub(crate) refusals: IntCounterVec,
     pub(crate) denials: IntCounterVec,
+    pub(crate) store: StoreMetrics,
     slots: IntGaugeVec,
     slot_memory: IntGaugeVec,
 }
@@ -109,6 +111,7 @@ impl Metrics {
                 "Calls of slot processes that were denied, by the call's name: a model tried what it may not.",
                 &["model", "call"],
             )?,
+            store: StoreMetrics::new(&registry)?,
             slots: gauge(&registry, "bms_slots", "Slots by state.", &["model", "version", "state"])?,
             slot_memory: gauge(
                 &registry,
@@ -148,6 +151,43 @@ pub(crate) fn state_name(state: SlotState) -> &'static str {
         SlotState::Refused => "refused",
     }
 }
+/// What rounds over the store found.
+#[derive(Debug)]
+pub(crate) struct StoreMetrics {
+    pub(crate) scrubs: IntCounterVec,
+    pub(crate) problems: IntCounterVec,
+    pub(crate) damaged: IntGauge,
+    pub(crate) bytes: IntGauge,
+}
+
+impl StoreMetrics {
+    fn new(registry: &Registry) -> prometheus::Result<Self> {
+        Ok(StoreMetrics {
+            scrubs: counter(
+                registry,
+                "bms_store_scrubs_total",
+                "Rounds over the whole store, by result: healthy, damaged, or failed before its end.",
+                &["result"],
+            )?,
+            problems: counter(
+                registry,
+                "bms_store_problems_total",
+                "What these rounds found rotten in the store, by whether it was repaired.",
+                &["repaired"],
+            )?,
+            damaged: number(
+                registry,
+                "bms_store_damaged_files",
+                "Files that could not be read when the last round ended.",
+            )?,
+            bytes: number(
+                registry,
+                "bms_store_bytes",
+                "Bytes of packs in the store when the last round ended.",
+            )?,
+        })
+    }
+}
 
 fn counter(
     registry: &Registry,
@@ -160,6 +200,10 @@ fn counter(
 
 fn gauge(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
     register(registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
+}
+
+fn number(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+    register(registry, IntGauge::new(name, help)?)
 }
 
 fn histogram(

@@ -34,7 +34,7 @@ use crate::metrics::{self, Metrics};
 use crate::policy::{PolicyWatch, SharedPolicy};
 use crate::repository::Repository;
 use crate::slots::{Launch, Launcher, Place, Source, VersionName};
-use crate::{dashboard, files, grpc, guard, isolation, mlflow};
+use crate::{dashboard, files, grpc, guard, hub, isolation, mlflow};
 
 /// How long a connection may take to send a request's head, and stay open without any request.
 const HEAD_WITHIN: Duration = Duration::from_secs(75);
@@ -113,9 +113,14 @@ pub async fn run(
     let parts = Parts::new(&settings, &policy, Some(registry.clone()))?;
     let watch = PolicyWatch::new(settings.policy_file.clone(), parts.policy_copy.clone(), policy.clone());
     let api = Api::new(registry.clone(), policy, parts.gateway.clone(), parts.changed.clone());
-    let router = Router::new().merge(api.routes()).merge(mlflow::routes(&api)).merge(dashboard::routes());
+    let router = Router::new()
+        .merge(api.routes())
+        .merge(mlflow::routes(&api))
+        .merge(hub::routes(&api))
+        .merge(dashboard::routes());
     let fleet = parts.gateway.fleet.clone();
-    let caring = settings.care.clone().map(|care| tokio::spawn(care.run(registry.clone())));
+    let metrics = parts.metrics.clone();
+    let caring = settings.care.clone().map(|care| tokio::spawn(care.run(registry.clone(), metrics)));
     let following = tokio::spawn(follow(registry, fleet, settings.work_dir, parts.changed.clone(), watch));
     parts.serve(Repository::Registry(api), router, listener, shutdown).await;
     following.abort();

@@ -1,6 +1,7 @@
 //! How fast the store is, beside what the machine allows and beside restic where that is installed.
 //!
-//! `cargo xtask bench store [--mib N] [--dir DIR]` runs this. It prints a table and, last, one line of JSON.
+//! `cargo xtask bench store [--mib N] [--rounds N] [--dir DIR]` runs this. The two take turns on fresh folders, each first in every
+//! other round. It prints a table of medians and, last, one line of JSON.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -34,42 +35,108 @@ impl Line {
     }
 }
 
+/// What is the same work of both.
+const PAIRS: [(&str, &str); 5] = [
+    ("put", "restic backup"),
+    ("put the same again", "restic backup, the same again"),
+    ("put the second version", "restic backup, second version"),
+    ("fetch", "restic restore"),
+    ("scrub", "restic check, all data read"),
+];
+
 fn main() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
-    let (mut mib, mut dir) = (1024, std::env::temp_dir());
+    let (mut mib, mut rounds, mut dir) = (1024, 3, std::env::temp_dir());
     while let Some(argument) = arguments.next() {
         match (argument.as_str(), arguments.next()) {
             ("--mib", Some(value)) => mib = value.parse()?,
+            ("--rounds", Some(value)) => rounds = value.parse::<usize>()?.max(1),
             ("--dir", Some(value)) => dir = value.into(),
-            _ => return Err("give --mib N or --dir DIR".into()),
+            _ => return Err("give --mib N, --rounds N or --dir DIR".into()),
         }
+    }
+    let has_restic = Command::new("restic").arg("version").stdout(Stdio::null()).status().is_ok();
+    if !has_restic {
+        println!("restic is not installed; `apt-get install restic` brings it");
     }
     let dir = tempfile::tempdir_in(dir)?;
     let (first, second) = (dir.path().join("first"), dir.path().join("second"));
     let changed = write_models(mib << 20, &first, &second)?;
-    let mut lines = limits(&first)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let ratio = runtime.block_on(ours(dir.path(), &first, &second, &mut lines))?;
-    restic(dir.path(), &first, &second, &mut lines)?;
-    println!("{:<34} {:>9} {:>12} {:>14}  note", "what", "seconds", "MB/s", "MB/s of a core");
-    for line in &lines {
-        let (speed, of_core) = (line.mb_per_second(), line.mb_per_cpu_second());
-        println!("{:<34} {:>9.2} {speed:>12.0} {of_core:>14.0}  {}", line.what, line.seconds, line.note);
+    let mut rounds_of: Vec<Vec<Line>> = Vec::new();
+    let mut ratio = 0.0;
+    for round in 0..rounds {
+        let place = tempfile::tempdir_in(dir.path())?;
+        let mut lines = limits(&first)?;
+        if has_restic && round % 2 == 1 {
+            restic(place.path(), &first, &second, &mut lines)?;
+        }
+        ratio = runtime.block_on(ours(place.path(), &first, &second, &mut lines))?;
+        if has_restic && round % 2 == 0 {
+            restic(place.path(), &first, &second, &mut lines)?;
+        }
+        lines.sort_by_key(|line| line.what.starts_with("restic"));
+        rounds_of.push(lines);
     }
-    println!(
-        "second version: {:.2} % of its bytes changed, {:.2} % were moved",
-        changed * 100.0,
-        ratio * 100.0
-    );
+    let lines = medians(rounds_of);
+    println!("{rounds} rounds, medians (lowest and highest seconds)");
+    println!("{:<30} {:>8} {:>15} {:>8} {:>10}  note", "what", "seconds", "", "MB/s", "of a core");
+    for Median { line, lowest, highest } in &lines {
+        let (speed, of_core) = (line.mb_per_second(), line.mb_per_cpu_second());
+        let spread = format!("({lowest:.2} to {highest:.2})");
+        let (what, seconds, note) = (line.what, line.seconds, &line.note);
+        println!("{what:<30} {seconds:>8.2} {spread:>15} {speed:>8.0} {of_core:>10.0}  {note}");
+    }
+    let find = |what: &str| lines.iter().map(|median| &median.line).find(|line| line.what == what);
+    for (of_ours, of_restic) in PAIRS {
+        let (Some(ours), Some(restic)) = (find(of_ours), find(of_restic)) else { continue };
+        println!(
+            "{of_ours} / {of_restic}: {:.2} times as fast, {:.2} times by processor time",
+            restic.seconds / ours.seconds,
+            restic.cpu_seconds / ours.cpu_seconds.max(0.01)
+        );
+    }
+    let (changed_percent, moved_percent) = (changed * 100.0, ratio * 100.0);
+    println!("second version: {changed_percent:.2} % of its bytes changed, {moved_percent:.2} % were moved");
     let all: Vec<Value> = lines
         .iter()
-        .map(|line| {
-            json!({"what": line.what, "bytes": line.bytes, "seconds": line.seconds,
-                "cpu_seconds": line.cpu_seconds, "note": line.note})
+        .map(|Median { line, lowest, highest }| {
+            json!({"what": line.what, "bytes": line.bytes, "seconds": line.seconds, "lowest": lowest,
+                "highest": highest, "cpu_seconds": line.cpu_seconds, "note": line.note})
         })
         .collect();
-    println!("{}", json!({"measured": all, "changed": changed, "moved": ratio}));
+    println!("{}", json!({"measured": all, "rounds": rounds, "changed": changed, "moved": ratio}));
     Ok(())
+}
+
+/// A line whose times are medians.
+struct Median {
+    line: Line,
+    lowest: f64,
+    highest: f64,
+}
+
+/// The medians of rounds that measured the same in the same order.
+fn medians(mut rounds: Vec<Vec<Line>>) -> Vec<Median> {
+    let last = rounds.pop().unwrap_or_default();
+    let median = |values: &mut Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        (values[values.len() / 2], values[0], values[values.len() - 1])
+    };
+    let of = |(at, line): (usize, Line)| {
+        let (mut seconds, mut cpu_seconds) = (vec![line.seconds], vec![line.cpu_seconds]);
+        for round in &rounds {
+            seconds.push(round[at].seconds);
+            cpu_seconds.push(round[at].cpu_seconds);
+        }
+        let (middle, lowest, highest) = median(&mut seconds);
+        Median {
+            line: Line { seconds: middle, cpu_seconds: median(&mut cpu_seconds).0, ..line },
+            lowest,
+            highest,
+        }
+    };
+    last.into_iter().enumerate().map(of).collect()
 }
 
 /// Two versions of a model of about this size: bf16 weights as after training, one tensor in twenty another. Gives the share that
@@ -211,19 +278,16 @@ fn restic(dir: &Path, first: &Path, second: &Path, lines: &mut Vec<Line>) -> Res
         command.env("RESTIC_CACHE_DIR", dir.join("restic-cache"));
         command.stdout(Stdio::null()).stderr(Stdio::null()).status()
     };
-    match run(&["init".as_ref()]) {
-        Ok(status) if status.success() => {}
-        _ => {
-            println!("restic is not installed; `apt-get install restic` brings it");
-            return Ok(());
-        }
+    if !run(&["init".as_ref()])?.success() {
+        return Err("restic does not make a repository".into());
     }
     let to = dir.join("restored");
-    let works: [(&'static str, Vec<&std::ffi::OsStr>); 4] = [
+    let works: [(&'static str, Vec<&std::ffi::OsStr>); 5] = [
         ("restic backup", vec!["backup".as_ref(), first.as_os_str()]),
         ("restic backup, the same again", vec!["backup".as_ref(), "--force".as_ref(), first.as_os_str()]),
         ("restic backup, second version", vec!["backup".as_ref(), second.as_os_str()]),
         ("restic restore", vec!["restore".as_ref(), "latest".as_ref(), "--target".as_ref(), to.as_os_str()]),
+        ("restic check, all data read", vec!["check".as_ref(), "--read-data".as_ref()]),
     ];
     for (what, arguments) in works {
         let before = folder_bytes(&repository);

@@ -53,8 +53,7 @@ impl Condemned {
         for meta in objects::list(objects, objects::condemnations()).await? {
             let Some(name) = objects::name_of(&meta.location) else { continue };
             let Some(bytes) = objects::read(objects, &meta.location, BYTES_MAX).await? else { continue };
-            let sentence = unseal(&bytes).and_then(|json| serde_json::from_slice::<Sentence>(json).ok());
-            let Some(sentence) = sentence else {
+            let Some(sentence) = parse(&bytes) else {
                 all.rotten.insert(name);
                 continue;
             };
@@ -66,4 +65,9 @@ impl Condemned {
         }
         Ok(all)
     }
+}
+
+/// The list an object holds, `None` when it rotted.
+pub(crate) fn parse(bytes: &[u8]) -> Option<Sentence> {
+    unseal(bytes).and_then(|json| serde_json::from_slice(json).ok())
 }

@@ -52,11 +52,14 @@ struct Run {
     chunks: Vec<(ChunkRef, Place)>,
 }
 
-/// Reads a file in parts, in order.
+/// Reads a file, or a range of it, in parts, in order.
 pub struct FileReader {
     recipe: Recipe,
     parts: BoxStream<'static, Result<Bytes>>,
-    hasher: blake3::Hasher,
+    /// Of the whole file; a range has only its chunks' digests.
+    hasher: Option<blake3::Hasher>,
+    /// Bytes before the range in its first chunk.
+    skip: usize,
     left: u64,
 }
 
@@ -84,11 +87,16 @@ impl FileReader {
                 _ => Err(Error::new(Code::Internal, "a file of the store ended early")),
             };
         };
-        let part = part?;
-        self.hasher.update(&part);
+        let mut part = part?;
+        // A run has whole chunks, and the range begins in the first of the first run.
+        let _ = part.split_to(std::mem::take(&mut self.skip).min(part.len()));
+        part.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
         self.left -= part.len() as u64;
-        if self.left == 0 && Digest::from(self.hasher.finalize()) != self.recipe.digest {
-            return Err(not_the_file(self.recipe.digest));
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&part);
+            if self.left == 0 && Digest::from(hasher.finalize()) != self.recipe.digest {
+                return Err(not_the_file(self.recipe.digest));
+            }
         }
         Ok(Some(part))
     }
@@ -105,7 +113,20 @@ impl Store {
             return Err(not_the_file(file));
         }
         let parts = self.stream(recipe.chunks.clone()).await?;
-        Ok(FileReader { left: recipe.size, recipe, parts, hasher: blake3::Hasher::new() })
+        Ok(FileReader { left: recipe.size, recipe, parts, hasher: Some(blake3::Hasher::new()), skip: 0 })
+    }
+
+    /// Opens a range of a file for reading, of whatever length. Each of its chunks is verified; one that goes over the end
+    /// is cut there.
+    ///
+    /// # Errors
+    /// As [`Store::reader`].
+    pub async fn reader_of(&self, file: Digest, range: Range<u64>) -> Result<FileReader> {
+        let recipe = self.recipe(file).await?;
+        let (chunks, skip) = covering(&recipe, &range);
+        let left = range.end.min(recipe.size).saturating_sub(range.start);
+        let parts = self.stream(chunks).await?;
+        Ok(FileReader { left, recipe, parts, hasher: None, skip })
     }
 
     /// Some bytes of a file, at most [`RANGE_BYTES_MAX`]. A range that goes over the end is cut there.
@@ -121,23 +142,12 @@ impl Store {
                 format!("at most {RANGE_BYTES_MAX} bytes are read at once"),
             ));
         }
-        let mut begin = 0;
-        let mut skipped = None;
-        let mut chunks = Vec::new();
-        for chunk in recipe.chunks {
-            let end = begin + u64::from(chunk.size);
-            if range.start < end && begin < range.end {
-                skipped.get_or_insert((range.start - begin) as usize);
-                chunks.push(chunk);
-            }
-            begin = end;
-        }
+        let (chunks, skipped) = covering(&recipe, &range);
         let mut bytes = BytesMut::new();
         let mut parts = self.stream(chunks).await?;
         while let Some(part) = parts.try_next().await? {
             bytes.extend_from_slice(&part);
         }
-        let skipped = skipped.unwrap_or(0);
         Ok(bytes.freeze().slice(skipped..skipped + (range.end.saturating_sub(range.start)) as usize))
     }
 
@@ -262,6 +272,20 @@ impl Store {
         }
         Ok(all.freeze())
     }
+}
+
+/// The chunks that a range needs, and the bytes before it in the first of them.
+fn covering(recipe: &Recipe, range: &Range<u64>) -> (Vec<ChunkRef>, usize) {
+    let (mut begin, mut skipped, mut chunks) = (0, None, Vec::new());
+    for chunk in &recipe.chunks {
+        let end = begin + u64::from(chunk.size);
+        if range.start < end && begin < range.end {
+            skipped.get_or_insert((range.start - begin) as usize);
+            chunks.push(*chunk);
+        }
+        begin = end;
+    }
+    (chunks, skipped.unwrap_or(0))
 }
 
 fn decode(run: &Run, bytes: &Bytes) -> Result<Bytes> {

@@ -61,13 +61,13 @@ impl Lease {
         }
     }
 
-    /// Gives it back.
-    ///
-    /// # Errors
-    /// Of the store. The lease then runs out by itself.
-    pub async fn release(mut self) -> Result<()> {
+    /// Gives it back, after everything it stood for is done. When the store does not answer, the lease runs out by itself:
+    /// that is logged, and no reason to say that the work failed.
+    pub async fn end(mut self) {
         self.over = true;
-        give_back(self.objects.as_ref(), self.name).await
+        if let Err(error) = give_back(self.objects.as_ref(), self.name).await {
+            tracing::debug!(%error, "a lease runs out by itself");
+        }
     }
 }
 

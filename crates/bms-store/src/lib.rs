@@ -28,6 +28,8 @@ mod digest;
 mod encode;
 mod fetch;
 mod gc;
+#[doc(hidden)]
+pub mod hostile;
 mod index;
 mod lease;
 mod location;

@@ -361,9 +361,7 @@ impl Push {
         self.pushed.bytes_moved += written.iter().sum::<u64>();
         // Held until after the recipes were visible: a collector that breaks it from now on sees them.
         self.lease.check().await?;
-        if let Err(error) = self.lease.release().await {
-            tracing::debug!(%error, "a lease runs out by itself");
-        }
+        self.lease.end().await;
         Ok(self.pushed)
     }
 

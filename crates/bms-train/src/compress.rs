@@ -247,6 +247,8 @@ impl Compressed {
             lineage: Lineage {
                 parent_role: parent_digest.as_ref().map(|_| "quantised-from".to_owned()),
                 parent: parent_digest,
+                // The parent was pulled, this was made.
+                source: None,
                 ..parent.lineage.clone()
             },
             model: MODEL_FILE.to_owned(),

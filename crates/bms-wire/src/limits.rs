@@ -170,10 +170,31 @@ pub const DESCRIPTION_BYTES_MAX: usize = 64 << 10;
 pub const LINK_BYTES_MAX: usize = 256 << 10;
 /// People who have to agree before a version enters a stage.
 pub const STAGE_APPROVALS_MAX: u64 = 20;
+/// Bytes of the text that names a source.
+pub const SOURCE_BYTES_MAX: usize = 4096;
+/// Files of one pull.
+pub const PULL_FILES_MAX: usize = 10_000;
+/// Bytes of one pull, at most, whatever is asked for.
+pub const PULL_BYTES_MAX: u64 = 4 << 40;
+/// Bytes of one page of a source's listing, of a manifest and of other answers about a source.
+pub const SOURCE_LISTING_BYTES_MAX: usize = 16 << 20;
+/// Pages of a source's listing.
+pub const SOURCE_PAGES_MAX: usize = 1000;
+/// Redirections followed for one request.
+pub const REDIRECTS_MAX: usize = 5;
+/// Files that arrive at once, at most.
+pub const PULL_JOBS_MAX: usize = 64;
+/// Times a transfer is tried again without having moved on.
+pub const PULL_TRIES_MAX: u32 = 6;
+/// Times one transfer goes on after it broke off.
+pub const PULL_RESUMPTIONS_MAX: u32 = 100;
+/// Seconds a source may ask to wait; asked for more, a pull ends and says so.
+pub const PULL_PAUSE_SECONDS_MAX: u64 = 120;
 /// Versions in one answer about lineage.
 pub const LINEAGE_VERSIONS_MAX: usize = 1000;
 
 const _: () = assert!(BLOB_BYTES_MAX <= BUNDLE_BYTES_MAX, "the largest file fits into a bundle");
+const _: () = assert!(PULL_FILES_MAX <= BUNDLE_FILES_MAX, "what was pulled can be a bundle");
 const _: () = assert!(
     CHUNKS_ASKED_MAX * 70 < CONTROL_BODY_BYTES_MAX,
     "a request about the most chunks, 64 digits and some marks each, is a control document"

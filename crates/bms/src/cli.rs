@@ -69,6 +69,8 @@ enum Command {
     Key(cmd::trust::Key),
     /// Say whose models may be published and loaded: add, list, rotate and revoke publishers' keys.
     Trust(cmd::trust::Trust),
+    /// Fetch a model from a Hugging Face hub, an OCI registry, a web server or a folder: verified, scanned, whole.
+    Pull(cmd::pull::Pull),
     /// Send a bundle to a server's registry as a new version.
     Push(cmd::push::Push),
     /// List the models and versions of a server's registry.
@@ -138,6 +140,7 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<()> {
         Command::Scan(args) => args.run(output),
         Command::Key(args) => args.run(&home, output),
         Command::Trust(args) => args.run(&home, output),
+        Command::Pull(args) => args.run(&home, output),
         Command::Push(args) => args.run(output),
         Command::Models(args) => args.run(output),
         Command::Promote(args) => args.run(output),

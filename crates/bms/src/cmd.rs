@@ -15,6 +15,7 @@ pub(crate) mod lifecycle;
 pub(crate) mod lineage;
 pub(crate) mod package;
 pub(crate) mod predict;
+pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod quarantine;
 pub(crate) mod reference;

@@ -45,11 +45,7 @@ impl Home {
         if path.exists() {
             return SigningKey::load(&path);
         }
-        let key = SigningKey::generate();
-        std::fs::create_dir_all(self.dir()?)
-            .map_err(|e| Error::io("create", self.dir.as_deref().unwrap_or(&path), e))?;
-        key.save(&path)?;
-        Ok(key)
+        first(self.dir()?, &path)
     }
 
     /// The key pair sealed bundles are sealed for; generated at first use.
@@ -57,11 +53,8 @@ impl Home {
         if let Some(key) = self.sealing_key_if_there()? {
             return Ok(key);
         }
-        let (dir, path) = (self.dir()?, self.dir()?.join(SEALING_KEY));
-        let key = SigningKey::generate();
-        std::fs::create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
-        key.save(&path)?;
-        Ok(key)
+        let dir = self.dir()?;
+        first(dir, &dir.join(SEALING_KEY))
     }
 
     /// The same, if there is one.
@@ -78,10 +71,7 @@ impl Home {
         if path.exists() {
             return SigningKey::load(&path);
         }
-        let key = SigningKey::generate();
-        std::fs::create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
-        key.save(&path)?;
-        Ok(key)
+        first(dir, &path)
     }
 
     /// Keeps the old signing key beside a new one, which signs from now on. Returns both, the old one first.
@@ -185,4 +175,18 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> Result<()> {
         }
         _ => Error::io("write", path, e),
     })
+}
+
+/// Keeps a new key at `path` in `dir`, whole or not at all. Of several processes that do so at once, one key is everybody's.
+fn first(dir: &Path, path: &Path) -> Result<SigningKey> {
+    std::fs::create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
+    let staging = tempfile::tempdir_in(dir).map_err(|e| Error::io("create a folder in", dir, e))?;
+    let staged = staging.path().join("key.pem");
+    let key = SigningKey::generate();
+    key.save(&staged)?;
+    match std::fs::hard_link(&staged, path) {
+        Ok(()) => Ok(key),
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => SigningKey::load(path),
+        Err(e) => Err(Error::io("put in place", path, e)),
+    }
 }

@@ -12,6 +12,7 @@ mod model;
 mod output;
 mod run_model;
 mod secrets;
+mod sources;
 mod vault;
 
 use std::process::ExitCode;

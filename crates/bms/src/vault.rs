@@ -5,7 +5,6 @@
 //! program takes them.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -14,15 +13,10 @@ use bms_bundle::seal::{DataKey, Kms};
 use bms_wire::{Code, Error, Result, limits};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use zeroize::Zeroizing;
 
 /// How long one call may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// Where Linux distributions keep the certificate authorities they trust.
-const SYSTEM_AUTHORITIES: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
-
 /// How to reach a service.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Access {
@@ -68,7 +62,11 @@ impl Vault {
             .timeout_global(Some(TIMEOUT))
             .user_agent(concat!("bms/", env!("CARGO_PKG_VERSION")));
         if uri.starts_with("https://") {
-            config = config.tls_config(tls(access.authority.as_deref())?);
+            let tls = bms_sources::tls::trusting(access.authority.as_deref());
+            config = config.tls_config(tls.map_err(|e| match e.code() {
+                Code::NotFound => e.hint("Name a certificate authority with --kms-ca."),
+                _ => e,
+            })?);
         }
         let namespace = std::env::var("VAULT_NAMESPACE").ok().filter(|name| !name.is_empty());
         let agent = config.build().into();
@@ -201,28 +199,6 @@ fn token_from(path: &Path) -> Result<Zeroizing<String>> {
     String::from_utf8(text.to_vec())
         .map(Zeroizing::new)
         .map_err(|_| Error::new(Code::InvalidRequest, format!("`{}` holds no token", path.display())))
-}
-
-/// TLS with one certificate authority, or those the system trusts.
-fn tls(authority: Option<&Path>) -> Result<TlsConfig> {
-    let system = || SYSTEM_AUTHORITIES.iter().map(Path::new).find(|path| path.is_file());
-    let path = authority.or_else(system).ok_or_else(|| {
-        Error::new(Code::NotFound, "this system has no list of certificate authorities")
-            .hint("Name one with --kms-ca.")
-    })?;
-    let pem = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
-    let certificates: Vec<Certificate<'static>> = parse_pem(&pem)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            _ => None,
-        })
-        .collect();
-    if certificates.is_empty() {
-        return Err(Error::new(Code::InvalidRequest, format!("`{}` holds no certificate", path.display())));
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = TlsConfig::builder().root_certs(RootCerts::Specific(Arc::new(certificates)));
-    Ok(config.unversioned_rustls_crypto_provider(provider).build())
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ const LAYERS: &[(u8, &[&str])] = &[
     (6, &["xtask"]),
     (5, &["bms"]),
     (4, &["bms-server", "bms-edge"]),
-    (3, &["bms-registry", "bms-train", "bms-engine"]),
+    (3, &["bms-registry", "bms-sources", "bms-train", "bms-engine"]),
     (2, &["bms-bundle", "bms-nn", "bms-data", "bms-store", "bms-sandbox"]),
     (1, &["bms-wire", "bms-kernels"]),
 ];

@@ -1,11 +1,10 @@
 //! Decrypting into memory, on all processors.
 
-use std::sync::{Mutex, PoisonError};
-
 use bms_wire::{Code, Error, Result};
 
 use super::cipher::{DataKey, Place, SealKeys};
 use super::header::{self, FilePlace, Layout};
+use super::pieces::each_piece;
 use super::{SealInfo, Secret};
 use crate::Content;
 use crate::bundle::tampered;
@@ -79,23 +78,7 @@ pub(super) fn decrypt(
             into,
         }));
     }
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(pieces.len());
-    let pieces = Mutex::new(pieces.into_iter());
-    let next = || pieces.lock().unwrap_or_else(PoisonError::into_inner).next();
-    let work = || {
-        while let Some(piece) = next() {
-            decrypt_piece(layout, sealed, keys, piece)?;
-        }
-        Ok(())
-    };
-    std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-        let own = work();
-        let joined = others
-            .into_iter()
-            .map(|other| other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        joined.fold(own, Result::and)
-    })
+    each_piece(pieces, || (), |(), piece| decrypt_piece(layout, sealed, keys, piece))
 }
 
 fn decrypt_piece(layout: &Layout, sealed: &Content, keys: &SealKeys, piece: Piece<'_>) -> Result<()> {

@@ -9,6 +9,7 @@ use bms_wire::{Code, Error, Pipeline, Postprocess, Preprocess, Result};
 
 use super::cipher::{DataKey, Place, SealId, SealKeys, TAG_BYTES, random};
 use super::header::{CHUNK_BYTES, FilePlace, Header, Layout, Preamble, SealedFile};
+use super::pieces::each_piece;
 use super::{ENVELOPE, Envelope, SEALED, ScanRecord, SealInfo, To};
 use crate::{Content, Draft, MANIFEST, Manifest, SigningKey, Verified, draft};
 
@@ -104,7 +105,6 @@ fn outside(inside: &Manifest, info: SealInfo) -> Manifest {
 }
 
 /// Some chunks of one file.
-#[derive(Clone, Copy)]
 pub(super) struct Piece<'a> {
     file: &'a FilePlace,
     content: &'a Content,
@@ -138,8 +138,8 @@ fn encrypt(verified: &Verified, seal: &SealId, keys: &SealKeys, path: &Path) -> 
         .and_then(|()| file.write_all(&header_bytes))
         .map_err(|e| Error::io("write", path, e))?;
     let file = Mutex::new(file);
-    let pieces: Vec<Piece<'_>> = pieces(&layout, verified.contents().map(|(_, content)| content)).collect();
-    encrypt_pieces(&layout, keys, &pieces, &file).map_err(|e| match e {
+    let pieces = pieces(&layout, verified.contents().map(|(_, content)| content)).collect();
+    encrypt_pieces(&layout, keys, pieces, &file).map_err(|e| match e {
         Fault::Disk(e) => Error::io("write", path, e),
         Fault::Other(e) => e,
     })?;
@@ -163,31 +163,17 @@ enum Fault {
     Other(Error),
 }
 
+/// Encrypts on all processors; what is ready goes to its place in the file.
 fn encrypt_pieces(
     layout: &Layout,
     keys: &SealKeys,
-    pieces: &[Piece<'_>],
+    pieces: Vec<Piece<'_>>,
     file: &Mutex<File>,
 ) -> std::result::Result<(), Fault> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(pieces.len());
-    let pieces = Mutex::new(pieces.iter().copied());
-    let next = || pieces.lock().unwrap_or_else(PoisonError::into_inner).next();
-    let work = || {
-        let mut buffer = Vec::new();
-        while let Some(piece) = next() {
-            let at = encrypt_piece(layout, keys, piece, &mut buffer).map_err(Fault::Other)?;
-            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-            file.seek(SeekFrom::Start(at)).and_then(|_| file.write_all(&buffer)).map_err(Fault::Disk)?;
-        }
-        Ok(())
-    };
-    std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-        let own = work();
-        let joined = others
-            .into_iter()
-            .map(|other| other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        joined.fold(own, std::result::Result::and)
+    each_piece(pieces, Vec::new, |buffer, piece| {
+        let at = encrypt_piece(layout, keys, piece, buffer).map_err(Fault::Other)?;
+        let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(at)).and_then(|_| file.write_all(buffer)).map_err(Fault::Disk)
     })
 }
 

@@ -18,7 +18,8 @@ pub(crate) fn parse(text: &str) -> Result<i64> {
     from_toml(&datetime).ok_or_else(wrong)
 }
 
-/// Milliseconds since 1970; without a time midnight, without an offset UTC.
+/// Milliseconds since 1970; without a time midnight, without an offset UTC. `None` for a time of day alone, and for what its
+/// offset moves out of the years that can be written.
 pub(crate) fn from_toml(datetime: &Datetime) -> Option<i64> {
     let date = datetime.date?;
     let days = days_from_civil(i64::from(date.year), i64::from(date.month), i64::from(date.day));
@@ -30,13 +31,16 @@ pub(crate) fn from_toml(datetime: &Datetime) -> Option<i64> {
         Some(Offset::Custom { minutes }) => i64::from(minutes) * 60_000,
         Some(Offset::Z) | None => 0,
     };
-    Some(days * DAY_MS + of_day - offset)
+    let at_ms = days * DAY_MS + of_day - offset;
+    let written = days_from_civil(0, 1, 1) * DAY_MS..days_from_civil(10_000, 1, 1) * DAY_MS;
+    written.contains(&at_ms).then_some(at_ms)
 }
 
-/// The time as TOML writes it, to the second.
+/// The time as TOML writes it, to the millisecond.
 pub(crate) fn to_toml(at_ms: i64) -> Datetime {
     let (year, month, day) = civil_from_days(at_ms.div_euclid(DAY_MS));
-    let second = at_ms.rem_euclid(DAY_MS) / 1000;
+    let of_day = at_ms.rem_euclid(DAY_MS);
+    let second = of_day / 1000;
     // Within the range that was read or the clock gives; years past that would be shown wrong, not stored wrong.
     let part = |value: i64| u8::try_from(value).unwrap_or(0);
     Datetime {
@@ -49,15 +53,15 @@ pub(crate) fn to_toml(at_ms: i64) -> Datetime {
             hour: part(second / 3600),
             minute: part(second / 60 % 60),
             second: part(second % 60),
-            nanosecond: 0,
+            nanosecond: (of_day % 1000) as u32 * 1_000_000,
         }),
         offset: Some(Offset::Z),
     }
 }
 
-/// The time for people.
+/// The time for people, to the second.
 pub(crate) fn to_text(at_ms: i64) -> String {
-    to_toml(at_ms).to_string()
+    to_toml(at_ms.div_euclid(1000) * 1000).to_string()
 }
 
 /// Days since 1970-01-01 in the Gregorian calendar. Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms",

@@ -38,8 +38,34 @@ pub(crate) struct State {
     pub(crate) corrupted: Vec<String>,
     /// Deliveries that are stored, but whose answer is lost.
     pub(crate) answers_to_lose: usize,
+    /// Requests other than reports.
+    pub(crate) pulls: usize,
+    /// A node to be killed.
+    pub(crate) kill: Option<Kill>,
     /// A sample the centre will not have.
     pub(crate) unwelcome: Option<String>,
+}
+
+/// When the node of a process ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kill {
+    /// At this request that is no report, counted from 1.
+    pub(crate) at: usize,
+    /// Once it was answered.
+    pub(crate) answered: bool,
+    /// So long after.
+    pub(crate) delay: std::time::Duration,
+    pub(crate) pid: u32,
+}
+
+impl State {
+    /// Kills the node when it is time.
+    fn kill(&mut self, answered: bool) {
+        let due = |kill: &mut Kill| kill.at == self.pulls && kill.answered == answered;
+        let Some(kill) = self.kill.take_if(due) else { return };
+        std::thread::sleep(kill.delay);
+        std::process::Command::new("kill").args(["-9", &kill.pid.to_string()]).status().unwrap();
+    }
 }
 
 /// A running or stopped centre on a port of its own.
@@ -150,10 +176,20 @@ fn converse(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> 
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
+    let is_report = path.contains("/edge/nodes/");
+    if !is_report {
+        let mut state = state.lock().unwrap();
+        state.pulls += 1;
+        state.kill(false);
+    }
     let Some(answer) = answer(&mut state.lock().unwrap(), &method, &path, &body) else { return Ok(()) };
     let Answer { status, content, declared } = answer;
     write!(stream, "HTTP/1.1 {status} X\r\ncontent-length: {declared}\r\nconnection: close\r\n\r\n")?;
-    stream.write_all(&content)
+    stream.write_all(&content)?;
+    if !is_report {
+        state.lock().unwrap().kill(true);
+    }
+    Ok(())
 }
 
 struct Answer {

@@ -4,6 +4,7 @@ mod agent;
 mod bundles;
 mod centre;
 mod deliveries;
+mod kill;
 mod protocol;
 mod restarts;
 mod updates;

@@ -48,6 +48,13 @@ impl HeadFile {
         }
     }
 
+    /// Where the file is, as no other one is: the machine's name and the path.
+    pub(super) fn place(&self) -> String {
+        let machine = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let path = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
+        format!("{}:{}", machine.trim_end(), path.display())
+    }
+
     /// Signs the file with `key` from now on. Returns the head it notes without a signature, if it does.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use bms_wire::{Code, Error, Result, limits};
 use serde_json::json;
 
-use super::{Experiment, Page, View, check_pairs, check_storable};
+use super::{Experiment, Page, View, check_pairs, check_storable, remove_tag};
 use crate::Registry;
 use crate::clock::now_ms;
 use crate::database::{Connection, Row, count, reading, text, to_db, value, writing};
@@ -179,15 +179,9 @@ impl Registry {
         match value {
             Some(value) => set_tag(change.db(), id, key, value).await?,
             None => {
-                let removed = sqlx::query("DELETE FROM experiment_tags WHERE experiment = $1 AND key = $2")
-                    .bind(to_db(id)?)
-                    .bind(key)
-                    .execute(change.db())
-                    .await
-                    .map_err(writing)?;
-                if removed.rows_affected() == 0 {
-                    return Err(Error::new(Code::NotFound, format!("the experiment has no tag `{key}`")));
-                }
+                let mut statement = Statement::new("DELETE FROM experiment_tags WHERE experiment = ");
+                statement.bind(to_db(id)?).text(" AND key = ").bind(key);
+                remove_tag(change.db(), &statement, "experiment", key).await?;
             }
         }
         change.commit().await

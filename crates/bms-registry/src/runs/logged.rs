@@ -3,7 +3,7 @@
 use bms_wire::{Code, Error, Result, limits};
 use serde_json::json;
 
-use super::{Page, check_pairs, check_storable, experiments, fresh_id};
+use super::{Page, check_pairs, check_storable, experiments, fresh_id, remove_tag};
 use crate::Registry;
 use crate::clock::now_ms;
 use crate::database::{Connection, Row, count, reading, text, to_db, value, writing};
@@ -144,17 +144,9 @@ impl Registry {
     pub async fn remove_logged_model_tag(&self, id: &str, key: &str) -> Result<()> {
         let mut change = self.change().await?;
         read(change.db(), id).await?;
-        let removed =
-            sqlx::query("DELETE FROM logged_model_facts WHERE model = $1 AND kind = 'tag' AND key = $2")
-                .bind(id)
-                .bind(key)
-                .execute(change.db())
-                .await
-                .map_err(writing)?;
-        if removed.rows_affected() == 0 {
-            let shown: String = key.chars().take(80).collect();
-            return Err(Error::new(Code::NotFound, format!("the model has no tag `{shown}`")));
-        }
+        let mut statement = Statement::new("DELETE FROM logged_model_facts WHERE kind = 'tag' AND model = ");
+        statement.bind(id).text(" AND key = ").bind(key);
+        remove_tag(change.db(), &statement, "model", key).await?;
         change.commit().await
     }
 

@@ -3,11 +3,14 @@
 use bms_wire::{Code, Error, Result, limits};
 use serde_json::json;
 
-use super::{NewRun, Run, STATUSES, check_pairs, check_storable, experiments, fresh_id, reading::read};
+use super::{
+    NewRun, Run, STATUSES, check_pairs, check_storable, experiments, fresh_id, reading::read, remove_tag,
+};
 use crate::Registry;
 use crate::clock::now_ms;
 use crate::database::{Connection, count, reading, to_db, writing};
 use crate::registry::Change;
+use crate::statement::Statement;
 
 /// The tag in which clients keep a run's name, too.
 const NAME_TAG: &str = "mlflow.runName";
@@ -136,16 +139,9 @@ impl Registry {
     pub async fn remove_run_tag(&self, id: &str, key: &str) -> Result<()> {
         let mut change = self.change().await?;
         active(change.db(), id).await?;
-        let removed = sqlx::query("DELETE FROM run_tags WHERE run = $1 AND key = $2")
-            .bind(id)
-            .bind(key)
-            .execute(change.db())
-            .await
-            .map_err(writing)?;
-        if removed.rows_affected() == 0 {
-            let shown: String = key.chars().take(80).collect();
-            return Err(Error::new(Code::NotFound, format!("the run has no tag `{shown}`")));
-        }
+        let mut statement = Statement::new("DELETE FROM run_tags WHERE run = ");
+        statement.bind(id).text(" AND key = ").bind(key);
+        remove_tag(change.db(), &statement, "run", key).await?;
         change.commit().await
     }
 }

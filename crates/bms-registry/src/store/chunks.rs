@@ -9,8 +9,11 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde_json::json;
 
-use crate::Registry;
 use crate::database::{reading, text};
+use crate::{Registry, audit};
+
+/// The event that says that something in the store was not as it was stored.
+const CORRUPT: &str = "store.corrupt";
 
 /// How the store is.
 pub type Health = ScrubReport;
@@ -113,16 +116,29 @@ impl Registry {
     /// # Errors
     /// As [`bms_store::Store::scrub`].
     pub async fn scrub(&self, options: &ScrubOptions) -> Result<Health> {
-        let before = self.store.chunks.last_scrub().await?.filter(|last| !last.complete && !options.afresh);
-        let report = self.store.chunks.scrub(options).await?;
-        if before.map_or(0, |before| before.problems_found) < report.problems_found {
-            let details = json!({
-                "problems": report.problems_found, "repaired": report.problems_repaired,
-                "files_damaged": report.files_damaged.iter().take(20).collect::<Vec<_>>(),
-            });
-            self.audit("store.corrupt", "store", details).await?;
+        // What a process found that ended before it could say so.
+        if let Some(last) = self.store.chunks.last_scrub().await? {
+            self.note_rot(&last).await?;
         }
+        let report = self.store.chunks.scrub(options).await?;
+        self.note_rot(&report).await?;
         Ok(report)
+    }
+
+    /// Notes what a round found in the audit log, once.
+    async fn note_rot(&self, report: &Health) -> Result<()> {
+        if report.problems_found == 0 && report.files_damaged.is_empty() {
+            return Ok(());
+        }
+        let details = json!({
+            "began_ms": report.began_ms, "problems": report.problems_found, "repaired": report.problems_repaired,
+            "files_damaged": report.files_damaged.iter().take(20).collect::<Vec<_>>(),
+        });
+        let mut change = self.change().await?;
+        if !audit::happened(change.db(), &[CORRUPT, CORRUPT], &details).await? {
+            change.audit(CORRUPT, "store", details).await?;
+        }
+        change.commit().await
     }
 
     /// How the last scrub ended, or how far it got.

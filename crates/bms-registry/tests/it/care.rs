@@ -46,6 +46,26 @@ async fn rot_is_audited_and_repaired_from_another_store() {
     site.registry.materialise("digits", 1, &site.dir.path().join("slots")).await.unwrap();
 }
 
+#[tokio::test]
+async fn rot_that_a_killed_process_found_is_audited_by_the_next() {
+    let site = Site::new().await;
+    let version = site.publish(manifest("digits", 1), &[]).await.unwrap();
+    site.rot(&version.files[0].blake3);
+    // As far as a process came that was killed when it had noted what it found, and not said it yet.
+    let store = Store::open(&Location::Folder(site.root().join("store"))).await.unwrap();
+    let found = store.scrub(&ScrubOptions::default()).await.unwrap();
+    assert!(found.complete && found.problems_found == 1, "{found:?}");
+    let corruptions = async || {
+        let events = site.registry.audit_events(0, 1000).await.unwrap();
+        events.into_iter().filter(|event| event.action == "store.corrupt").collect::<Vec<_>>()
+    };
+    assert_eq!(corruptions().await, []);
+    site.registry.scrub(&ScrubOptions::default()).await.unwrap();
+    let said = corruptions().await;
+    assert_eq!(said[0].details["began_ms"].as_i64(), Some(found.began_ms), "{said:?}");
+    assert_eq!(said.len(), 2, "one event a round: {said:?}");
+}
+
 fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {

@@ -293,6 +293,7 @@ pub(crate) fn write_bundle(dir: &Path, name: &str, marker: i64, extra: &[&str]) 
             data: Vec::<DataRef>::new(),
             job: None,
             code: None,
+            source: None,
         },
         precision: "fp32".to_owned(),
         licence: None,

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use bms_wire::Result;
+use object_store::ObjectStoreExt;
 
 use super::repair::{add, whole_copy};
 use super::{NAMED_MAX, Problem, ScrubOptions, ScrubReport};
 use crate::index::{self, Listing};
-use crate::objects::{self, Name};
+use crate::objects::{self, Name, failure};
 use crate::push::Push;
 use crate::{Digest, Recipe, Store};
 
@@ -23,8 +24,9 @@ impl Store {
         report: &mut ScrubReport,
     ) -> Result<bool> {
         let objects = self.objects.as_ref();
-        self.refresh().await?;
         let listed = objects::list(objects, objects::files()).await?;
+        // In this order: chunks are stored before the recipe that names them, so those of a listed one are known now.
+        self.refresh().await?;
         let names: Vec<(Digest, Name)> =
             listed.iter().filter_map(|meta| objects::recipe_of(&meta.location)).collect();
         report.files = names.iter().map(|(file, _)| file).collect::<BTreeSet<_>>().len() as u64;
@@ -33,7 +35,7 @@ impl Store {
             listing.contents.values().flat_map(|contents| contents.entries.iter().map(|e| e.id)).collect();
         let mut rotten: BTreeMap<Digest, Vec<Name>> = BTreeMap::new();
         let mut readable = BTreeSet::new();
-        let mut missing: BTreeMap<Digest, BTreeSet<Digest>> = BTreeMap::new();
+        let mut missing: BTreeMap<Digest, BTreeSet<(Digest, Name)>> = BTreeMap::new();
         for names in names.chunks(RECIPES_AT_ONCE) {
             for (file, name, recipe) in index::read_recipes(objects, names.to_vec()).await? {
                 let Ok(recipe) = recipe else {
@@ -44,11 +46,12 @@ impl Store {
                 for chunk in recipe.chunks.iter().filter(|chunk| !here.contains(&chunk.id)) {
                     // A collection may have moved it since packs were listed.
                     if self.find(&chunk.id).is_none() {
-                        missing.entry(chunk.id).or_default().insert(file);
+                        missing.entry(chunk.id).or_default().insert((file, name));
                     }
                 }
             }
         }
+        let missing = self.lost(missing).await?;
         if rotten.is_empty() && missing.is_empty() {
             return Ok(false);
         }
@@ -60,6 +63,31 @@ impl Store {
             objects::remove(objects, &objects::recipe(file, name)).await?;
         }
         Ok(recipes.wrote || chunks)
+    }
+
+    /// Of chunks that were not found the lost ones, with the files that need them. A collection removes recipes before packs, so
+    /// a recipe that is still there once its chunk is gone was not collected with it.
+    async fn lost(
+        &self,
+        missing: BTreeMap<Digest, BTreeSet<(Digest, Name)>>,
+    ) -> Result<BTreeMap<Digest, BTreeSet<Digest>>> {
+        let needing: BTreeSet<(Digest, Name)> = missing.values().flatten().copied().collect();
+        let mut there = BTreeSet::new();
+        for (file, name) in needing {
+            match self.objects.head(&objects::recipe(file, name)).await {
+                Ok(_) => drop(there.insert((file, name))),
+                Err(object_store::Error::NotFound { .. }) => {}
+                Err(e) => return Err(failure("look at a recipe", e)),
+            }
+        }
+        let mut lost: BTreeMap<Digest, BTreeSet<Digest>> = BTreeMap::new();
+        for (chunk, recipes) in missing {
+            let files: BTreeSet<Digest> = recipes.intersection(&there).map(|(file, _)| *file).collect();
+            if !files.is_empty() {
+                lost.insert(chunk, files);
+            }
+        }
+        Ok(lost)
     }
 
     async fn mend_recipes(

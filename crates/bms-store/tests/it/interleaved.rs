@@ -36,9 +36,10 @@ async fn publish(store: &Store, bytes: &[u8], published: &Published) -> Result<(
         if store.complete(digest).await?.is_some() {
             lease.check().await?;
             published.0.lock().unwrap().insert(digest);
-            return lease.release().await;
+            lease.end().await;
+            return Ok(());
         }
-        lease.release().await?;
+        lease.end().await;
     }
 }
 
@@ -62,14 +63,22 @@ async fn before(seed: u64) -> (Arc<dyn ObjectStore>, Vec<u8>, Vec<u8>, Vec<u8>) 
     (objects, published, garbage, new)
 }
 
-async fn check(seed: u64, collectors: usize) -> u64 {
+/// Scrubs, and believes nothing damaged: nothing here ever is.
+async fn scrub(store: &Store) -> Result<()> {
+    let report = store.scrub(&ScrubOptions { afresh: true, ..ScrubOptions::default() }).await?;
+    assert!(report.healthy && report.problems_found == 0, "{report:?}");
+    Ok(())
+}
+
+/// Two that push, beside them those who collect and those who scrub.
+async fn check(seed: u64, collectors: usize, scrubbers: usize) -> u64 {
     let (objects, old, garbage, new) = before(seed).await;
     tokio::time::sleep(Duration::from_millis(2)).await;
     let published = Published::default();
     published.0.lock().unwrap().insert(Digest::of(&old));
     let scheduler = Arc::new(Scheduler::default());
     let mut tasks = tokio::task::JoinSet::new();
-    for process in 0..collectors + 2 {
+    for process in 0..2 + collectors + scrubbers {
         scheduler.begin(process);
         let gate = Arc::new(Paced { scheduler: Arc::clone(&scheduler), process });
         let gated: Arc<dyn ObjectStore> = Arc::new(Gated { inner: Arc::clone(&objects), gate });
@@ -81,7 +90,8 @@ async fn check(seed: u64, collectors: usize) -> u64 {
                 let store = Store::on(gated).await?;
                 match process {
                     0 | 1 => publish(&store, &bytes, &published).await,
-                    _ => collect(&store, &published).await,
+                    _ if process < 2 + collectors => collect(&store, &published).await,
+                    _ => scrub(&store).await,
                 }
             };
             let done = done.await;
@@ -108,11 +118,11 @@ async fn check(seed: u64, collectors: usize) -> u64 {
     turns
 }
 
-fn many(seeds: std::ops::Range<u64>, collectors: usize) {
+fn many(seeds: std::ops::Range<u64>, collectors: usize, scrubbers: usize) {
     crate::material::runtime().block_on(async {
         let mut turns = 0;
         for seed in seeds {
-            turns += check(seed, collectors).await;
+            turns += check(seed, collectors, scrubbers).await;
         }
         println!("{turns} operations");
     });
@@ -120,10 +130,15 @@ fn many(seeds: std::ops::Range<u64>, collectors: usize) {
 
 #[test]
 fn nothing_published_is_collected_in_any_order() {
-    many(0..300, 1);
+    many(0..300, 1, 0);
 }
 
 #[test]
 fn nor_by_two_collectors_at_once() {
-    many(1000..1150, 2);
+    many(1000..1150, 2, 0);
+}
+
+#[test]
+fn a_scrub_beside_them_finds_nothing_damaged() {
+    many(2000..2300, 1, 1);
 }

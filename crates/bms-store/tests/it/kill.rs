@@ -95,3 +95,65 @@ fn work_until_killed(dir: &Path) {
         }
     });
 }
+
+/// Names the folder to the process whose fetch is to be killed.
+const FETCHES: &str = "BMS_STORE_TEST_FETCHES_IN";
+/// Microseconds of a fetch that pass before it is killed.
+const FETCHED_US: [u64; 9] = [0, 500, 2000, 5000, 10_000, 20_000, 40_000, 80_000, 160_000];
+
+#[test]
+fn a_fetch_that_was_killed_goes_on_and_shows_nothing_half() {
+    let large = noise(7, 48 << 20);
+    let digest = Digest::of(&large);
+    if let Some(dir) = std::env::var_os(FETCHES) {
+        return fetch_until_killed(Path::new(&dir), digest);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model");
+    let store = runtime().block_on(async {
+        let store = Store::open(&Location::Folder(dir.path().join("store"))).await.unwrap();
+        put(&store, &large).await.unwrap();
+        store
+    });
+    let mut halves = 0;
+    for delay_us in FETCHED_US {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "kill::a_fetch_that_was_killed_goes_on_and_shows_nothing_half", "--nocapture"])
+            .env(FETCHES, dir.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        lines
+            .find(|line| line.as_ref().unwrap().ends_with("fetching"))
+            .expect("it says when it begins")
+            .unwrap();
+        std::thread::sleep(Duration::from_micros(delay_us));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let part = std::fs::metadata(dir.path().join("model.part")).map_or(0, |part| part.len());
+        halves += u64::from(part != 0 && part < large.len() as u64);
+        match std::fs::read(&path) {
+            Ok(bytes) => assert!(bytes == large, "after {delay_us} us it is there in part"),
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound),
+        }
+        let fetched = runtime().block_on(store.fetch(digest, &path, &[])).unwrap();
+        assert_eq!(fetched.bytes, large.len() as u64);
+        assert!(std::fs::read(&path).unwrap() == large);
+        assert!(!dir.path().join("model.part").exists());
+        std::fs::remove_file(&path).unwrap();
+    }
+    println!("{halves} of {} were killed in the middle", FETCHED_US.len());
+}
+
+/// The child: fetches once, or as often as it can.
+fn fetch_until_killed(dir: &Path, digest: Digest) {
+    runtime().block_on(async {
+        let store = Store::open(&Location::Folder(dir.join("store"))).await.unwrap();
+        println!("fetching");
+        loop {
+            store.fetch(digest, &dir.join("model"), &[]).await.unwrap();
+            std::fs::remove_file(dir.join("model")).unwrap();
+        }
+    });
+}

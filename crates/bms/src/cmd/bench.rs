@@ -1,4 +1,4 @@
-//! `bms bench`: how fast language models and this machine are.
+//! `bms bench`: how fast models, servers and this machine are.
 
 mod cost;
 mod drive;
@@ -7,10 +7,12 @@ mod machine;
 mod model;
 mod perplexity;
 mod seal;
+mod serve;
 
 use bms_kernels::Isa;
 use bms_wire::Result;
 use clap::{Args, Subcommand};
+use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
 use super::serve::isa;
@@ -33,6 +35,8 @@ enum What {
     Perplexity(perplexity::Perplexity),
     /// Measure the cipher of sealed bundles, in bytes per second of processor time.
     Seal(seal::Seal),
+    /// Ask a server, and measure how long its answers take.
+    Serve(Box<serve::Serve>),
 }
 
 impl Bench {
@@ -42,6 +46,7 @@ impl Bench {
             What::Machine(machine) => machine.run(output),
             What::Perplexity(perplexity) => perplexity.run(output),
             What::Seal(seal) => seal.run(output),
+            What::Serve(serve) => serve.run(output),
         }
     }
 }
@@ -66,6 +71,12 @@ impl ComputeOptions {
     fn isa(&self) -> Isa {
         self.isa.unwrap_or_else(Isa::best)
     }
+}
+
+/// Processor time this process has used, all its threads together.
+fn processor_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 
 /// Several measurements of one thing.

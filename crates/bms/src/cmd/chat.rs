@@ -30,7 +30,7 @@ const SERVER: &str = "http://127.0.0.1:8080";
 /// Options of `bms chat`.
 #[derive(Debug, Args)]
 pub(crate) struct Chat {
-    /// A GGUF file, a folder with `config.json` and safetensors, a bundle, or the address of a server
+    /// A GGUF file, a folder with `config.json` and safetensors, a bundle, hf://OWNER/NAME, or the address of a server
     /// [default: http://127.0.0.1:8080].
     #[arg(value_name = "MODEL|URL")]
     target: Option<String>,
@@ -111,7 +111,8 @@ impl Chat {
                     return Err(Error::new(Code::InvalidRequest, "--model is for the models of a server"));
                 }
                 let policy = self.policy.load(home)?;
-                let verified = model::verified(Path::new(&path), None, &policy, output)?;
+                let path = crate::sources::local(Path::new(&path), home, output)?;
+                let verified = model::verified(&path, None, &policy, output)?;
                 let language = LanguageLaunch {
                     context: self.context,
                     kv_cache: self.kv_cache,

@@ -44,6 +44,24 @@ pub(crate) struct Package {
     licence: Option<String>,
 }
 
+/// A bundle of the model at `path`, which says itself what one has to know, still to be written.
+pub(crate) fn draft_of(path: &Path, name: &str, licence: Option<String>) -> Result<Draft> {
+    let package = Package {
+        model: path.to_owned(),
+        out: PathBuf::new(),
+        name: name.to_owned(),
+        labels: None,
+        image: None,
+        mean: vec![0.0; 3],
+        std: vec![1.0; 3],
+        licence,
+    };
+    match is_language_model(path)? {
+        true => package.language_model(),
+        false => package.graph(),
+    }
+}
+
 fn size(text: &str) -> std::result::Result<(u32, u32), String> {
     let (width, height) = text.split_once('x').ok_or("expected WIDTHxHEIGHT, for example 224x224")?;
     let side = |s: &str| s.parse::<u32>().ok().filter(|n| 0 < *n).ok_or("a side is not a positive number");

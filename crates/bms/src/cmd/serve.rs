@@ -24,6 +24,9 @@ use crate::home::{Home, PolicyOption};
 use crate::model;
 use crate::output::Output;
 
+/// The longest time between two rounds over the store.
+const YEAR_SECONDS: u64 = 366 * 24 * 3600;
+
 /// Where a server listens and when it ends.
 #[derive(Debug, Args)]
 pub(crate) struct ListenOptions {
@@ -119,6 +122,22 @@ pub(crate) fn isa(name: &str) -> std::result::Result<Isa, String> {
     Isa::parse(name).filter(|isa| isa.is_available()).ok_or_else(|| format!("this machine has {}", names()))
 }
 
+/// Hours, or a number with its unit.
+fn interval(text: &str) -> std::result::Result<Duration, String> {
+    let (number, seconds) = match text.as_bytes().last() {
+        Some(b's') => (&text[..text.len() - 1], 1),
+        Some(b'm') => (&text[..text.len() - 1], 60),
+        Some(b'h') => (&text[..text.len() - 1], 3600),
+        _ => (text, 3600),
+    };
+    let number: Option<u64> = number.parse().ok();
+    let seconds =
+        number.and_then(|number| number.checked_mul(seconds)).filter(|seconds| *seconds <= YEAR_SECONDS);
+    seconds
+        .map(Duration::from_secs)
+        .ok_or_else(|| "expected hours, or a time such as 90m or 30s, up to a year".to_owned())
+}
+
 fn runtime(name: &str) -> std::result::Result<RuntimeChoice, String> {
     RuntimeChoice::parse(name).ok_or_else(|| "expected auto, rten or onnxruntime".to_owned())
 }
@@ -137,9 +156,10 @@ pub(crate) struct Up {
     /// environment [default: `store` in the registry's folder].
     #[arg(long, env = "BMS_STORE", value_name = "URL")]
     store: Option<String>,
-    /// Hours between two rounds in which all of the store is read, to find what rotted; 0 for never.
-    #[arg(long, value_name = "HOURS", default_value_t = 24)]
-    scrub_every: u64,
+    /// Time between two rounds in which all of the store is read, to find what rotted: hours, or with a unit such as `90m` or
+    /// `30s`; 0 for never.
+    #[arg(long, value_name = "TIME", default_value = "24", value_parser = interval)]
+    scrub_every: Duration,
     /// Megabytes of the store read in a second at most, by these rounds; 0 for as fast as it goes.
     #[arg(long, value_name = "MB", default_value_t = 50)]
     scrub_rate: u64,
@@ -169,7 +189,7 @@ impl Up {
         settings.policy_file = Some(self.policy.file(home)?);
         let store = self.store.as_deref().map(Location::parse).transpose()?;
         let (every, rate, from) = (self.scrub_every, self.scrub_rate, self.scrub_from);
-        if every == 0 && from.is_some() {
+        if every.is_zero() && from.is_some() {
             return Err(Error::new(
                 Code::InvalidRequest,
                 "`--scrub-from` has no effect with `--scrub-every 0`",
@@ -179,16 +199,13 @@ impl Up {
         run_until_told(&self.listen, output, |listener, shutdown| async move {
             let registry = Registry::open_with(&data, store.as_ref(), database.as_ref()).await?;
             registry.anchor_audit(audit_key).await?;
-            if every != 0 {
+            if !every.is_zero() {
                 let replica = match &from {
                     Some(url) => Some(replica(url).await?),
                     None => None,
                 };
-                settings.care = Some(Care {
-                    every: Duration::from_secs(every.saturating_mul(3600)),
-                    bytes_per_second: rate.saturating_mul(1_000_000),
-                    replica,
-                });
+                settings.care =
+                    Some(Care { every, bytes_per_second: rate.saturating_mul(1_000_000), replica });
             }
             bms_server::run(settings, registry, policy, listener, shutdown).await
         })
@@ -199,7 +216,8 @@ impl Up {
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
     /// The model: a bundle's folder, a GGUF file, or a folder with `config.json` and safetensors. The latter two are
-    /// served where they lie; they carry no signature, so the policy decides.
+    /// served where they lie; they carry no signature, so the policy decides. Also hf://OWNER/NAME and other sources of
+    /// `bms pull`, which are pulled to the home folder first.
     model: PathBuf,
     /// What requests call a model that is no bundle [default: after its file or folder].
     #[arg(long)]
@@ -219,9 +237,10 @@ impl Serve {
         let policy = self.policy.load(home)?;
         let work_dir = home.dir()?.join("serve");
         let settings = Settings::new(launch(&self.runtime, &self.language)?, work_dir);
-        let place = model::place(&self.model, self.name.as_deref())?;
+        let model = crate::sources::local(&self.model, home, output)?;
+        let place = model::place(&model, self.name.as_deref())?;
         if let Place::Bare { .. } = place {
-            model::warn_unsigned(&self.model, output);
+            model::warn_unsigned(&model, output);
         }
         run_until_told(&self.listen, output, |listener, shutdown| async move {
             bms_server::serve_one(settings, place, policy, listener, shutdown).await

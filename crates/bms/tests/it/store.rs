@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::program::{Server, Shared, bms, fails, ok, shared};
 
 /// The shared model with a large text beside it, signed again.
-fn bundle(shared: &Shared, dir: &Path, name: &str, text: &str) -> PathBuf {
+pub(crate) fn bundle(shared: &Shared, dir: &Path, name: &str, text: &str) -> PathBuf {
     let made = Bundle::open(&shared.at("fp32")).unwrap();
     let mut manifest = made.manifest_unverified().unwrap();
     manifest.files.clear();
@@ -24,12 +24,12 @@ fn bundle(shared: &Shared, dir: &Path, name: &str, text: &str) -> PathBuf {
 }
 
 /// Words that repeat nowhere.
-fn words(count: u32) -> String {
+pub(crate) fn words(count: u32) -> String {
     (0..count).map(|n| format!("{:08x}\n", n.wrapping_mul(0x9E37_79B9))).collect()
 }
 
 /// Pushes and gives what was sent.
-fn push(shared: &Shared, bundle: &Path, server: &str) -> Value {
+pub(crate) fn push(shared: &Shared, bundle: &Path, server: &str) -> Value {
     let output = bms(&shared.home()).arg("push").arg(bundle).args(["--server", server]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}");
@@ -37,7 +37,7 @@ fn push(shared: &Shared, bundle: &Path, server: &str) -> Value {
     events.find(|event| event["event"] == "uploaded").expect("a push says what it sent")
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

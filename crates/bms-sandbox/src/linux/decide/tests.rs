@@ -1,4 +1,4 @@
-use libc::{O_CLOEXEC, O_PATH, O_WRONLY, SYS_kill};
+use libc::{O_CLOEXEC, O_PATH, O_WRONLY};
 
 use super::*;
 
@@ -30,7 +30,7 @@ impl Watched {
         let path = path.replace('~', self.dir.path().to_str().unwrap());
         let text = std::ffi::CString::new(path).unwrap();
         let folder = AT_FDCWD as u32 as u64;
-        self.process.judge(&call(SYS_openat, [folder, text.as_ptr() as u64, flags as u64, 0, 0, 0]))
+        self.process.judge(&call(libc::SYS_openat, [folder, text.as_ptr() as u64, flags as u64, 0, 0, 0]))
     }
 
     #[track_caller]
@@ -80,7 +80,7 @@ fn what_is_not_there_fails_as_it_always_does() {
     assert_eq!(watched.open("/nowhere/libm.so.6", O_RDONLY), Verdict::Fails(ENOENT));
     assert_eq!(watched.open("", O_RDONLY), Verdict::Fails(ENOENT));
     assert_eq!(watched.open("~/model/file/below", O_RDONLY), Verdict::Fails(libc::ENOTDIR));
-    let nowhere = call(SYS_openat, [AT_FDCWD as u32 as u64, 8, 0, 0, 0, 0]);
+    let nowhere = call(libc::SYS_openat, [AT_FDCWD as u32 as u64, 8, 0, 0, 0, 0]);
     assert_eq!(watched.process.judge(&nowhere), Verdict::Fails(EFAULT));
 }
 
@@ -90,7 +90,7 @@ fn a_path_is_taken_from_the_folder_that_is_named() {
     let folder = std::fs::File::open(watched.dir.path().join("model")).unwrap();
     let number = std::os::fd::AsRawFd::as_raw_fd(&folder) as u64;
     let open = |path: &std::ffi::CStr| {
-        watched.process.judge(&call(SYS_openat, [number, path.as_ptr() as u64, 0, 0, 0, 0]))
+        watched.process.judge(&call(libc::SYS_openat, [number, path.as_ptr() as u64, 0, 0, 0, 0]))
     };
     assert_eq!(open(c"file"), Verdict::Made);
     assert!(matches!(open(c"../other/file"), Verdict::Denied { .. }));
@@ -107,11 +107,11 @@ fn other_calls_are_told_with_what_they_are_about() {
     };
     let program = c"/bin/sh\n\x1b[2J";
     let arguments = [program.as_ptr() as u64, 0, 0, 0, 0, 0];
-    assert_eq!(judge(SYS_execve, arguments), denied("execve", Some("/bin/sh\\n\\u{1b}[2J")));
-    assert_eq!(judge(SYS_socket, [AF_INET as u64, 1, 0, 0, 0, 0]), denied("socket", Some("IPv4")));
-    assert_eq!(judge(SYS_kill, [1, 9, 0, 0, 0, 0]), denied("kill", None));
+    assert_eq!(judge(libc::SYS_execve, arguments), denied("execve", Some("/bin/sh\\n\\u{1b}[2J")));
+    assert_eq!(judge(libc::SYS_socket, [AF_INET as u64, 1, 0, 0, 0, 0]), denied("socket", Some("IPv4")));
+    assert_eq!(judge(libc::SYS_kill, [1, 9, 0, 0, 0, 0]), denied("kill", None));
     let own = u64::from(std::process::id());
-    assert_eq!(judge(SYS_sched_setaffinity, [own, 8, 0, 0, 0, 0]), Verdict::Made);
-    assert_eq!(judge(SYS_sched_setaffinity, [1, 8, 0, 0, 0, 0]), denied("sched_setaffinity", None));
+    assert_eq!(judge(libc::SYS_sched_setaffinity, [own, 8, 0, 0, 0, 0]), Verdict::Made);
+    assert_eq!(judge(libc::SYS_sched_setaffinity, [1, 8, 0, 0, 0, 0]), denied("sched_setaffinity", None));
     assert_eq!(printable(vec![b'a'; 1000]).chars().count(), TARGET_CHARS_MAX + 1);
 }

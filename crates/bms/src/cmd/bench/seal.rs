@@ -5,9 +5,9 @@ use std::time::Instant;
 use bms_bundle::seal::Trial;
 use bms_wire::Result;
 use clap::Args;
-use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
+use super::processor_seconds;
 use crate::output::{self, Output};
 
 /// Options of `bms bench seal`.
@@ -63,10 +63,4 @@ impl Seal {
             wall: bytes / wall.elapsed().as_secs_f64(),
         })
     }
-}
-
-/// Processor time this process has used, all its threads together.
-fn processor_seconds() -> f64 {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
