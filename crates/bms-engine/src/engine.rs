@@ -166,8 +166,8 @@ impl Engine {
         self.batcher.statistics().now()
     }
 
-    /// Takes work; `reply` is called once, on the engine's thread, so it must be quick. Preprocessing happens here,
-    /// on the caller's thread.
+    /// Takes work; `reply` is called once, on the engine's thread, so it must be quick; or on this one before this returns,
+    /// when nothing waits and the model is known to be quick. Preprocessing happens here, on the caller's thread.
     ///
     /// # Errors
     /// [`Code::QueueFull`] at once when too much waits, [`Code::InvalidInput`] when the input does not fit the model.
