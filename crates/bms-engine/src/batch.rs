@@ -1,6 +1,7 @@
 //! The batcher: one thread that joins what waits, runs it, and splits the answers.
 //!
-//! A job that finds nothing before it, and whose run takes no longer than waking a thread, runs where it is handed in.
+//! A job that comes after a pause and finds nothing before it, and whose run takes no longer than waking a thread, runs where
+//! it is handed in. Jobs that come close together do better on the thread, where they are joined.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,6 +21,8 @@ use crate::statistics::{Spent, Statistics, Waited};
 /// A job expected to run no longer than this does not wake the batcher's thread, which takes as long: two switches
 /// between threads are 20 to 100 µs.
 const IN_PLACE_NS: u64 = 100_000;
+/// Time without work after which others are not expected to join a job.
+const PAUSE_NS: u64 = 200_000;
 
 type Named = Vec<(String, Tensor)>;
 type Reply = Box<dyn FnOnce(Result<Named>) + Send>;
@@ -87,6 +90,9 @@ struct Graph {
     statistics: Statistics,
     /// What a row took in the last runs; 0 before the first.
     nanos_a_row: AtomicU64,
+    began: Instant,
+    /// When the last run ended, in nanoseconds since `began`.
+    ended_at: AtomicU64,
 }
 
 impl std::fmt::Debug for Graph {
@@ -101,10 +107,14 @@ impl Graph {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The session, when it is free and a run of so many rows is short.
+    /// The session, when it has been free for a while and a run of so many rows is short.
     fn lock_for_short(&self, rows: usize) -> Option<MutexGuard<'_, Box<dyn Run>>> {
         let a_row = self.nanos_a_row.load(Ordering::Relaxed);
         if !self.bounds.wait.is_zero() || a_row == 0 || IN_PLACE_NS < a_row.saturating_mul(rows as u64) {
+            return None;
+        }
+        let free_for = nanos(self.began.elapsed()).saturating_sub(self.ended_at.load(Ordering::Relaxed));
+        if free_for < PAUSE_NS {
             return None;
         }
         match self.session.try_lock() {
@@ -116,10 +126,11 @@ impl Graph {
 
     /// Takes in what a run took: a slow one counts at once, quick ones a quarter each.
     fn note(&self, rows: usize, took: Duration) {
-        let now = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX) / rows.max(1) as u64;
+        let now = nanos(took) / rows.max(1) as u64;
         let before = self.nanos_a_row.load(Ordering::Relaxed);
         let smooth = if before < now { now } else { before - (before - now) / 4 };
         self.nanos_a_row.store(smooth.max(1), Ordering::Relaxed);
+        self.ended_at.store(nanos(self.began.elapsed()), Ordering::Relaxed);
     }
 }
 
@@ -132,6 +143,8 @@ impl Batcher {
             bounds,
             statistics: Statistics::default(),
             nanos_a_row: AtomicU64::new(0),
+            began: Instant::now(),
+            ended_at: AtomicU64::new(0),
         });
         let shared = graph.clone();
         let thread = std::thread::Builder::new()
@@ -157,7 +170,7 @@ impl Batcher {
         }
     }
 
-    /// Hands a job in. One that finds nothing before it and is short has been answered when this returns.
+    /// Hands a job in. One that is short and comes after a pause may have been answered when this returns.
     pub(crate) fn submit(&self, job: Job) -> Result<()> {
         // The job's own rows are counted already; more are somebody's who waits or runs.
         if self.waiting_rows() == job.rows
@@ -306,6 +319,10 @@ fn run(session: &mut dyn Run, mut batch: Vec<Job>, graph: &Graph) {
         // A reply that panics is its caller's fault and must not end the thread.
         let _ = catch_unwind(AssertUnwindSafe(|| (job.reply)(answer)));
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Does one part of a batch's work and adds the time to where it belongs.

@@ -171,6 +171,10 @@ impl Gateway {
     ) -> Result<http::Response<Bytes>> {
         let door = self.fleet.route(target.model, target.version)?.door;
         for attempt in 1..=1 + limits::SLOT_RETRIES_MAX {
+            // Timers are coarser than the time a request may ask for.
+            if time.deadline() <= Instant::now() {
+                return Err(too_late(target, time));
+            }
             let waiting = door.waiting();
             let lease = self.lease(target, time).await?;
             drop(waiting);
