@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bms_nn::Tensor;
-use bms_nn::onnx::Session;
+use bms_nn::onnx::{Home, Session};
 use bms_wire::{Code, Error, Result};
 use crossbeam_channel::{Receiver, Sender};
 
@@ -31,11 +31,20 @@ type Reply = Box<dyn FnOnce(Result<Named>) + Send>;
 pub(crate) trait Run: Send + 'static {
     /// Runs the graph once.
     fn run(&mut self, inputs: Named) -> Result<Named>;
+
+    /// The thread on which a run begins at once, unless that is any.
+    fn home(&self) -> Option<Home> {
+        None
+    }
 }
 
 impl Run for Session {
     fn run(&mut self, inputs: Named) -> Result<Named> {
         Session::run(self, inputs)
+    }
+
+    fn home(&self) -> Option<Home> {
+        Session::home(self)
     }
 }
 
@@ -86,6 +95,7 @@ pub(crate) struct Batcher {
 /// The session with what is known of it.
 struct Graph {
     session: Mutex<Box<dyn Run>>,
+    home: Option<Home>,
     bounds: Bounds,
     statistics: Statistics,
     /// What a row took in the last runs; 0 before the first.
@@ -107,10 +117,11 @@ impl Graph {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The session, when it has been free for a while and a run of so many rows is short.
+    /// The session, when it can run anywhere, has been free for a while, and a run of so many rows is short.
     fn lock_for_short(&self, rows: usize) -> Option<MutexGuard<'_, Box<dyn Run>>> {
         let a_row = self.nanos_a_row.load(Ordering::Relaxed);
-        if !self.bounds.wait.is_zero() || a_row == 0 || IN_PLACE_NS < a_row.saturating_mul(rows as u64) {
+        let is_bound = self.home.is_some() || !self.bounds.wait.is_zero();
+        if is_bound || a_row == 0 || IN_PLACE_NS < a_row.saturating_mul(rows as u64) {
             return None;
         }
         let free_for = nanos(self.began.elapsed()).saturating_sub(self.ended_at.load(Ordering::Relaxed));
@@ -139,6 +150,7 @@ impl Batcher {
         // A job has at least one row and holds a seat, so this never fills up and sending never blocks.
         let (sender, receiver) = crossbeam_channel::bounded(bounds.queue_rows_max + 1);
         let graph = Arc::new(Graph {
+            home: session.home(),
             session: Mutex::new(Box::new(session)),
             bounds,
             statistics: Statistics::default(),
@@ -149,7 +161,13 @@ impl Batcher {
         let shared = graph.clone();
         let thread = std::thread::Builder::new()
             .name("bms-batcher".to_owned())
-            .spawn(move || work(&shared, Waiting::new(receiver)))
+            .spawn(move || {
+                let waiting = Waiting::new(receiver);
+                match &shared.home {
+                    Some(home) => home.run(|| work(&shared, waiting)),
+                    None => work(&shared, waiting),
+                }
+            })
             .map_err(|e| {
                 Error::new(Code::Internal, format!("failed to start the engine's thread: {e}")).because(e)
             })?;
