@@ -1,5 +1,7 @@
 //! The cipher's work apart from the rest, for benchmarks.
 
+use std::sync::{Mutex, PoisonError};
+
 use bms_wire::{Code, Error, Result};
 
 use super::cipher::{DataKey, Place, SealId, SealKeys, TAG_BYTES};
@@ -13,6 +15,8 @@ pub struct Trial {
     layout: Layout,
     plain: Content,
     sealed: Content,
+    /// As large as `plain`, made by the first who asks for it.
+    loaded: Mutex<Option<Secret>>,
 }
 
 impl Trial {
@@ -31,6 +35,7 @@ impl Trial {
             layout,
             plain: Content::secret(Secret::zeroed(bytes)?),
             sealed: Content::from(Vec::new()),
+            loaded: Mutex::new(None),
         };
         let end = usize::try_from(trial.layout.end)
             .map_err(|e| Error::new(Code::TooLarge, "over memory").because(e))?;
@@ -62,6 +67,23 @@ impl Trial {
             take(at as usize, &buffer);
         }
         Ok(())
+    }
+
+    /// Decrypts the file once into memory that was used before, on all processors.
+    ///
+    /// # Errors
+    /// [`Code::Tampered`] when it is not what was sealed; [`Code::TooLarge`] when there is no memory for it.
+    pub fn load(&self) -> Result<()> {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let region = match loaded.take() {
+            Some(region) => region,
+            None => Secret::zeroed(self.plain.len())?,
+        };
+        let mut regions = [region];
+        let opened = open::decrypt(&self.layout, &self.sealed, &self.keys, &mut regions);
+        let [region] = regions;
+        *loaded = Some(region);
+        opened
     }
 
     /// Decrypts the file once into fresh memory, on all processors, and overwrites that again.
