@@ -64,9 +64,9 @@ impl std::fmt::Debug for DataKey {
 
 /// Fills `bytes` with the operating system's random numbers.
 pub(crate) fn random(bytes: &mut [u8]) -> Result<()> {
-    OsRng.try_fill_bytes(bytes).map_err(|e| {
-        Error::new(Code::Internal, "the operating system gave no random numbers").because(e)
-    })
+    OsRng
+        .try_fill_bytes(bytes)
+        .map_err(|e| Error::new(Code::Internal, "the operating system gave no random numbers").because(e))
 }
 
 /// The keys of one seal.

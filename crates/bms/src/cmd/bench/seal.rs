@@ -36,8 +36,7 @@ impl Seal {
         let encipher = self.rate(&trial, || trial.seal())?;
         let open = self.rate(&trial, || trial.open())?;
         let mut table = output::table(&["work", "per core", "by the clock"]);
-        let rows =
-            [
+        let rows = [
             ("decipher chunks into one place", decipher),
             ("decipher a file into its memory", load),
             ("seal a file", encipher),
