@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use bms_nn::onnx::Session;
 use bms_wire::{Code, Error, Result};
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::Priority;
+use crate::{Priority, Progress};
 use crate::statistics::{Spent, Statistics, Waited};
 
 type Named = Vec<(String, Tensor)>;
@@ -73,6 +73,7 @@ pub(crate) struct Batcher {
     taken: Arc<AtomicUsize>,
     queue_rows_max: usize,
     statistics: Arc<Statistics>,
+    steps: Arc<AtomicU64>,
 }
 
 impl Batcher {
@@ -81,14 +82,16 @@ impl Batcher {
         let (sender, receiver) = crossbeam_channel::bounded(bounds.queue_rows_max + 1);
         let statistics: Arc<Statistics> = Arc::default();
         let noted = statistics.clone();
+        let steps: Arc<AtomicU64> = Arc::default();
+        let counted = steps.clone();
         let thread = std::thread::Builder::new()
             .name("bms-batcher".to_owned())
-            .spawn(move || work(session, Waiting::new(receiver), bounds, &noted))
+            .spawn(move || work(session, Waiting::new(receiver), bounds, &noted, &counted))
             .map_err(|e| {
                 Error::new(Code::Internal, format!("failed to start the engine's thread: {e}")).because(e)
             })?;
         let (taken, queue_rows_max) = (Arc::default(), bounds.queue_rows_max);
-        Ok(Batcher { sender: Some(sender), thread: Some(thread), taken, queue_rows_max, statistics })
+        Ok(Batcher { sender: Some(sender), thread: Some(thread), taken, queue_rows_max, statistics, steps })
     }
 
     /// Takes room for `rows`, or refuses at once. A request larger than the whole queue is let in when it is empty.
@@ -115,6 +118,10 @@ impl Batcher {
 
     pub(crate) fn waiting_rows(&self) -> usize {
         self.taken.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        Progress { steps: self.steps.load(Ordering::Relaxed), waiting: self.waiting_rows() as u64 }
     }
 }
 
@@ -170,7 +177,13 @@ impl Waiting {
 }
 
 /// The thread: takes a job, joins others to it, runs them, until all handles are gone.
-fn work(mut session: impl Run, mut waiting: Waiting, bounds: Bounds, statistics: &Statistics) {
+fn work(
+    mut session: impl Run,
+    mut waiting: Waiting,
+    bounds: Bounds,
+    statistics: &Statistics,
+    steps: &AtomicU64,
+) {
     while let Some(first) = waiting.next(None) {
         let mut batch = vec![first];
         if bounds.joins_rows {
@@ -181,7 +194,9 @@ fn work(mut session: impl Run, mut waiting: Waiting, bounds: Bounds, statistics:
         if batch.is_empty() {
             continue;
         }
+        steps.fetch_add(1, Ordering::Relaxed);
         run(&mut session, batch, bounds, statistics);
+        steps.fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -19,6 +19,7 @@ use crate::lm::embedding::Embedding;
 use crate::lm::request::invalid;
 use crate::lm::sequence::{Listener, Seat, Submission};
 use crate::lm::vocabulary::Vocabulary;
+use crate::Progress;
 use crate::lm::{Completion, Event, LanguageMetrics, LanguageOptions, Request, Ticket};
 
 /// Events on their way to sinks. Sinks are quick, so that there are few; when they are not, that much output waits here before
@@ -315,6 +316,14 @@ impl LanguageEngine {
         let mut metrics = self.shared.metrics.lock().unwrap_or_else(PoisonError::into_inner).clone();
         metrics.refused = self.shared.refused.load(Ordering::Relaxed);
         metrics
+    }
+
+    /// What it has done and has to do. Read without its thread, so that it can be read while that stands still.
+    pub fn progress(&self) -> Progress {
+        let metrics = self.shared.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        let under_way = metrics.running + metrics.waiting;
+        let waiting = under_way.max(self.shared.seats.load(Ordering::Relaxed)) as u64;
+        Progress { steps: metrics.steps, waiting }
     }
 
     /// When a request that was refused because the queue is full may succeed: about as long as others waited.
