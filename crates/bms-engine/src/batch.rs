@@ -12,8 +12,8 @@ use bms_nn::onnx::Session;
 use bms_wire::{Code, Error, Result};
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::{Priority, Progress};
 use crate::statistics::{Spent, Statistics, Waited};
+use crate::{Priority, Progress};
 
 type Named = Vec<(String, Tensor)>;
 type Reply = Box<dyn FnOnce(Result<Named>) + Send>;

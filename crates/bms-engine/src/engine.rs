@@ -8,11 +8,11 @@ use bms_nn::onnx::{self, LoadOptions, RuntimeChoice, RuntimeKind, ValueSpec};
 use bms_wire::oip::about::ModelStatistics;
 use bms_wire::{Code, Error, Pipeline, Postprocess, Preprocess, Result, limits};
 
-use crate::{Priority, Progress};
 use crate::answer::{Answer, classify};
 use crate::batch::{Batcher, Bounds, Job, Run};
 use crate::independence::rows_are_independent;
 use crate::input::{self, Input};
+use crate::{Priority, Progress};
 
 /// How a model is loaded and batched.
 #[derive(Clone, Debug)]

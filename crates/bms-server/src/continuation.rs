@@ -96,7 +96,8 @@ impl Mark {
     /// [`Code::Internal`] when it cannot be written as JSON.
     pub(crate) fn write(&self, out: &mut Vec<u8>) -> Result<()> {
         out.extend_from_slice(MARK);
-        serde_json::to_writer(&mut *out, self).map_err(|e| Error::new(Code::Internal, "a mark cannot be written").because(e))?;
+        serde_json::to_writer(&mut *out, self)
+            .map_err(|e| Error::new(Code::Internal, "a mark cannot be written").because(e))?;
         out.extend_from_slice(b"\n\n");
         Ok(())
     }
@@ -133,8 +134,11 @@ impl Continuation {
     /// [`Code::InvalidRequest`] for anything else.
     pub(crate) fn split(body: &Bytes, length: usize) -> Result<(Continuation, Bytes)> {
         let invalid = |what: String| Error::new(Code::InvalidRequest, what);
-        let own = body.get(..length).ok_or_else(|| invalid(format!("a body of {} bytes has no {length} to go on from", body.len())))?;
-        let continuation = serde_json::from_slice(own).map_err(|e| invalid(format!("nothing can go on from it: {e}")).because(e))?;
+        let own = body.get(..length).ok_or_else(|| {
+            invalid(format!("a body of {} bytes has no {length} to go on from", body.len()))
+        })?;
+        let continuation = serde_json::from_slice(own)
+            .map_err(|e| invalid(format!("nothing can go on from it: {e}")).because(e))?;
         Ok((continuation, body.slice(length..)))
     }
 

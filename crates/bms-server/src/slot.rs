@@ -187,24 +187,29 @@ fn load_verified(verified: Verified, options: &Options, policy: &Policy) -> Resu
     let (manifest, digest) = (verified.manifest().clone(), verified.digest().to_owned());
     // Without anything that may tell of it, nothing is ever lost.
     let (lose, lost) = oneshot::channel();
-    let (runtime, routes, progress): (_, _, Box<dyn Fn() -> Progress + Send>) = match manifest.is_language_model() {
-        true => {
-            let slot = load::Slot { policy, lost: lose };
-            let language = Arc::new(load::load(&verified, options, Some(slot))?);
-            let watched = language.clone();
-            ("bms", language_routes(language), Box::new(move || watched.progress()))
-        }
-        false => {
-            let engine = EngineOptions {
-                runtime: options.runtime,
-                threads: options.threads.unwrap_or(1).max(1),
-                ..EngineOptions::default()
-            };
-            let engine = Arc::new(Engine::load(verified, &engine)?);
-            let watched = engine.clone();
-            (engine.describe().runtime.as_str(), protocol::routes(engine), Box::new(move || watched.progress()))
-        }
-    };
+    let (runtime, routes, progress): (_, _, Box<dyn Fn() -> Progress + Send>) =
+        match manifest.is_language_model() {
+            true => {
+                let slot = load::Slot { policy, lost: lose };
+                let language = Arc::new(load::load(&verified, options, Some(slot))?);
+                let watched = language.clone();
+                ("bms", language_routes(language), Box::new(move || watched.progress()))
+            }
+            false => {
+                let engine = EngineOptions {
+                    runtime: options.runtime,
+                    threads: options.threads.unwrap_or(1).max(1),
+                    ..EngineOptions::default()
+                };
+                let engine = Arc::new(Engine::load(verified, &engine)?);
+                let watched = engine.clone();
+                (
+                    engine.describe().runtime.as_str(),
+                    protocol::routes(engine),
+                    Box::new(move || watched.progress()),
+                )
+            }
+        };
     let greeting = Ready {
         ready: true,
         model: manifest.name,

@@ -11,6 +11,7 @@ use bms_nn::lm::{AdapterFiles, Decoder, DecoderInfo};
 use bms_wire::{Code, Error, Result, limits};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::Progress;
 use crate::lm::audit::{Audit, Guarding};
 use crate::lm::constraint::Forms;
 use crate::lm::core::Core;
@@ -19,7 +20,6 @@ use crate::lm::embedding::Embedding;
 use crate::lm::request::invalid;
 use crate::lm::sequence::{Listener, Seat, Submission};
 use crate::lm::vocabulary::Vocabulary;
-use crate::Progress;
 use crate::lm::{Completion, Event, LanguageMetrics, LanguageOptions, Request, Ticket};
 
 /// Events on their way to sinks. Sinks are quick, so that there are few; when they are not, that much output waits here before

@@ -35,7 +35,11 @@ impl Request {
             return Ok(());
         }
         if self.said.len() != self.n {
-            return Err(invalid(format!("{} answers are to go on, {} were asked for", self.said.len(), self.n)));
+            return Err(invalid(format!(
+                "{} answers are to go on, {} were asked for",
+                self.said.len(),
+                self.n
+            )));
         }
         if self.echo || self.prompt_logprobs.is_some() {
             return Err(invalid("an answer that begins with its prompt cannot go on"));
@@ -95,10 +99,14 @@ impl Core {
         for tokens in said.into_iter().filter(|tokens| !tokens.is_empty()) {
             let sequence = self.running.get_mut(&rank).or_else(|| self.parked.get_mut(&rank));
             // What ended must not say more.
-            let sequence = sequence.ok_or_else(|| Error::new(Code::InvalidInput, "an answer that has ended cannot go on"))?;
+            let sequence = sequence
+                .ok_or_else(|| Error::new(Code::InvalidInput, "an answer that has ended cannot go on"))?;
             let advance = sequence.answer.repeat(tokens, &*self.vocabulary)?;
             sequence.tokens.extend(advance.tokens.iter().map(|token| token.id));
-            self.tell(rank.group, Event::Tokens { index: rank.index, text: advance.text, tokens: advance.tokens });
+            self.tell(
+                rank.group,
+                Event::Tokens { index: rank.index, text: advance.text, tokens: advance.tokens },
+            );
             if let Some(reason) = advance.end {
                 self.finish(rank, reason);
             }

@@ -32,10 +32,14 @@ fn a_body_that_is_no_continuation_is_refused() {
 
 #[test]
 fn a_mark_is_one_line_among_events() {
-    let mark = Mark { heard: vec![Heard::new(0, &[token(3, None, &[])], false)], names: 4, ..Mark::default() };
+    let mark =
+        Mark { heard: vec![Heard::new(0, &[token(3, None, &[])], false)], names: 4, ..Mark::default() };
     let mut out = Vec::new();
     mark.write(&mut out).unwrap();
-    assert_eq!(String::from_utf8(out.clone()).unwrap(), ": bms {\"heard\":[{\"i\":0,\"t\":[3]}],\"names\":4}\n\n");
+    assert_eq!(
+        String::from_utf8(out.clone()).unwrap(),
+        ": bms {\"heard\":[{\"i\":0,\"t\":[3]}],\"names\":4}\n\n"
+    );
     let inner = &out[MARK.len()..out.len() - 2];
     assert_eq!(serde_json::from_slice::<Mark>(inner).unwrap(), mark);
 }

@@ -41,8 +41,11 @@ impl Budget {
         match self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less) {
             Ok(_) => Ok(()),
             Err(_) => {
-                let what = format!("the slot of `{model}` went away, and too many requests were sent again already");
-                Err(Error::new(Code::Unavailable, what).hint("Send it again after a pause.").retry_after(PAUSE))
+                let what =
+                    format!("the slot of `{model}` went away, and too many requests were sent again already");
+                Err(Error::new(Code::Unavailable, what)
+                    .hint("Send it again after a pause.")
+                    .retry_after(PAUSE))
             }
         }
     }

@@ -25,7 +25,9 @@ pub(super) struct ModelProgress {
 }
 
 /// Whether no slot's work stands still. Slots that start are the matter of readiness.
-pub(super) async fn server(State(gateway): State<Arc<Gateway>>) -> Result<axum::Json<serde_json::Value>, Failure> {
+pub(super) async fn server(
+    State(gateway): State<Arc<Gateway>>,
+) -> Result<axum::Json<serde_json::Value>, Failure> {
     let still = gateway.fleet.views().into_iter().find(|slot| slot.progress.is_some_and(|p| !p.moving));
     match still {
         None => Ok(axum::Json(serde_json::json!({ "progress": true }))),
@@ -52,7 +54,9 @@ impl Gateway {
             return Err(Error::new(Code::Unavailable, what));
         };
         match moving {
-            true => Ok(ModelProgress { name: named.model.clone(), progress: true, waiting, age_seconds, steps }),
+            true => {
+                Ok(ModelProgress { name: named.model.clone(), progress: true, waiting, age_seconds, steps })
+            }
             false => Err(standing_still(&named.model, age_seconds)),
         }
     }
@@ -60,5 +64,6 @@ impl Gateway {
 
 fn standing_still(what: &str, age_seconds: f64) -> Error {
     let what = format!("the work of `{what}` has stood still for {age_seconds:.1} s");
-    Error::new(Code::Unavailable, what).hint("Its process is replaced soon, and what waits is sent to the next one.")
+    Error::new(Code::Unavailable, what)
+        .hint("Its process is replaced soon, and what waits is sent to the next one.")
 }

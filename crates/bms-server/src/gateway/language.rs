@@ -36,8 +36,8 @@ use crate::fleet::Route;
 use crate::slots::{Broken, Coming, Lease, Unavailable};
 
 pub(super) use adapters::Adapters;
-pub(super) use listing::ask as ask_slot;
 use kept::Kept;
+pub(super) use listing::ask as ask_slot;
 use relay::{Held, Relay};
 
 /// What is asked of a language model, in the protocols of OpenAI and Anthropic and beside them.
@@ -277,7 +277,7 @@ impl Ask<'_> {
                 request = request.header(name, value);
             }
         }
-        if self.body.len() <= limits::CONTINUABLE_BODY_BYTES_MAX + limits::CONTINUATION_BYTES_MAX {
+        if self.body.len() <= limits::CONTINUABLE_BODY_BYTES_MAX {
             request = request.header(CONTINUABLE, "1");
         }
         request

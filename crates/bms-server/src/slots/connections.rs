@@ -65,7 +65,13 @@ impl Connections {
             socket,
             idle: Mutex::new(Vec::new()),
             seats: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
-            progress: Mutex::new(Progress { outstanding: 0, answered: 0, moved: Instant::now(), steps: None, quiet: Duration::ZERO }),
+            progress: Mutex::new(Progress {
+                outstanding: 0,
+                answered: 0,
+                moved: Instant::now(),
+                steps: None,
+                quiet: Duration::ZERO,
+            }),
             overdue: Notify::new(),
             reports,
         }

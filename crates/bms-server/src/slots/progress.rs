@@ -107,7 +107,9 @@ impl Watchdog {
     pub(crate) fn look(&mut self, seen: Seen, now: Instant) -> (Duration, Option<Verdict>) {
         let passed = now.saturating_duration_since(self.looked);
         let computed = passed.mul_f64(BUSY_SHARE) < seen.used.saturating_sub(self.used);
-        if computed || self.faults < seen.faults || seen.would_run {
+        // A look that comes late was kept from looking by something that may have kept the process from working.
+        let is_late = self.hung_after / 2 < passed;
+        if computed || self.faults < seen.faults || seen.would_run || is_late {
             self.worked = now;
         }
         (self.looked, self.used, self.faults) = (now, seen.used, seen.faults);
@@ -115,12 +117,9 @@ impl Watchdog {
             return (Duration::ZERO, None);
         }
         let quiet = seen.moved_ago.min(now.saturating_duration_since(self.worked));
-        let verdict = match () {
-            () if self.hung_after <= quiet => Some(Verdict::Hung(quiet)),
-            () if self.spinning_after <= seen.moved_ago => Some(Verdict::Spinning(seen.moved_ago)),
-            () => None,
-        };
-        (quiet, verdict)
+        let hung = (self.hung_after <= quiet).then_some(Verdict::Hung(quiet));
+        let spins = self.spinning_after <= seen.moved_ago;
+        (quiet, hung.or(spins.then_some(Verdict::Spinning(seen.moved_ago))))
     }
 }
 

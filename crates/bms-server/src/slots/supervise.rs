@@ -218,11 +218,7 @@ async fn serve(slot: &Slot, launcher: &Launcher, mut process: Process, ready: Re
 ///
 /// Without requests a process that does not report is asked now and then whether it lives, so that one that hangs is
 /// replaced before somebody needs it.
-async fn hung(
-    pid: Option<u32>,
-    connections: &Arc<Connections>,
-    hung_after: Duration,
-) -> (Reason, String) {
+async fn hung(pid: Option<u32>, connections: &Arc<Connections>, hung_after: Duration) -> (Reason, String) {
     let mut looks = tokio::time::interval(hung_after / LOOKS);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut watchdog = Watchdog::new(hung_after, Instant::now());
@@ -248,7 +244,8 @@ async fn hung(
         connections.note_quiet(quiet);
         match verdict {
             Some(Verdict::Hung(time)) => {
-                let what = format!("it hangs: no answer, no step and no work for {:.1} s", time.as_secs_f32());
+                let what =
+                    format!("it hangs: no answer, no step and no work for {:.1} s", time.as_secs_f32());
                 return (Reason::Hung, what);
             }
             Some(Verdict::Spinning(time)) => {

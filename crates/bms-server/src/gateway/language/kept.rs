@@ -122,7 +122,8 @@ impl Marked {
             let before = self.held.split_to(to);
             events.extend_from_slice(&before[..from]);
             let mark = serde_json::from_slice(&before[from + MARK.len()..]);
-            let mark: Mark = mark.map_err(|e| Error::new(Code::Internal, "a slot's mark cannot be read").because(e))?;
+            let mark: Mark =
+                mark.map_err(|e| Error::new(Code::Internal, "a slot's mark cannot be read").because(e))?;
             self.note(mark, to - from);
         }
         if limits::CONTINUATION_BYTES_MAX < self.held.len() {
@@ -159,7 +160,9 @@ impl Gateway {
             request.headers_mut().insert(CONTINUES, length.into());
             let why = match lease.begin(request, ask.deadline).await {
                 None => return Err(self.language_too_late(target)),
-                Some(Ok((parts, coming))) if parts.headers.contains_key(&CONTINUABLE) => return Ok((lease, coming)),
+                Some(Ok((parts, coming))) if parts.headers.contains_key(&CONTINUABLE) => {
+                    return Ok((lease, coming));
+                }
                 // All that the lost slot answered ask the fresh one at once: that its queue is full passes.
                 Some(Ok((parts, _))) if parts.status == StatusCode::TOO_MANY_REQUESTS => {
                     attempt = 0;

@@ -124,7 +124,12 @@ impl Relay {
         (self.coming, self.going_on) = (None, None);
         if let Some(held) = self.held.take() {
             let slot = held.lease.as_ref().map(|lease| tracing::field::display(lease.of()));
-            tracing::warn!(slot, model = self.model, code = error.code().as_str(), "an answer broke off: {error}");
+            tracing::warn!(
+                slot,
+                model = self.model,
+                code = error.code().as_str(),
+                "an answer broke off: {error}"
+            );
             held.end(BROKEN_OFF);
         }
         match self.is_between_events {
@@ -170,7 +175,9 @@ impl Body for Relay {
                 },
                 Poll::Ready(None) if self.kept.as_ref().is_none_or(Kept::has_ended) => return self.end(),
                 Poll::Ready(None) => "its slot cannot go on".to_owned(),
-                Poll::Ready(Some(Err(Broken::Lost(_)))) if self.kept.as_ref().is_some_and(Kept::has_ended) => {
+                Poll::Ready(Some(Err(Broken::Lost(_))))
+                    if self.kept.as_ref().is_some_and(Kept::has_ended) =>
+                {
                     return self.end();
                 }
                 Poll::Ready(Some(Err(Broken::Lost(why)))) => why,

@@ -81,7 +81,8 @@ impl Asked {
     pub(super) fn marks(self, name: &Name, generation: &Generation, answers: usize) -> Result<Option<Marks>> {
         if !generation.stream || !self.marks {
             let lost = self.continuation.is_some();
-            let refused = || Error::new(Code::InvalidRequest, "this answer cannot go on where another one ended");
+            let refused =
+                || Error::new(Code::InvalidRequest, "this answer cannot go on where another one ended");
             return if lost { Err(refused()) } else { Ok(None) };
         }
         let (n, with_scores) = (generation.n, generation.logprobs.is_some());
@@ -142,7 +143,9 @@ impl Marks {
             Event::Prompt { .. } | Event::Failed(_) => return false,
         };
         let index = number * self.n + index;
-        let (Some(told), Some(known)) = (self.told.get_mut(index), self.known.get(index)) else { return false };
+        let (Some(told), Some(known)) = (self.told.get_mut(index), self.known.get(index)) else {
+            return false;
+        };
         *told += 1;
         let is_known = *told <= *known;
         if !is_known {

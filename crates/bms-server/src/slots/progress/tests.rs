@@ -60,16 +60,33 @@ fn housekeeping_is_no_work() {
 fn waiting_for_a_processor_or_the_disk_is_work() {
     let ten = Duration::from_secs(10);
     let starved = verdict(|since| Seen { would_run: since < ten, ..still(since) });
-    assert!(ten + HUNG <= starved.unwrap().0);
+    assert!(ten + HUNG - LOOK <= starved.unwrap().0);
     let paging = verdict(|since| Seen { faults: since.min(ten).as_secs(), ..still(since) });
     assert!(ten + HUNG - Duration::from_secs(1) <= paging.unwrap().0);
+}
+
+#[test]
+fn a_watchdog_that_was_stopped_itself_judges_nothing_at_once() {
+    let begin = Instant::now();
+    let mut watchdog = Watchdog::new(HUNG, begin);
+    let minute = Duration::from_secs(60);
+    assert_eq!(watchdog.look(still(minute), begin + minute).1, None);
+    let later = minute + HUNG;
+    let verdicts: Vec<_> =
+        (1..=8).map(|look| watchdog.look(still(later), begin + minute + look * LOOK).1).collect();
+    assert!(verdicts[..7].iter().all(Option::is_none) && verdicts[7].is_some(), "{verdicts:?}");
 }
 
 #[test]
 fn reports_are_told_from_other_lines() {
     let reports = Reports::default();
     assert!(reports.last().is_none() && !reports.heard_within(HUNG));
-    for line in ["a library says hello", "{\"progress\":", "{\"progress\":{\"steps\":-1,\"waiting\":0}}", "{\"ready\":true}"] {
+    for line in [
+        "a library says hello",
+        "{\"progress\":",
+        "{\"progress\":{\"steps\":-1,\"waiting\":0}}",
+        "{\"ready\":true}",
+    ] {
         reports.hear(line.as_bytes());
         assert!(reports.last().is_none(), "{line}");
     }

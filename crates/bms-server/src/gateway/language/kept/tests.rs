@@ -15,9 +15,7 @@ fn passed(stream: &str, piece_bytes: usize) -> (Marked, Vec<u8>) {
 
 #[test]
 fn events_go_out_once_their_mark_is_there_however_they_are_cut() {
-    let stream = format!(
-        "data: role\n\n{BEGIN}\n\ndata: \\n: bms {{x}}\n\n{FIRST}\n\ndata: half of wh"
-    );
+    let stream = format!("data: role\n\n{BEGIN}\n\ndata: \\n: bms {{x}}\n\n{FIRST}\n\ndata: half of wh");
     for piece_bytes in 1..=stream.len() {
         let (marked, out) = passed(&stream, piece_bytes);
         assert_eq!(String::from_utf8(out).unwrap(), "data: role\n\ndata: \\n: bms {x}\n\n", "{piece_bytes}");
