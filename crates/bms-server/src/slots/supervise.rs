@@ -20,8 +20,8 @@ use crate::event::{Event, SlotLost, SlotReady, SlotRefused};
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// A process that served this long starts the series of pauses anew when it is lost.
-const STEADY_AFTER: Duration = Duration::from_secs(10);
+/// A process that served this long starts the series of pauses anew when it is lost: what fails that seldom is replaced at once.
+const STEADY_AFTER: Duration = Duration::from_secs(3);
 /// Looks at a process in the time after which it counts as hung.
 const LOOKS: u32 = 8;
 

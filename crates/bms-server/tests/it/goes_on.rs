@@ -113,7 +113,10 @@ impl Served {
         }
         eprintln!("longest time without an event: {} ms", longest.as_millis());
         let text = String::from_utf8(text).unwrap();
-        assert!(text.starts_with("HTTP/1.") && text.contains(" 200 OK\r\n") && !text.contains(": bms"), "{text}");
+        assert!(
+            text.starts_with("HTTP/1.") && text.contains(" 200 OK\r\n") && !text.contains(": bms"),
+            "{text}"
+        );
         assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
         let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
         data.filter(|data| *data != "[DONE]").map(|data| serde_json::from_str(data).unwrap()).collect()

@@ -50,10 +50,10 @@ async fn a_stopped_slot_is_found_under_load_and_no_request_is_lost() {
         "{metrics}"
     );
     assert!(metrics.contains(r#"bms_slot_progress_age_seconds{model="m",version="1"} 0"#), "{metrics}");
-    let slots = server.get("/api/v1/slots").await.1;
+    let reports = |_: u16, slots: &serde_json::Value| slots[0]["progress"]["steps"].is_u64();
+    let slots = server.until("/api/v1/slots", reports).await;
     assert_eq!(slots[0]["last_restart"]["reason"], "hung", "{slots}");
     assert_eq!(slots[0]["progress"]["moving"], true, "{slots}");
-    assert!(slots[0]["progress"]["steps"].as_u64().is_some(), "{slots}");
     let written = |status: u16, audit: &serde_json::Value| {
         status == 200
             && audit.to_string().contains("\"slot.restarted\"")
