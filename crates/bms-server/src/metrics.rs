@@ -36,9 +36,7 @@ pub(crate) struct Metrics {
     pub(crate) refusals: IntCounterVec,
     pub(crate) denials: IntCounterVec,
     pub(crate) store: StoreMetrics,
-    slots: IntGaugeVec,
-    slot_memory: IntGaugeVec,
-    slot_progress: GaugeVec,
+    slots: SlotGauges,
 }
 
 /// One slot as the metrics show it.
@@ -121,40 +119,14 @@ impl Metrics {
                 &["model", "call"],
             )?,
             store: StoreMetrics::new(&registry)?,
-            slots: gauge(&registry, "bms_slots", "Slots by state.", &["model", "version", "state"])?,
-            slot_memory: gauge(
-                &registry,
-                "bms_slot_resident_memory_bytes",
-                "Resident memory of the slot's process.",
-                &["model", "version"],
-            )?,
-            slot_progress: ages(
-                &registry,
-                "bms_slot_progress_age_seconds",
-                "Seconds for which the slot's requests have waited while nothing moved: no answer, no step, no work. 0 when nothing waits.",
-                &["model", "version"],
-            )?,
+            slots: SlotGauges::new(&registry)?,
             registry,
         })
     }
 
-    /// The text exposition. Slots come and go, so their gauges are filled as they stand now.
+    /// The text exposition, with the slots as they stand now.
     pub(crate) fn render(&self, slots: &[SlotReading]) -> Result<String> {
-        self.slots.reset();
-        self.slot_memory.reset();
-        self.slot_progress.reset();
-        for slot in slots {
-            let version = slot.version.to_string();
-            self.slots.with_label_values(&[&slot.model, &version, state_name(slot.state)]).inc();
-            if let Some(bytes) = slot.resident_bytes {
-                let gauge = self.slot_memory.with_label_values(&[&slot.model, &version]);
-                gauge.add(i64::try_from(bytes).unwrap_or(i64::MAX));
-            }
-            if let Some(age) = slot.progress_age_seconds {
-                let gauge = self.slot_progress.with_label_values(&[&slot.model, &version]);
-                gauge.set(gauge.get().max(age));
-            }
-        }
+        self.slots.show(slots);
         TextEncoder::new()
             .encode_to_string(&self.registry.gather())
             .map_err(|e| Error::new(Code::Internal, "the metrics cannot be written").because(e))
@@ -171,6 +143,53 @@ pub(crate) fn state_name(state: SlotState) -> &'static str {
         SlotState::Refused => "refused",
     }
 }
+
+/// Slots come and go, so their gauges are filled as they stand.
+#[derive(Debug)]
+struct SlotGauges {
+    states: IntGaugeVec,
+    memory: IntGaugeVec,
+    progress: GaugeVec,
+}
+
+impl SlotGauges {
+    fn new(registry: &Registry) -> prometheus::Result<Self> {
+        Ok(SlotGauges {
+            states: gauge(registry, "bms_slots", "Slots by state.", &["model", "version", "state"])?,
+            memory: gauge(
+                registry,
+                "bms_slot_resident_memory_bytes",
+                "Resident memory of the slot's process.",
+                &["model", "version"],
+            )?,
+            progress: ages(
+                registry,
+                "bms_slot_progress_age_seconds",
+                "Seconds for which the slot's requests have waited while nothing moved: no answer, no step, no work. 0 when nothing waits.",
+                &["model", "version"],
+            )?,
+        })
+    }
+
+    fn show(&self, slots: &[SlotReading]) {
+        self.states.reset();
+        self.memory.reset();
+        self.progress.reset();
+        for slot in slots {
+            let version = slot.version.to_string();
+            self.states.with_label_values(&[&slot.model, &version, state_name(slot.state)]).inc();
+            if let Some(bytes) = slot.resident_bytes {
+                let gauge = self.memory.with_label_values(&[&slot.model, &version]);
+                gauge.add(i64::try_from(bytes).unwrap_or(i64::MAX));
+            }
+            if let Some(age) = slot.progress_age_seconds {
+                let gauge = self.progress.with_label_values(&[&slot.model, &version]);
+                gauge.set(gauge.get().max(age));
+            }
+        }
+    }
+}
+
 /// What rounds over the store found.
 #[derive(Debug)]
 pub(crate) struct StoreMetrics {
