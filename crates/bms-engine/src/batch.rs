@@ -15,8 +15,8 @@ use bms_nn::onnx::{Home, Session};
 use bms_wire::{Code, Error, Result};
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::Priority;
 use crate::statistics::{Spent, Statistics, Waited};
+use crate::{Priority, Progress};
 
 /// A job expected to run no longer than this does not wake the batcher's thread, which takes as long: two switches
 /// between threads are 20 to 100 µs.
@@ -100,6 +100,8 @@ struct Graph {
     statistics: Statistics,
     /// What a row took in the last runs; 0 before the first.
     nanos_a_row: AtomicU64,
+    /// Begins and ends of batches.
+    steps: AtomicU64,
     began: Instant,
     /// When the last run ended, in nanoseconds since `began`.
     ended_at: AtomicU64,
@@ -155,6 +157,7 @@ impl Batcher {
             bounds,
             statistics: Statistics::default(),
             nanos_a_row: AtomicU64::new(0),
+            steps: AtomicU64::new(0),
             began: Instant::now(),
             ended_at: AtomicU64::new(0),
         });
@@ -207,6 +210,10 @@ impl Batcher {
 
     pub(crate) fn waiting_rows(&self) -> usize {
         self.taken.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        Progress { steps: self.graph.steps.load(Ordering::Relaxed), waiting: self.waiting_rows() as u64 }
     }
 }
 
@@ -278,7 +285,9 @@ fn answer(session: &mut dyn Run, mut batch: Vec<Job>, graph: &Graph) {
     // A caller whose question panics is served like any other; the thread lives on.
     batch.retain(|job| catch_unwind(AssertUnwindSafe(|| (job.wanted)())).unwrap_or(true));
     if !batch.is_empty() {
+        graph.steps.fetch_add(1, Ordering::Relaxed);
         run(session, batch, graph);
+        graph.steps.fetch_add(1, Ordering::Relaxed);
     }
 }
 
