@@ -232,14 +232,19 @@ const _: () =
     assert!(CLIENT_STALL_SECONDS_MAX * 1000 < LANGUAGE_DEADLINE_MS, "a stall shows within a deadline");
 const _: () =
     assert!(LANGUAGE_REQUESTS_MAX <= GENERATE_QUEUE_MAX, "what the gateway admits the engine can queue");
-const _: () = assert!(4 * SLOT_REPORT_MS <= SLOT_HUNG_MS, "a slot is heard several times before it counts as hung");
+const _: () =
+    assert!(4 * SLOT_REPORT_MS <= SLOT_HUNG_MS, "a slot is heard several times before it counts as hung");
 const _: () = assert!(
     SLOT_HUNG_MS < INFER_DEADLINE_MS / 2 && INFER_DEADLINE_MS < SLOT_SPIN_SECONDS_MAX * 1000,
     "a request outlives a hung slot, and a run that takes a request's whole time is no hang"
 );
 const _: () = assert!(CONTINUATIONS_STUCK_MAX <= CONTINUATIONS_MAX, "being stuck is the sooner end");
-const _: () = assert!(CONTINUABLE_BODY_BYTES_MAX + CONTINUATION_BYTES_MAX <= INFER_BODY_BYTES_MAX, "it can be sent again");
-const _: () = assert!(QUEUE_ROWS_MAX + LANGUAGE_REQUESTS_MAX < RETRIES_FREE_MAX, "all open requests can be repeated");
+const _: () = assert!(
+    CONTINUABLE_BODY_BYTES_MAX + CONTINUATION_BYTES_MAX <= INFER_BODY_BYTES_MAX,
+    "it can be sent again"
+);
+const _: () =
+    assert!(QUEUE_ROWS_MAX + LANGUAGE_REQUESTS_MAX < RETRIES_FREE_MAX, "all open requests can be repeated");
 const _: () = assert!(EDGE_SAMPLE_BYTES_MAX <= INFER_BODY_BYTES_MAX, "a sample was a request once");
 const _: () = assert!(ANSWERS_MAX <= SEQUENCES_MAX, "all answers to one prompt can be computed at once");
 const _: () =
