@@ -1,5 +1,7 @@
 //! Deployments follow their alias, and lose nothing on the way.
 
+use std::time::Duration;
+
 use bms_wire::Code;
 use bms_wire::api::SetAlias;
 
