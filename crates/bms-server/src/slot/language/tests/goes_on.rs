@@ -46,14 +46,18 @@ async fn parts(response: http::Response<Body>) -> Vec<Part> {
     parts
 }
 
-/// What a client has seen, without the identifiers of calls, which differ.
+/// What a client has seen, without what differs: identifiers of calls, and how much of the prompts was cached, which is a matter
+/// of which of them came first.
 fn seen(parts: &[Part]) -> String {
     let mut text: String = parts.iter().map(|(events, _)| events.as_str()).collect();
     while let Some(at) = text.find("\"call_") {
         let end = at + 1 + text[at + 1..].find('"').unwrap();
         text.replace_range(at..=end, "\"ID\"");
     }
-    text
+    let cached = "\"cached_tokens\":";
+    let mut pieces = text.split(cached);
+    let first = pieces.next().unwrap_or_default().to_owned();
+    pieces.fold(first, |seen, piece| seen + piece.trim_start_matches(|c: char| c.is_ascii_digit()))
 }
 
 /// The same, answer by answer: in which order several of them come is a matter of speed.
