@@ -2,9 +2,7 @@
 //!
 //! It takes microseconds to compute, so that what a server takes beyond that is its own.
 
-use bms_nn::onnx::proto::{
-    DataType, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto,
-};
+use bms_nn::onnx::proto::{DataType, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -21,13 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         output: vec![ValueInfoProto::tensor("y", DataType::Float, &[Err("n"), Ok(10)])],
         ..GraphProto::default()
     };
-    let model = ModelProto {
-        ir_version: Some(8),
-        graph: Some(graph),
-        opset_import: vec![OperatorSetIdProto { domain: None, version: Some(17) }],
-        ..ModelProto::default()
-    };
-    Ok(std::fs::write(path, model.encode_to_vec())?)
+    Ok(std::fs::write(path, ModelProto::new(graph, 17).encode_to_vec())?)
 }
 
 /// Numbers between −1 and 1 without a pattern that matters.

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use bms_bundle::{Bundle, Draft, Lineage, Manifest, SigningKey, TensorInfo};
 use bms_data::Image;
 use bms_nn::onnx::proto::{
-    DataType, GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto,
+    DataType, GraphProto, Message, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 };
 use bms_wire::oip::{Datatype, InferRequest, InferTensor, Parameters};
 use bms_wire::{ImageInput, Pipeline, Postprocess, Preprocess};
@@ -110,14 +110,7 @@ fn model(scale: f32) -> Vec<u8> {
         output: vec![ValueInfoProto::tensor("logits", DataType::Float, &[Err("n"), Ok(2)])],
         ..GraphProto::default()
     };
-    let opset = OperatorSetIdProto { domain: None, version: Some(17) };
-    let model = ModelProto {
-        ir_version: Some(8),
-        opset_import: vec![opset],
-        graph: Some(graph),
-        ..Default::default()
-    };
-    model.encode_to_vec()
+    ModelProto::new(graph, 17).encode_to_vec()
 }
 
 /// A PNG of this brightness, told from others of it by `number`.

@@ -4,8 +4,7 @@ use bms_bundle::{Bundle, Draft, Lineage, Manifest, Policy, SigningKey, TensorInf
 use bms_data::Image;
 use bms_engine::{Engine, EngineOptions};
 use bms_nn::onnx::proto::{
-    AttributeProto, DataType, GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
-    ValueInfoProto,
+    AttributeProto, DataType, GraphProto, Message, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 };
 use bms_nn::onnx::{RuntimeChoice, RuntimeKind};
 use bms_wire::{ImageInput, Pipeline, Postprocess, Preprocess, Result, TableInput};
@@ -19,14 +18,7 @@ pub(crate) fn options() -> EngineOptions {
 
 /// The bytes of a graph.
 pub(crate) fn encode(graph: GraphProto) -> Vec<u8> {
-    let opset = OperatorSetIdProto { domain: None, version: Some(17) };
-    let model = ModelProto {
-        ir_version: Some(8),
-        opset_import: vec![opset],
-        graph: Some(graph),
-        ..Default::default()
-    };
-    model.encode_to_vec()
+    ModelProto::new(graph, 17).encode_to_vec()
 }
 
 fn weights(count: usize) -> Vec<f32> {

@@ -57,13 +57,14 @@ fn open(
 type Picked = (RuntimeKind, Vec<(RuntimeKind, Duration)>, Box<dyn Backend>);
 
 fn pick(bytes: &[u8], model: &ModelProto, signature: &Signature, options: &LoadOptions) -> Result<Picked> {
-    let rten = open(RuntimeKind::Rten, bytes, model, signature, options);
-    let onnxruntime = open(RuntimeKind::OnnxRuntime, bytes, model, signature, options);
-    match (rten, onnxruntime) {
+    let takes_wide = signature.inputs.iter().any(|input| input.dtype == DType::I64);
+    let onnxruntime = match open(RuntimeKind::OnnxRuntime, bytes, model, signature, options) {
         // rten counts in 32 bits: whatever a trial shows, another request may bring more.
-        (Ok(_), Ok(onnxruntime)) if signature.inputs.iter().any(|input| input.dtype == DType::I64) => {
-            Ok((RuntimeKind::OnnxRuntime, Vec::new(), onnxruntime))
-        }
+        Ok(backend) if takes_wide => return Ok((RuntimeKind::OnnxRuntime, Vec::new(), backend)),
+        opened => opened,
+    };
+    let rten = open(RuntimeKind::Rten, bytes, model, signature, options);
+    match (rten, onnxruntime) {
         (Ok(rten), Ok(onnxruntime)) => Ok(compare(signature, rten, onnxruntime)),
         (Ok(rten), Err(_)) => Ok((RuntimeKind::Rten, Vec::new(), rten)),
         (Err(_), Ok(onnxruntime)) => Ok((RuntimeKind::OnnxRuntime, Vec::new(), onnxruntime)),

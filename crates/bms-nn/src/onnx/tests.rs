@@ -1,20 +1,12 @@
 use super::proto::{
-    AttributeProto, DataType, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
-    ValueInfoProto,
+    AttributeProto, DataType, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 };
 use super::*;
 use crate::Data;
 
 /// A model of these nodes, as bytes.
 pub(super) fn encode(graph: GraphProto) -> Arc<[u8]> {
-    let opset = OperatorSetIdProto { domain: None, version: Some(17) };
-    let model = ModelProto {
-        ir_version: Some(8),
-        opset_import: vec![opset],
-        graph: Some(graph),
-        ..Default::default()
-    };
-    model.encode_to_vec().into()
+    ModelProto::new(graph, 17).encode_to_vec().into()
 }
 
 /// `y = relu(x · w + b)` with `x: f32[n, 3]`, `y: f32[n, 2]`.

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use bms_bundle::{DataRef, Lineage, Manifest, Policy};
+use bms_bundle::{Lineage, Manifest, Policy};
 use bms_nn::onnx::proto::{
-    DataType, GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto,
+    DataType, GraphProto, Message, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 };
 use bms_registry::Registry;
 use bms_server::{Launch, Settings};
@@ -289,14 +289,7 @@ pub(crate) fn write_bundle(dir: &Path, name: &str, marker: i64, extra: &[&str]) 
         outputs: vec![tensor("y")],
         pipeline: Pipeline { preprocess: Preprocess::Tensor {}, postprocess: Postprocess::Tensor {} },
         metrics: Vec::new(),
-        lineage: Lineage {
-            parent: None,
-            parent_role: None,
-            data: Vec::<DataRef>::new(),
-            job: None,
-            code: None,
-            source: None,
-        },
+        lineage: Lineage::default(),
         precision: "fp32".to_owned(),
         licence: None,
         created_ms: marker,
@@ -319,12 +312,5 @@ fn model() -> Vec<u8> {
         output: vec![x("y")],
         ..GraphProto::default()
     };
-    let opset = OperatorSetIdProto { domain: None, version: Some(17) };
-    let model = ModelProto {
-        ir_version: Some(8),
-        graph: Some(graph),
-        opset_import: vec![opset],
-        ..ModelProto::default()
-    };
-    model.encode_to_vec()
+    ModelProto::new(graph, 17).encode_to_vec()
 }

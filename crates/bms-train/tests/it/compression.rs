@@ -7,8 +7,7 @@ use bms_bundle::{Bundle, Policy, SigningKey, sign_dir};
 use bms_data::Dataset;
 use bms_nn::Tensor;
 use bms_nn::onnx::proto::{
-    AttributeProto, DataType, GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
-    ValueInfoProto,
+    AttributeProto, DataType, GraphProto, Message, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 };
 use bms_nn::onnx::{LoadOptions, RuntimeChoice, RuntimeKind, load, read, runtimes};
 use bms_train::{
@@ -192,13 +191,7 @@ fn foreign(opset: i64) -> Vec<u8> {
         output: vec![ValueInfoProto::tensor("scores", DataType::Float, &[Ok(2), Ok(10)])],
         ..GraphProto::default()
     };
-    let model = ModelProto {
-        ir_version: Some(8),
-        opset_import: vec![OperatorSetIdProto { domain: None, version: Some(opset) }],
-        graph: Some(graph),
-        ..ModelProto::default()
-    };
-    model.encode_to_vec()
+    ModelProto::new(graph, opset).encode_to_vec()
 }
 
 fn foreign_pipeline() -> Pipeline {

@@ -3,10 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bms_bundle::{DataRef, Lineage, Manifest};
-use bms_nn::onnx::proto::{
-    DataType, GraphProto, Message, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto,
-};
+use bms_bundle::{Lineage, Manifest};
+use bms_nn::onnx::proto::{DataType, GraphProto, Message, ModelProto, NodeProto, ValueInfoProto};
 use bms_wire::{Pipeline, Postprocess, Preprocess};
 
 use crate::program::{Server, bms, ok};
@@ -52,20 +50,7 @@ fn identity(folder: &Path, name: &str, pairs: &[(Spec<'_>, &str)]) {
         output: pairs.iter().map(|((_, kind, _, dims), y)| value(y, *kind, dims)).collect(),
         ..GraphProto::default()
     };
-    let model = ModelProto {
-        ir_version: Some(8),
-        graph: Some(graph),
-        opset_import: vec![OperatorSetIdProto { domain: None, version: Some(17) }],
-        ..ModelProto::default()
-    };
-    let lineage = Lineage {
-        parent: None,
-        parent_role: None,
-        data: Vec::<DataRef>::new(),
-        job: None,
-        code: None,
-        source: None,
-    };
+    let model = ModelProto::new(graph, 17);
     let manifest = Manifest {
         schema: 1,
         name: name.to_owned(),
@@ -75,7 +60,7 @@ fn identity(folder: &Path, name: &str, pairs: &[(Spec<'_>, &str)]) {
         outputs: pairs.iter().map(|((_, _, dtype, dims), y)| info(y, dtype, dims)).collect(),
         pipeline: Pipeline { preprocess: Preprocess::Tensor {}, postprocess: Postprocess::Tensor {} },
         metrics: Vec::new(),
-        lineage,
+        lineage: Lineage::default(),
         precision: "fp32".to_owned(),
         licence: None,
         created_ms: 1,

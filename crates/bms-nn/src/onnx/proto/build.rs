@@ -1,9 +1,22 @@
 //! Constructors for what is written often: nodes, attributes, constants, typed names.
 
 use super::{
-    AttributeProto, AttributeType, Bytes, DataType, Dimension, DimensionValue, GraphProto, NodeProto,
-    TensorProto, TensorShapeProto, TensorType, TypeProto, TypeValue, ValueInfoProto,
+    AttributeProto, AttributeType, Bytes, DataType, Dimension, DimensionValue, GraphProto, ModelProto,
+    NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto, TensorType, TypeProto, TypeValue,
+    ValueInfoProto,
 };
+
+impl ModelProto {
+    /// A graph of operators of the default domain in this version.
+    pub fn new(graph: GraphProto, opset: i64) -> ModelProto {
+        ModelProto {
+            ir_version: Some(8),
+            opset_import: vec![OperatorSetIdProto { domain: None, version: Some(opset) }],
+            graph: Some(graph),
+            ..ModelProto::default()
+        }
+    }
+}
 
 impl NodeProto {
     /// A node of the default domain. `name` should be unique in the graph.
