@@ -52,13 +52,12 @@ fn respond(node: &Node, live: &Live, body: &[u8], left: Arc<AtomicBool>) -> Resu
             .because(e)
     })?;
     let model = live.engine.describe();
-    let asked = oip::Asked::of(model, &request)?;
+    let collects = request.parameters.get(COLLECT) != Some(&json!(false));
+    let (input, asked) = oip::request_to_input(model, request)?;
     if asked.wants_binary() {
         let what = "an edge node answers in JSON, not in binary form";
         return Err(Error::new(Code::NotSupported, what).hint("Leave `binary_data` out."));
     }
-    let collects = request.parameters.get(COLLECT) != Some(&json!(false));
-    let input = oip::request_to_input(model, request)?;
     let pictures = match &input {
         Input::Images(pictures) if collects && !model.labels().is_empty() => pictures.clone(),
         _ => Vec::new(),

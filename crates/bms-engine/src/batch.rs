@@ -15,7 +15,7 @@ use bms_nn::onnx::{Home, Session};
 use bms_wire::{Code, Error, Result};
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::statistics::{Spent, Statistics, Waited};
+use crate::statistics::{Spent, Statistics, Waited, nanos};
 use crate::{Priority, Progress};
 
 /// A job expected to run no longer than this does not wake the batcher's thread, which takes as long: two switches
@@ -207,6 +207,11 @@ impl Batcher {
         self.sender.as_ref().ok_or_else(ended)?.send(job).map_err(|_| ended())
     }
 
+    /// Rows of separate jobs that are joined; 0 when each runs alone.
+    pub(crate) fn joined_rows_max(&self) -> usize {
+        if self.graph.bounds.joins_rows { self.graph.bounds.rows_max } else { 0 }
+    }
+
     pub(crate) fn statistics(&self) -> &Statistics {
         &self.graph.statistics
     }
@@ -333,7 +338,7 @@ fn run(session: &mut dyn Run, mut batch: Vec<Job>, graph: &Graph) {
                 queue: began.duration_since(job.since),
                 total: job.since.elapsed(),
             };
-            graph.statistics.answered(&spent, &batch.iter().map(waited).collect::<Vec<_>>());
+            graph.statistics.answered(&spent, batch.iter().map(waited));
             answers.into_iter().map(Ok).collect()
         }
         // One job's values must not fail the others': each is tried alone before it is told so.
@@ -350,10 +355,6 @@ fn run(session: &mut dyn Run, mut batch: Vec<Job>, graph: &Graph) {
         // A reply that panics is its caller's fault and must not end the thread.
         let _ = catch_unwind(AssertUnwindSafe(|| (job.reply)(answer)));
     }
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Does one part of a batch's work and adds the time to where it belongs.

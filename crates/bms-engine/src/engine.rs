@@ -105,7 +105,6 @@ impl Description {
 pub struct Engine {
     description: Description,
     batcher: Batcher,
-    joined_rows_max: usize,
 }
 
 impl Engine {
@@ -144,11 +143,10 @@ impl Engine {
             queue_rows_max: options.queue_rows_max.clamp(1, limits::QUEUE_ROWS_MAX),
             joins_rows: description.joins_rows(&mut session),
         };
-        let joined_rows_max = if bounds.joins_rows { bounds.rows_max } else { 0 };
         let batcher = Batcher::start(session, bounds)?;
         // What was loaded is what was checked.
         bundle.recheck()?;
-        Ok(Engine { description, batcher, joined_rows_max })
+        Ok(Engine { description, batcher })
     }
 
     /// What was loaded.
@@ -158,7 +156,7 @@ impl Engine {
 
     /// Rows of separate requests that are joined into one run; 0 when each request runs alone.
     pub fn joined_rows_max(&self) -> usize {
-        self.joined_rows_max
+        self.batcher.joined_rows_max()
     }
 
     /// What the model has done since it was loaded; the name and version are left to the caller.

@@ -42,7 +42,7 @@ struct Counts {
 
 impl Statistics {
     /// A batch was answered.
-    pub(crate) fn answered(&self, spent: &Spent, requests: &[Waited]) {
+    pub(crate) fn answered(&self, spent: &Spent, requests: impl Iterator<Item = Waited>) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // A clock before 1970 is a clock that was never set.
         counts.last_inference_ms =
@@ -93,5 +93,10 @@ impl Statistics {
 
 fn add(counted: &mut Counted, time: Duration) {
     counted.count += 1;
-    counted.ns = counted.ns.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    counted.ns = counted.ns.saturating_add(nanos(time));
+}
+
+/// Nanoseconds, as many as fit.
+pub(crate) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

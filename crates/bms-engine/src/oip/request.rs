@@ -45,7 +45,7 @@ impl Asked {
     /// # Errors
     /// [`Code::InvalidRequest`], [`Code::InvalidInput`] for an output the model does not have, and
     /// [`Code::NotSupported`] for sequences and shared memory.
-    pub fn of(model: &Description, request: &InferRequest) -> Result<Asked> {
+    fn of(model: &Description, request: &InferRequest) -> Result<Asked> {
         let parameters = &request.parameters;
         check_stateless(parameters)?;
         let all_binary = binary::flag(parameters, binary::DATA_OUTPUT)?.unwrap_or(false);
@@ -129,7 +129,7 @@ pub fn read(model: &Description, body: &[u8], head_bytes: Option<usize>) -> Resu
     Ok((input(model, given)?, asked))
 }
 
-/// A request's input for a model.
+/// A request's input for a model, and what the answer needs of it.
 ///
 /// - One `BYTES` input for a pipeline that takes pictures: PNG or JPEG, as base64 in JSON.
 /// - One `FP32` or `FP64` input called `rows`: raw rows, for a pipeline that takes rows.
@@ -137,9 +137,9 @@ pub fn read(model: &Description, body: &[u8], head_bytes: Option<usize>) -> Resu
 ///
 /// # Errors
 /// As [`read`].
-pub fn request_to_input(model: &Description, request: InferRequest) -> Result<Input> {
-    Asked::of(model, &request)?;
-    input(model, request.inputs.into_iter().map(|tensor| (tensor, None)).collect())
+pub fn request_to_input(model: &Description, request: InferRequest) -> Result<(Input, Asked)> {
+    let asked = Asked::of(model, &request)?;
+    Ok((input(model, request.inputs.into_iter().map(|tensor| (tensor, None)).collect())?, asked))
 }
 
 /// An input with its bytes when it is in binary form.

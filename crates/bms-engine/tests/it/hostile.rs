@@ -1,6 +1,6 @@
 //! Inputs and bundles that mean harm or mischief: a clear code, and an engine that lives on.
 
-use bms_engine::oip::{Asked, answer_to_response, request_to_input};
+use bms_engine::oip::{answer_to_response, request_to_input};
 use bms_engine::{Engine, EngineOptions, Input};
 use bms_nn::onnx::proto::{DataType, NodeProto, ValueInfoProto};
 use bms_nn::{Data, Tensor};
@@ -143,8 +143,8 @@ fn absurd_options_are_bounded() {
 
 fn ask(engine: &Engine, request: Value) -> Result<Value> {
     let request: InferRequest = serde_json::from_value(request).expect("the protocol's form");
-    let asked = Asked::of(engine.describe(), &request)?;
-    let answer = engine.predict(request_to_input(engine.describe(), request)?)?;
+    let (input, asked) = request_to_input(engine.describe(), request)?;
+    let answer = engine.predict(input)?;
     let response = answer_to_response(engine.describe(), answer, &asked, Some("3".into()))?;
     Ok(serde_json::to_value(response.head).unwrap())
 }

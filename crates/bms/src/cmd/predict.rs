@@ -84,7 +84,7 @@ impl Predict {
             let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
             let input = match kind(path) {
                 Kind::Request => {
-                    bms_engine::oip::request_to_input(engine.describe(), parse_request(path, &bytes)?)?
+                    bms_engine::oip::request_to_input(engine.describe(), parse_request(path, &bytes)?)?.0
                 }
                 Kind::Rows => Input::Rows(rows(path, &bytes, &engine.describe().pipeline.preprocess)?),
                 Kind::Picture => Input::Images(vec![bytes]),
