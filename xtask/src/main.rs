@@ -9,6 +9,7 @@ mod codegen;
 mod debian;
 mod fixtures;
 mod process;
+mod python;
 mod services;
 mod tidy;
 

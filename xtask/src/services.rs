@@ -3,7 +3,7 @@
 //! Each lies in a file of its own and says how it is started and what its clients need to know. A service runs on loopback, on
 //! free ports, with its data in `target/services/NAME`, so that several checkouts do not meet.
 
-mod place;
+pub(crate) mod place;
 mod postgres;
 mod s3;
 

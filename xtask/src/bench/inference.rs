@@ -7,7 +7,7 @@
 mod peer;
 
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -22,6 +22,7 @@ use super::report::{median, spread, summary};
 use super::{http, memory, number, progress};
 use crate::arguments::Arguments;
 use crate::process;
+use crate::services::place::free_port;
 
 /// Rounds when nobody says how many: most of the time goes into starting peers.
 const ROUNDS: usize = 3;
@@ -32,6 +33,8 @@ const RATE: usize = 1000;
 const CONNECTIONS: usize = 16;
 /// How long a server may take until it answers.
 const START_MAX: Duration = Duration::from_secs(120);
+/// What our server is called among the others.
+const OURS: &str = "bms";
 const PATH: &str = "/v2/models/mlp/infer";
 
 /// What is measured, and where it lies.
@@ -74,7 +77,7 @@ pub(super) fn run(mut arguments: Arguments) -> Result<ExitCode> {
             order.reverse();
         }
         for peer in order {
-            let name = peer.map_or("bms", |peer| peer.name);
+            let name = peer.map_or(OURS, |peer| peer.name);
             let row = scene.measure(peer).with_context(|| format!("failed to measure {name}"))?;
             progress(format_args!(
                 "  {name}: {:.0} requests/s, p50 {:.2} ms at {RATE}/s",
@@ -111,7 +114,7 @@ impl Scene {
     }
 
     fn measure(&self, peer: Option<&Peer>) -> Result<Row> {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let port = free_port(peer::PORTS_APART)?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut command = match peer {
             Some(peer) => peer.command(&self.path("mlp.onnx"), port),
@@ -246,17 +249,19 @@ fn text(rows: &[(String, Vec<Row>)]) -> String {
     text
 }
 
+fn ours(rows: &[(String, Vec<Row>)]) -> &[Row] {
+    rows.iter().find(|(name, _)| name == OURS).map_or(&[][..], |(_, rows)| rows)
+}
+
 /// How many times as many requests we get through as it does, a round at a time.
 fn ratios(rows: &[(String, Vec<Row>)], of_it: &[Row]) -> Vec<f64> {
-    let ours = rows.iter().find(|(name, _)| name == "bms").map_or(&[][..], |(_, rows)| rows);
-    ours.iter().zip(of_it).map(|(a, b)| a.requests_per_second / b.requests_per_second).collect()
+    ours(rows).iter().zip(of_it).map(|(a, b)| a.requests_per_second / b.requests_per_second).collect()
 }
 
 /// Median and 99th percentile at the rate beyond the graph's run, a round at a time.
 fn overheads(rows: &[(String, Vec<Row>)]) -> [Vec<f64>; 2] {
-    let ours = rows.iter().find(|(name, _)| name == "bms").map_or(&[][..], |(_, rows)| rows);
     let beyond = |figure: fn(&Row) -> f64| {
-        ours.iter().filter_map(|row| Some(figure(row) - row.run_ms?)).collect::<Vec<_>>()
+        ours(rows).iter().filter_map(|row| Some(figure(row) - row.run_ms?)).collect::<Vec<_>>()
     };
     [beyond(|row| row.open_p50_ms), beyond(|row| row.open_p99_ms)]
 }

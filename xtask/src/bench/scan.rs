@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use self::report::Row;
 use crate::arguments::Arguments;
-use crate::process;
+use crate::{process, python};
 
 /// The other scanners, from the Python package index.
 const PEERS: [&str; 4] = ["picklescan", "modelscan", "modelaudit", "fickling"];
@@ -54,7 +54,7 @@ pub(super) fn run(mut arguments: Arguments) -> Result<std::process::ExitCode> {
         labels.into_iter().map(|label| (label.file, label.malicious)).collect();
     ensure!(!labels.is_empty(), "the corpus is empty");
     let scratch = TempDir::new()?;
-    let python = python(peers, install, scratch.path())?;
+    let python = with_peers(peers, install, scratch.path())?;
     let checkpoint = scratch.path().join("checkpoint.pt");
     checkpoint::write(&checkpoint, CHECKPOINT_BYTES)?;
 
@@ -90,8 +90,8 @@ pub(super) fn run(mut arguments: Arguments) -> Result<std::process::ExitCode> {
     Ok(std::process::ExitCode::SUCCESS)
 }
 
-/// The environment with the others: the given one, or a fresh one.
-fn python(given: Option<String>, install: bool, scratch: &Path) -> Result<Option<PathBuf>> {
+/// The Python with the others: of the given environment, or of a fresh one.
+fn with_peers(given: Option<String>, install: bool, scratch: &Path) -> Result<Option<PathBuf>> {
     if let Some(dir) = given {
         let python = std::path::absolute(dir)?.join("bin/python");
         ensure!(python.exists(), "there is no `{}`", python.display());
@@ -100,14 +100,7 @@ fn python(given: Option<String>, install: bool, scratch: &Path) -> Result<Option
     if !install {
         return Ok(None);
     }
-    let dir = scratch.join("peers");
-    process::output(Command::new("python3").args(["-m", "venv"]).arg(&dir))?;
-    let python = dir.join("bin/python");
-    let mut pip = Command::new(&python);
-    process::output(
-        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(PEERS),
-    )?;
-    Ok(Some(python))
+    python::make(&scratch.join("peers"), PEERS).map(Some)
 }
 
 /// Our measuring program, freshly built.

@@ -1,6 +1,6 @@
 //! A server while it is measured.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::serve::{Serves, Shape};
 use super::{Plan, http, load, memory};
+use crate::services::place::free_port;
 
 /// How long a server may take to its first token.
 const START_MAX: Duration = Duration::from_secs(300);
@@ -30,8 +31,7 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server and waits for its first token.
     pub(crate) fn start(engine: &dyn Serves, plan: &Plan, shape: Shape, prompt: &[u32]) -> Result<Server> {
-        // Free now, and nobody else on this machine asks for ports at random.
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let port = free_port(0)?;
         let begin = Instant::now();
         let child = engine.start(plan, port, shape)?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));

@@ -132,7 +132,7 @@ fn signal_to(pid: u32, signal: &str) -> Result<()> {
 }
 
 /// A port on loopback that is free now, as is the one `apart` above it.
-pub(super) fn free_port(apart: u16) -> Result<u16> {
+pub(crate) fn free_port(apart: u16) -> Result<u16> {
     for _ in 0..100 {
         let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
         let port = listener.local_addr()?.port();

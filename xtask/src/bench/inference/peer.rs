@@ -5,10 +5,12 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 
-use crate::process;
+use crate::python;
 
 /// Their packages; each gets an environment of its own, since together they do not resolve.
 const NAMES: [&str; 3] = ["litserve", "mlserver", "bentoml"];
+/// MLServer takes the two ports above its own as well; the highest is seen to be free.
+pub(super) const PORTS_APART: u16 = 2;
 const GRAPH: &str = include_str!("graph.py");
 const PROGRAMS: [&str; 3] =
     [include_str!("litserve_peer.py"), include_str!("mlserver_peer.py"), include_str!("bentoml_peer.py")];
@@ -38,9 +40,7 @@ pub(super) fn find(given: Option<PathBuf>, install: bool, scratch: &Path) -> Res
         let python = environments.join(name).join("bin/python");
         if install && !python.exists() {
             eprintln!("installing {name}");
-            process::output(Command::new("python3").args(["-m", "venv"]).arg(environments.join(name)))?;
-            let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
-            process::output(Command::new(&python).args(pip).args([name, "onnxruntime", "numpy"]))?;
+            python::make(&environments.join(name), [name, "onnxruntime", "numpy"])?;
         }
         ensure!(python.exists(), "there is no `{}`", python.display());
         std::fs::write(folder.join(format!("{name}_peer.py")), program)?;
