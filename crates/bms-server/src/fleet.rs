@@ -226,14 +226,17 @@ impl Fleet {
 
     /// The slots of language models that answer now.
     pub(crate) fn language_slots(&self) -> Vec<Arc<Slot>> {
-        let ready = |slot: &&Arc<Slot>| slot.state() == SlotState::Ready && slot.is_language_model();
-        self.slots().iter().filter(ready).cloned().collect()
+        self.ready_slots(Slot::is_language_model)
     }
 
     /// The slots of models that take tensors and answer now.
     pub(crate) fn tensor_slots(&self) -> Vec<Arc<Slot>> {
-        let ready = |slot: &&Arc<Slot>| slot.state() == SlotState::Ready && !slot.is_language_model();
-        self.slots().iter().filter(ready).cloned().collect()
+        self.ready_slots(|slot| !slot.is_language_model())
+    }
+
+    fn ready_slots(&self, is_wanted: impl Fn(&Slot) -> bool) -> Vec<Arc<Slot>> {
+        let slots = self.slots();
+        slots.iter().filter(|slot| slot.state() == SlotState::Ready && is_wanted(slot)).cloned().collect()
     }
 
     /// The slot that is to serve this version, deployed or about to be.

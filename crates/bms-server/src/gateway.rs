@@ -20,7 +20,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use bms_wire::{Code, Error, Result, limits, oip::binary};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, StatusCode, header};
@@ -103,9 +103,9 @@ impl Gateway {
             .route("/v2/health/progress", get(health::server));
         for model in ["/v2/models/{model}", "/v2/models/{model}/versions/{version}"] {
             router = router
-                .route(model, get(metadata))
-                .route(&format!("{model}/config"), get(config))
-                .route(&format!("{model}/stats"), get(statistics))
+                .route(model, about(""))
+                .route(&format!("{model}/config"), about("/config"))
+                .route(&format!("{model}/stats"), about("/stats"))
                 .route(&format!("{model}/ready"), get(model_ready))
                 .route(&format!("{model}/progress"), get(health::model))
                 .route(&format!("{model}/infer"), post(infer));
@@ -146,7 +146,7 @@ impl Gateway {
         let body = tokio::time::timeout_at(time.deadline(), reading).await;
         let body = body.map_err(|_| too_late(target, time))??;
         let time = time.within(time::asked_for(&headers, &body));
-        self.ask(target, &headers, body, time, record).await.map(client_response)
+        self.ask(target, &headers, body, time, record, &route.door).await.map(client_response)
     }
 
     /// Lets a request in that has been read already and has a slot answer it.
@@ -161,7 +161,7 @@ impl Gateway {
         let route = self.fleet.route(target.model, target.version)?;
         record.known(target.model);
         let _place = route.door.enter()?;
-        self.ask(target, headers, body, time, record).await
+        self.ask(target, headers, body, time, record, &route.door).await
     }
 
     /// Has a slot answer a request that was let in, whatever happens to slots meanwhile.
@@ -172,8 +172,8 @@ impl Gateway {
         body: Bytes,
         time: Time,
         record: &mut Record,
+        door: &Door,
     ) -> Result<http::Response<Bytes>> {
-        let door = self.fleet.route(target.model, target.version)?.door;
         for attempt in 1..=1 + limits::SLOT_RETRIES_MAX {
             // Timers are coarser than the time a request may ask for.
             if time.deadline() <= Instant::now() {
@@ -329,39 +329,17 @@ async fn infer(
 }
 
 /// Passes on what a slot says of its model.
-async fn about(
-    gateway: &Arc<Gateway>,
-    named: &Named,
-    operation: &str,
-    request: Request,
-) -> Result<Response, Failure> {
-    let target = Target { model: &named.model, version: named.version()?, method: Method::GET, operation };
-    let mut unrecorded = Record::none(gateway);
-    Ok(gateway.answer(&target, request, &mut unrecorded).await?)
-}
-
-async fn metadata(
-    State(gateway): State<Arc<Gateway>>,
-    Segments(named): Segments<Named>,
-    request: Request,
-) -> Result<Response, Failure> {
-    about(&gateway, &named, "", request).await
-}
-
-async fn config(
-    State(gateway): State<Arc<Gateway>>,
-    Segments(named): Segments<Named>,
-    request: Request,
-) -> Result<Response, Failure> {
-    about(&gateway, &named, "/config", request).await
-}
-
-async fn statistics(
-    State(gateway): State<Arc<Gateway>>,
-    Segments(named): Segments<Named>,
-    request: Request,
-) -> Result<Response, Failure> {
-    about(&gateway, &named, "/stats", request).await
+fn about(operation: &'static str) -> MethodRouter<Arc<Gateway>> {
+    get(
+        async move |State(gateway): State<Arc<Gateway>>,
+                    Segments(named): Segments<Named>,
+                    request: Request| {
+            let target =
+                Target { model: &named.model, version: named.version()?, method: Method::GET, operation };
+            let mut unrecorded = Record::none(&gateway);
+            Ok::<_, Failure>(gateway.answer(&target, request, &mut unrecorded).await?)
+        },
+    )
 }
 
 async fn model_ready(

@@ -18,6 +18,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::AsyncRead;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -110,18 +111,16 @@ async fn connection<I>(
     };
     let Some((io, is_http2)) = opened else { return };
     if is_http2 {
-        let mut connection = pin!(http2_terms().serve_connection(TokioIo::new(io), service));
-        tokio::select! {
-            _ = connection.as_mut() => return,
-            _ = stop.wait_for(|stop| *stop) => {}
-        }
-        connection.as_mut().graceful_shutdown();
-        let _ = connection.await;
-        return;
+        return until_told(http2_terms().serve_connection(TokioIo::new(io), service), stop).await;
     }
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(terms.head_within);
-    let mut connection = pin!(http.serve_connection(TokioIo::new(io), service));
+    until_told(http.serve_connection(TokioIo::new(io), service), stop).await;
+}
+
+/// Serves a connection until it ends; told to stop, it finishes what is open and takes nothing more.
+async fn until_told(connection: impl GracefulConnection, mut stop: watch::Receiver<bool>) {
+    let mut connection = pin!(connection);
     tokio::select! {
         // How a connection ends is the client's business.
         _ = connection.as_mut() => return,

@@ -16,6 +16,7 @@ use tower::service_fn;
 
 use super::metered::Meter;
 use super::{Service, convert, proto, status, version};
+use crate::aside::aside;
 use crate::gateway::{Record, Target, Time};
 
 /// Bytes of tensors that are copied on a thread that talks to the network.
@@ -101,9 +102,7 @@ impl Service {
         let bytes: usize = asked.raw_input_contents.iter().map(bytes::Bytes::len).sum();
         let request = match bytes <= SMALL {
             true => convert::request(asked),
-            false => tokio::task::spawn_blocking(move || convert::request(asked)).await.unwrap_or_else(|e| {
-                Err(Error::new(Code::Internal, "the request broke its handler").because(e))
-            }),
+            false => aside(move || convert::request(asked)).await,
         }?;
         let time = time.within(request.timeout);
         let target = Target { model: &model, version, method: Method::POST, operation: "/infer" };

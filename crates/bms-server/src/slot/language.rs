@@ -39,6 +39,7 @@ use bms_engine::lm::LanguageEngine;
 use bms_wire::{Code, Error, Result, limits};
 use bytes::Bytes;
 
+use crate::aside::aside;
 use crate::body;
 use crate::failure::Dialect;
 pub(super) use embeddings::GROUP_TOKENS;
@@ -160,12 +161,6 @@ async fn prepared<T: Send + 'static>(
 ) -> Result<T> {
     let body = body::read(request, limits::INFER_BODY_BYTES_MAX, |_| Ok(())).await?;
     aside(move || work(&language, &body)).await
-}
-
-/// Does work on a thread that may take its time.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|e| Err(Error::new(Code::Internal, "the request broke its handler").because(e)))
 }
 
 /// An answer, or the error in the protocol's shape.

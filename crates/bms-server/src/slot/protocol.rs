@@ -19,6 +19,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::oneshot;
 
+use crate::aside::aside;
 use crate::body::{self, Segments};
 use crate::failure::{self, Failure};
 
@@ -191,10 +192,4 @@ fn numbers(answer: &Answer) -> usize {
     let values: usize = answer.outputs.iter().map(|(_, tensor)| tensor.data().len()).sum();
     let classes = answer.classes.iter().flatten().map(|class| class.ranked.len()).sum::<usize>();
     values.saturating_add(classes)
-}
-
-/// Does work on a thread that may take its time.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|e| Err(Error::new(Code::Internal, "the request broke its handler").because(e)))
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use bms_nn::lm::gguf::{Entry, GgufWriter, Pair, TensorKind};
+use half::f16;
 
 /// How large it is.
 #[derive(Clone, Copy)]
@@ -81,7 +82,7 @@ pub(crate) fn write(path: &Path, size: Size) {
             if entry.kind == real {
                 writer.write(&1.0f32.to_le_bytes()).unwrap();
             } else {
-                writer.write(&half(scale * fraction(&mut state)).to_le_bytes()).unwrap();
+                writer.write(&f16::from_f32(scale * fraction(&mut state)).to_le_bytes()).unwrap();
             }
         }
     }
@@ -92,16 +93,6 @@ pub(crate) fn write(path: &Path, size: Size) {
 fn fraction(state: &mut u64) -> f32 {
     *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
     ((*state >> 40) as f32 / (1u64 << 23) as f32) - 1.0
-}
-
-/// The half-precision number nearest to zero from this one; of numbers that are none of the smallest.
-fn half(value: f32) -> u16 {
-    let bits = value.to_bits();
-    let exponent = ((bits >> 23) & 0xff) as i32 - 127 + 15;
-    if exponent <= 0 {
-        return 0;
-    }
-    ((bits >> 16) & 0x8000) as u16 | (exponent as u16) << 10 | ((bits >> 13) & 0x3ff) as u16
 }
 
 /// The character by which GPT-2's vocabulary writes a byte.

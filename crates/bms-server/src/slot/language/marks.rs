@@ -8,7 +8,9 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Language, aside, now};
+use super::job::{Job, Question};
+use super::{Language, now};
+use crate::aside::aside;
 use crate::body;
 use crate::continuation::{Beginning, CONTINUABLE, CONTINUES, Continuation, Heard, Mark};
 
@@ -24,6 +26,13 @@ pub(super) struct Asked {
 pub(super) struct Name {
     pub(super) id: String,
     pub(super) created: u64,
+}
+
+/// Answers under way.
+pub(super) struct Begun {
+    pub(super) job: Job,
+    pub(super) name: Name,
+    pub(super) marks: Option<Marks>,
 }
 
 /// Where the answers of a job begin.
@@ -61,8 +70,26 @@ pub(super) async fn prepared<T: Send + 'static>(
 }
 
 impl Asked {
+    /// Has the engine answer the questions, from the beginning or from where another slot's answers ended. A new answer's
+    /// name begins with `prefix`.
+    ///
+    /// # Errors
+    /// As [`Language::submit`]; [`Code::InvalidRequest`] when something is to go on that has no marks.
+    pub(super) fn submit(
+        self,
+        language: &Language,
+        prefix: &str,
+        questions: Vec<Question>,
+        generation: &Generation,
+    ) -> Result<Begun> {
+        let name = self.name(language, prefix);
+        let (marks, origin) = self.marks(&name, generation, questions.len() * generation.n)?;
+        let job = language.submit(questions, generation, origin)?;
+        Ok(Begun { job, name, marks })
+    }
+
     /// The name of the answer: a new one that begins like this, or the one it had.
-    pub(super) fn name(&self, language: &Language, prefix: &str) -> Name {
+    fn name(&self, language: &Language, prefix: &str) -> Name {
         match &self.continuation {
             Some(Continuation { begin, .. }) => Name { id: begin.id.clone(), created: begin.created },
             None => Name { id: language.identifier(prefix), created: now() },
@@ -74,37 +101,37 @@ impl Asked {
         Asked { marks: false, ..self }
     }
 
-    /// The marks of a stream of so many answers; none where nobody asked for them, or for a whole document.
-    ///
-    /// # Errors
-    /// [`Code::InvalidRequest`] when something is to go on that has no marks.
-    pub(super) fn marks(self, name: &Name, generation: &Generation, answers: usize) -> Result<Option<Marks>> {
+    /// The marks of a stream of so many answers, none where nobody asked for them or for a whole document, and where the
+    /// answers begin.
+    fn marks(self, name: &Name, generation: &Generation, answers: usize) -> Result<(Option<Marks>, Origin)> {
         if !generation.stream || !self.marks {
             let lost = self.continuation.is_some();
             let refused =
                 || Error::new(Code::InvalidRequest, "this answer cannot go on where another one ended");
-            return if lost { Err(refused()) } else { Ok(None) };
+            return if lost { Err(refused()) } else { Ok((None, Origin::default())) };
         }
-        let (n, with_scores) = (generation.n, generation.logprobs.is_some());
-        let mark = Mark::default();
-        Ok(Some(match self.continuation {
-            Some(continuation) => Marks {
-                n,
-                with_scores,
-                known: continuation.events(answers),
-                origin: Origin { drawn: Some(continuation.begin.seed), said: continuation.said(answers) },
-                goes_on: true,
-                told: vec![0; answers],
-                mark,
-            },
+        let goes_on = self.continuation.is_some();
+        let (known, origin, begin) = match self.continuation {
+            Some(continuation) => {
+                let origin =
+                    Origin { drawn: Some(continuation.begin.seed), said: continuation.said(answers) };
+                (continuation.events(answers), origin, None)
+            }
             None => {
                 let seed = fresh_seed();
-                let begin = Some(Beginning { id: name.id.clone(), created: name.created, seed });
-                let origin = Origin { drawn: Some(seed), said: Vec::new() };
-                let (known, told) = (vec![0; answers], vec![0; answers]);
-                Marks { n, with_scores, known, origin, goes_on: false, told, mark: Mark { begin, ..mark } }
+                let begin = Beginning { id: name.id.clone(), created: name.created, seed };
+                (vec![0; answers], Origin { drawn: Some(seed), said: Vec::new() }, Some(begin))
             }
-        }))
+        };
+        let marks = Marks {
+            n: generation.n,
+            with_scores: generation.logprobs.is_some(),
+            known,
+            told: vec![0; answers],
+            goes_on,
+            mark: Mark { begin, ..Mark::default() },
+        };
+        Ok((Some(marks), origin))
     }
 }
 
@@ -118,18 +145,12 @@ pub(super) struct Marks {
     known: Vec<usize>,
     /// Events of each answer so far.
     told: Vec<usize>,
-    origin: Origin,
     goes_on: bool,
     /// What is to be told.
     mark: Mark,
 }
 
 impl Marks {
-    /// Where the answers begin.
-    pub(super) fn origin(&mut self) -> Origin {
-        std::mem::take(&mut self.origin)
-    }
-
     /// Whether the client has had the beginning.
     pub(super) fn goes_on(&self) -> bool {
         self.goes_on

@@ -15,7 +15,7 @@ use super::finish_reason;
 use crate::failure::Dialect;
 use crate::slot::language::assembly::{Assembly, End, collect, total};
 use crate::slot::language::job::{Job, Question};
-use crate::slot::language::marks::{self, Marks, Name};
+use crate::slot::language::marks::{self, Begun, Name};
 use crate::slot::language::reader::Piece;
 use crate::slot::language::step::{News, Scored, Step, Steps};
 use crate::slot::language::stream::{Events, Writer, respond};
@@ -37,13 +37,10 @@ async fn chat(language: Arc<Language>, request: Request) -> Result<Response> {
         let wants_scores = generation.logprobs.is_some();
         let steps = Steps::new(1, generation.n, wants_scores, prompt.reading, &prompt.functions);
         let question = Question { tokens: prompt.tokens, constraint: prompt.constraint, echo: false };
-        let name = asked.name(language, "chatcmpl-");
-        let mut marks = asked.marks(&name, &generation, steps.answers())?;
-        let origin = marks.as_mut().map(Marks::origin).unwrap_or_default();
-        let job = language.submit(vec![question], &generation, origin)?;
-        Ok((job, steps, generation, name, marks))
+        let begun = asked.submit(language, "chatcmpl-", vec![question], &generation)?;
+        Ok((begun, steps, generation))
     });
-    let (job, steps, generation, name, marks) = begun.await?;
+    let (Begun { job, name, marks }, steps, generation) = begun.await?;
     let head = Head::new(&language, &generation, name);
     if generation.stream {
         let writer = ChatWriter::new(head, &generation);

@@ -15,7 +15,7 @@ use super::finish_reason;
 use crate::failure::Dialect;
 use crate::slot::language::assembly::{Assembly, End, collect, total};
 use crate::slot::language::job::Question;
-use crate::slot::language::marks::{self, Marks, Name};
+use crate::slot::language::marks::{self, Begun, Name};
 use crate::slot::language::prompt::constraint;
 use crate::slot::language::reader::{Opening, Piece, Reading};
 use crate::slot::language::step::{News, Scored, Step, Steps, text_of};
@@ -47,15 +47,12 @@ async fn complete(language: Arc<Language>, request: Request) -> Result<Response>
         };
         let questions: Vec<Question> = request.prompts.into_iter().map(question).collect::<Result<_>>()?;
         let steps = Steps::new(questions.len(), generation.n, generation.logprobs.is_some(), READING, &[]);
-        let name = asked.name(language, "cmpl-");
         // An answer that begins with its prompt would have to tell that again as well.
         let asked = if request.echo { asked.without_marks() } else { asked };
-        let mut marks = asked.marks(&name, &generation, steps.answers())?;
-        let origin = marks.as_mut().map(Marks::origin).unwrap_or_default();
-        let job = language.submit(questions, &generation, origin)?;
-        Ok((job, steps, generation, name, marks))
+        let begun = asked.submit(language, "cmpl-", questions, &generation)?;
+        Ok((begun, steps, generation))
     });
-    let (job, steps, generation, name, marks) = begun.await?;
+    let (Begun { job, name, marks }, steps, generation) = begun.await?;
     let mut writer = CompletionWriter::new(&language, steps.answers(), &generation, name);
     if generation.stream {
         return Ok(respond(language, job, steps, writer, marks));
