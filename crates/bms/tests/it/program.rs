@@ -73,6 +73,18 @@ pub(crate) fn bms(home: &Path) -> Command {
 #[track_caller]
 pub(crate) fn ok(command: &mut Command) -> Value {
     let output = command.output().unwrap();
+    succeeded(command, output)
+}
+
+/// As [`ok`]; `None` when it ended with this code instead.
+#[track_caller]
+pub(crate) fn ok_unless(code: i32, command: &mut Command) -> Option<Value> {
+    let output = command.output().unwrap();
+    (output.status.code() != Some(code)).then(|| succeeded(command, output))
+}
+
+#[track_caller]
+fn succeeded(command: &Command, output: Output) -> Value {
     assert!(output.status.success(), "{command:?}: {}", text(&output));
     last_line(&output)
 }

@@ -186,27 +186,42 @@ fn a_pull_that_is_killed_goes_on_and_shows_nothing_half() {
     let source = format!("{}/m.txt", server.base);
     // The policy and its key are there: what is killed is the pull.
     ok(puller(home.path(), &server.base).args(["key", "show"]));
+    let begin = || {
+        let mut pull = puller(home.path(), &server.base);
+        pull.args(["pull", &source]).arg(&out).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let here = || -> u64 {
+        let entries = std::fs::read_dir(home.path().join(".out.txt.pulling")).into_iter().flatten().flatten();
+        entries.filter_map(|e| e.metadata().ok()).map(|m| m.len()).sum()
+    };
     let mut resumed = 0;
     for moment_ms in [1, 20, 60, 100, 150, 200, 260] {
-        let mut child = puller(home.path(), &server.base)
-            .args(["pull", &source])
-            .arg(&out)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = begin();
         std::thread::sleep(Duration::from_millis(moment_ms));
         child.kill().unwrap();
         child.wait().unwrap();
         if out.exists() {
             assert_eq!(std::fs::read(&out).unwrap(), *content, "what is seen is whole");
             std::fs::remove_file(&out).unwrap();
-        } else if let Ok(entries) = std::fs::read_dir(home.path().join(".out.txt.pulling")) {
-            let here: u64 = entries.flatten().filter_map(|e| e.metadata().ok()).map(|m| m.len()).sum();
-            resumed += u64::from(100_000 < here);
+        } else {
+            resumed += u64::from(100_000 < here());
         }
     }
     assert!(0 < resumed, "no kill came in the middle");
+    // The last kill may have come so late that nothing is left to go on from; this one does not.
+    let in_the_middle = (0..20).any(|_| {
+        let mut child = begin();
+        while here() <= 100_000 && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if out.exists() {
+            std::fs::remove_file(&out).unwrap();
+        }
+        100_000 < here()
+    });
+    assert!(in_the_middle, "a pull was always done before it was killed");
     let pulled = ok(puller(home.path(), &server.base).args(["pull", &source]).arg(&out));
     assert_eq!(std::fs::read(&out).unwrap(), *content);
     assert!(pulled["bytes_moved"].as_u64().unwrap() < content.len() as u64, "{pulled}");
