@@ -56,6 +56,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (3, "edge", include_str!("../migrations/0003_edge.sql")),
     (20, "lifecycle", include_str!("../migrations/0020_lifecycle.sql")),
     (21, "runs", include_str!("../migrations/0021_runs.sql")),
+    (30, "leases", include_str!("../migrations/0030_leases.sql")),
 ];
 
 /// Whose SQL is spoken.

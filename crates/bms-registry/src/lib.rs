@@ -26,6 +26,7 @@ mod database;
 mod deletion;
 mod deployments;
 mod describe;
+mod leases;
 mod lineage;
 mod materialise;
 mod names;
@@ -56,6 +57,7 @@ pub use store::{BlobReader, BlobUpload, Health};
 // Questions and answers.
 pub use artifacts::Incoming;
 pub use audit::AuditChain;
+pub use leases::Lease;
 pub use quarantine::Refusal;
 pub use register::NewArtifactVersion;
 pub use runs::{

@@ -28,6 +28,7 @@ mod grpc;
 mod guard;
 mod hub;
 mod isolation;
+mod leader;
 mod listen;
 mod metrics;
 mod mlflow;

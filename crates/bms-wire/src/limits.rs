@@ -192,6 +192,10 @@ pub const PULL_RESUMPTIONS_MAX: u32 = 100;
 pub const PULL_PAUSE_SECONDS_MAX: u64 = 120;
 /// Versions in one answer about lineage.
 pub const LINEAGE_VERSIONS_MAX: usize = 1000;
+/// Seconds a lease lasts at most without being renewed.
+pub const LEASE_SECONDS_MAX: u64 = 3600;
+/// Bytes of the name of a lease, and of who holds it.
+pub const LEASE_NAME_BYTES_MAX: usize = 500;
 
 const _: () = assert!(BLOB_BYTES_MAX <= BUNDLE_BYTES_MAX, "the largest file fits into a bundle");
 const _: () = assert!(PULL_FILES_MAX <= BUNDLE_FILES_MAX, "what was pulled can be a bundle");

@@ -10,6 +10,7 @@ mod databases;
 mod decide;
 mod edge;
 mod kill;
+mod leases;
 mod lifecycle;
 mod materialise;
 mod publish;
