@@ -57,6 +57,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (20, "lifecycle", include_str!("../migrations/0020_lifecycle.sql")),
     (21, "runs", include_str!("../migrations/0021_runs.sql")),
     (30, "leases", include_str!("../migrations/0030_leases.sql")),
+    (31, "rollouts", include_str!("../migrations/0031_rollouts.sql")),
 ];
 
 /// Whose SQL is spoken.

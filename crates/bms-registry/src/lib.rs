@@ -36,6 +36,7 @@ mod quarantine;
 mod register;
 mod registry;
 mod retention;
+mod rollouts;
 mod runs;
 mod samples;
 mod search;
@@ -60,6 +61,7 @@ pub use audit::AuditChain;
 pub use leases::Lease;
 pub use quarantine::Refusal;
 pub use register::NewArtifactVersion;
+pub use rollouts::{RolloutCount, RolloutMove, SIDES as ROLLOUT_SIDES, UnderWay};
 pub use runs::{
     Batch, Experiment, LoggedModel, Metric, NewRun, Page, Run, RunLink, RunSearch, STATUSES, View,
 };

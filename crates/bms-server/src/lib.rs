@@ -34,9 +34,11 @@ mod metrics;
 mod mlflow;
 mod policy;
 mod repository;
+mod rollout;
 mod server;
 mod slots;
 mod traffic;
+mod warm;
 
 pub mod slot;
 

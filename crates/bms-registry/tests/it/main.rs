@@ -16,4 +16,5 @@ mod materialise;
 mod publish;
 mod quarantine;
 mod replicas;
+mod rollouts;
 mod runs;

@@ -8,6 +8,7 @@
 mod adapters;
 mod listing;
 mod relay;
+mod split;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -116,7 +117,7 @@ impl Gateway {
             record.known(&target.model);
         }
         let ask = Ask { dialect: Dialect::at(path), path, headers, body: &body, deadline };
-        let response = self.answer_language(&ask, &target, record).await?;
+        let response = self.answer_language_split(&ask, &target, record).await?;
         if path == LOAD_ADAPTER || path == UNLOAD_ADAPTER {
             self.adapters.forget();
         }

@@ -13,6 +13,7 @@ mod mlflow;
 mod pages;
 mod real;
 mod real_language;
+mod rollouts;
 mod sandbox;
 mod stand_in;
 mod stand_in_language;
