@@ -8,11 +8,11 @@ use bms_nn::onnx::{self, LoadOptions, RuntimeChoice, RuntimeKind, ValueSpec};
 use bms_wire::oip::about::ModelStatistics;
 use bms_wire::{Code, Error, Pipeline, Postprocess, Preprocess, Result, limits};
 
-use crate::Priority;
 use crate::answer::{Answer, classify};
 use crate::batch::{Batcher, Bounds, Job, Run};
 use crate::independence::rows_are_independent;
 use crate::input::{self, Input};
+use crate::{Priority, Progress};
 
 /// How a model is loaded and batched.
 #[derive(Clone, Debug)]
@@ -166,8 +166,8 @@ impl Engine {
         self.batcher.statistics().now()
     }
 
-    /// Takes work; `reply` is called once, on the engine's thread, so it must be quick. Preprocessing happens here,
-    /// on the caller's thread.
+    /// Takes work; `reply` is called once, on the engine's thread, so it must be quick; or on this one before this returns,
+    /// when nothing waits and the model is known to be quick. Preprocessing happens here, on the caller's thread.
     ///
     /// # Errors
     /// [`Code::QueueFull`] at once when too much waits, [`Code::InvalidInput`] when the input does not fit the model.
@@ -221,6 +221,11 @@ impl Engine {
         receiver.recv().unwrap_or_else(|_| {
             Err(Error::new(Code::Internal, "the engine's thread ended before it answered"))
         })
+    }
+
+    /// What it has done and has to do.
+    pub fn progress(&self) -> Progress {
+        self.batcher.progress()
     }
 
     /// Rows that wait or run now.

@@ -16,6 +16,7 @@ mod engine;
 mod independence;
 mod input;
 mod priority;
+mod progress;
 mod statistics;
 
 pub mod lm;
@@ -25,3 +26,4 @@ pub use answer::{Answer, Classification};
 pub use engine::{Description, Engine, EngineOptions};
 pub use input::Input;
 pub use priority::Priority;
+pub use progress::Progress;

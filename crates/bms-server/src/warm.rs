@@ -77,18 +77,15 @@ impl Warmth {
         }
         // Whoever has to wait for the lock keeps nothing this time.
         let Ok(mut all) = self.samples.try_lock() else { return };
-        match all.get_mut(model) {
-            Some(samples) if samples.at.elapsed() < KEEP_EVERY => {}
-            Some(samples) => {
+        if let Some(samples) = all.get_mut(model) {
+            if KEEP_EVERY <= samples.at.elapsed() {
                 samples.kept.truncate(SAMPLES_MAX - 1);
                 samples.kept.push_front(sample());
                 samples.at = Instant::now();
             }
-            None if all.len() < MODELS_MAX => {
-                let samples = Samples { kept: VecDeque::from([sample()]), at: Instant::now() };
-                all.insert(model.to_owned(), samples);
-            }
-            None => {}
+        } else if all.len() < MODELS_MAX {
+            let samples = Samples { kept: VecDeque::from([sample()]), at: Instant::now() };
+            all.insert(model.to_owned(), samples);
         }
     }
 

@@ -58,8 +58,14 @@ fn identity(folder: &Path, name: &str, pairs: &[(Spec<'_>, &str)]) {
         opset_import: vec![OperatorSetIdProto { domain: None, version: Some(17) }],
         ..ModelProto::default()
     };
-    let lineage =
-        Lineage { parent: None, parent_role: None, data: Vec::<DataRef>::new(), job: None, code: None };
+    let lineage = Lineage {
+        parent: None,
+        parent_role: None,
+        data: Vec::<DataRef>::new(),
+        job: None,
+        code: None,
+        source: None,
+    };
     let manifest = Manifest {
         schema: 1,
         name: name.to_owned(),

@@ -1,5 +1,6 @@
 //! Language models with a rollout: as `gateway::split` has it, for answers that stream as well.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::Body;
@@ -9,6 +10,7 @@ use http::StatusCode;
 use http_body_util::BodyExt;
 
 use super::{Ask, Gateway, LOAD_ADAPTER, Target, UNLOAD_ADAPTER};
+use crate::gateway::Room;
 use crate::gateway::record::Record;
 use crate::gateway::split::FAULTS_FROM;
 use crate::rollout::{Side, Trial};
@@ -17,10 +19,11 @@ use crate::warm::Sample;
 impl Gateway {
     /// Sends a request to the side it falls to. What the candidate does not begin to answer, the other version does.
     pub(super) async fn answer_language_split(
-        &self,
+        self: &Arc<Self>,
         ask: &Ask<'_>,
         target: &Target,
         record: &mut Option<Record>,
+        room: &mut Option<Room>,
     ) -> Result<Response> {
         let is_split = target.version.is_none() && ask.path != LOAD_ADAPTER && ask.path != UNLOAD_ADAPTER;
         let trial = match is_split {
@@ -28,7 +31,7 @@ impl Gateway {
             false => None,
         };
         let Some(trial) = trial else {
-            let response = self.answer_language(ask, target, record).await?;
+            let response = self.answer_language(ask, target, record, room).await?;
             if is_split && response.status() == StatusCode::OK {
                 self.fleet.warmth.keep(&target.model, || sample(ask), ask.body.len());
             }
@@ -38,14 +41,14 @@ impl Gateway {
             record.tries(trial.clone());
         }
         if trial.side == Side::Stable {
-            let response = self.answer_language(ask, target, record).await?;
+            let response = self.answer_language(ask, target, record, room).await?;
             return self.copy_language(&trial, ask, response, record.is_some()).await;
         }
         if self.candidate_slot(&trial).is_some() {
             let began = Instant::now();
             let version = Some(trial.split.rollout.candidate);
             let candidate = Target { model: target.model.clone(), version };
-            let why = match self.answer_language(ask, &candidate, record).await {
+            let why = match self.answer_language(ask, &candidate, record, room).await {
                 Ok(response) if response.status().as_u16() < FAULTS_FROM => return Ok(response),
                 Ok(response) => format!("it answered with status {}", response.status()),
                 Err(error) => error.to_string(),
@@ -55,7 +58,7 @@ impl Gateway {
         if let Some(record) = record {
             record.tries_nothing();
         }
-        self.answer_language(ask, target, record).await
+        self.answer_language(ask, target, record, room).await
     }
 
     /// Queues a copy of a request whose answer is one document, which it still is when its record has not gone with it.

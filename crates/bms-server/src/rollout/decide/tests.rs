@@ -180,7 +180,7 @@ fn simulate(seed: u64, bad: f64, slower: f64, disagree: f64, plan: &RolloutPlan)
     let mut draw = Draw(seed);
     let mut stands = rollout(RolloutState::Running, 0, plan.clone());
     let mut counted = nothing();
-    let mut add = |into: &mut RolloutCount, draw: &mut Draw, errors: f64, factor: f64| {
+    let add = |into: &mut RolloutCount, draw: &mut Draw, errors: f64, factor: f64| {
         into.requests += 1;
         match draw.share() < errors {
             true => into.errors += 1,
