@@ -1,13 +1,13 @@
 //! Language models with a rollout: as `gateway::split` has it, for answers that stream as well.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::body::Body;
 use axum::response::Response;
 use bms_wire::Result;
 use http::StatusCode;
 use http_body_util::BodyExt;
+use tokio::time::Instant;
 
 use super::{Ask, Gateway, LOAD_ADAPTER, Target, UNLOAD_ADAPTER};
 use crate::gateway::Room;
@@ -48,10 +48,14 @@ impl Gateway {
             let began = Instant::now();
             let version = Some(trial.split.rollout.candidate);
             let candidate = Target { model: target.model.clone(), version };
-            let why = match self.answer_language(ask, &candidate, record, room).await {
-                Ok(response) if response.status().as_u16() < FAULTS_FROM => return Ok(response),
-                Ok(response) => format!("it answered with status {}", response.status()),
-                Err(error) => error.to_string(),
+            // Half of the time is left for the other version.
+            let until = began + ask.deadline.saturating_duration_since(began) / 2;
+            let asked = self.answer_language(ask, &candidate, record, room);
+            let why = match tokio::time::timeout_at(until, asked).await {
+                Ok(Ok(response)) if response.status().as_u16() < FAULTS_FROM => return Ok(response),
+                Ok(Ok(response)) => format!("it answered with status {}", response.status()),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "it did not begin to answer in time".to_owned(),
             };
             self.candidate_failed(&trial, &why, began.elapsed());
         }

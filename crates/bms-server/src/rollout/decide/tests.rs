@@ -155,6 +155,14 @@ fn intervals_are_those_of_the_literature() {
 }
 
 #[test]
+fn the_least_evidence_follows_from_what_is_allowed() {
+    let least = |is_enough: &dyn Fn(u64) -> bool| (1..10_000).find(|n| is_enough(*n)).unwrap();
+    let within = |most: f64| least(&|n| difference((0, n), (0, 1_000_000), Z_ON).1 <= most);
+    let agree = least(&|n| 0.95 <= wilson(n, n, Z_ON).0);
+    assert_eq!((within(0.02), within(0.01), agree), (133, 268, 52), "as in ADR 23");
+}
+
+#[test]
 fn intervals_stay_in_order_whatever_is_counted() {
     let mut draw = Draw(7);
     for _ in 0..20_000 {
