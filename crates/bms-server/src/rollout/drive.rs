@@ -30,12 +30,15 @@ impl Driver {
 
     /// Writes down what was counted and takes over what stands in the database. Returns that.
     pub(crate) async fn look(&self) -> Result<UnderWay> {
-        for (split, counts) in self.rollouts.unwritten() {
-            if let Err(error) = self.registry.flush_counts(&self.rollouts.replica, &counts).await {
-                split.put_back();
+        let unwritten = self.rollouts.unwritten();
+        for (at, (_, counts)) in unwritten.iter().enumerate() {
+            if let Err(error) = self.registry.flush_counts(&self.rollouts.replica, counts).await {
+                unwritten[at..].iter().for_each(|(split, _)| split.put_back());
                 return Err(error);
             }
         }
+        // Those that were replaced and have no open request may go from here on.
+        drop(unwritten);
         let under_way = self.registry.rollouts_under_way().await?;
         self.rollouts.take_over(&under_way);
         Ok(under_way)

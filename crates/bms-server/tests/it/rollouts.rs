@@ -312,35 +312,32 @@ async fn a_candidate_is_warm_before_it_takes_traffic() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_replica_goes_on_when_the_leader_has_gone() {
     let first = deployed().await;
+    first.publish(2, &[], &[]).await.unwrap();
+    let plan = RolloutPlan { steps: vec![30.0, 100.0], min_requests: 60, ..quick() };
+    begin(&first, plan).await;
+    // It is alone, so it leads.
+    until(&first, RolloutState::Running).await;
     let second = first.beside().await;
     second.until("/v2/models/m/ready", |status, _| status == 200).await;
-    first.publish(2, &[], &[]).await.unwrap();
-    let plan = RolloutPlan { steps: vec![30.0, 100.0], step_seconds: 4, min_requests: 60, ..quick() };
-    begin(&first, plan).await;
-    let loads = [Load::on(&first, 4, BODY), Load::on(&second, 4, BODY)];
-    let running = until(&first, RolloutState::Running).await;
-    // Both count, and the sum is what is shown.
+    let load = Load::on(&first, 4, BODY);
+    load.more(20).await;
+    let answers = load.end().await.iter().map(|answers| answers.len() as u64).sum();
+    // What one counts the other sees.
     let began = Instant::now();
-    let replicas = loop {
-        let of = |server: &Server| {
-            let registry = server.registry.clone().unwrap();
-            async move { registry.counted(running.id, 0).await.unwrap()[0].requests }
-        };
-        let (here, there) = (of(&first).await, of(&second).await);
-        if 0 < here {
-            break here.max(there);
+    loop {
+        let seen = second.client(|client| client.rollout("m")).await.unwrap();
+        if seen.stable_side.requests + seen.candidate_side.requests == answers {
+            break;
         }
-        assert!(began.elapsed() < SOON);
+        assert!(began.elapsed() < SOON, "{answers}: {seen:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
-    };
-    assert!(0 < replicas);
-    let [on_first, on_second] = loads;
-    on_first.end().await;
+    }
     let (ended, dir) = first.begin_stop();
     ended.await.unwrap().unwrap();
+    let load = Load::on(&second, 4, BODY);
     until(&second, RolloutState::Promoted).await;
-    on_second.more(20).await;
-    let versions = versions(&on_second.end().await);
+    load.more(20).await;
+    let versions = versions(&load.end().await);
     assert!(versions.contains_key(&2), "{versions:?}");
     second.stop().await.0.unwrap();
     drop(dir);
