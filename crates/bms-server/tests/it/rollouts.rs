@@ -321,7 +321,7 @@ async fn another_replica_goes_on_when_the_leader_has_gone() {
     second.until("/v2/models/m/ready", |status, _| status == 200).await;
     let load = Load::on(&first, 4, BODY);
     load.more(20).await;
-    let answers = load.end().await.iter().map(|answers| answers.len() as u64).sum();
+    let answers: u64 = load.end().await.iter().map(|answers| answers.len() as u64).sum();
     // What one counts the other sees.
     let began = Instant::now();
     loop {
