@@ -116,7 +116,8 @@ impl Registry {
     /// The last rollout of every model, by name.
     pub async fn rollouts(&self) -> Result<Vec<Rollout>> {
         let mut tx = self.db.snapshot().await?;
-        let sql = format!("{COLUMNS} WHERE id IN (SELECT MAX(id) FROM rollouts GROUP BY model) ORDER BY model");
+        let sql =
+            format!("{COLUMNS} WHERE id IN (SELECT MAX(id) FROM rollouts GROUP BY model) ORDER BY model");
         let rows = sqlx::query(&sql).fetch_all(&mut *tx).await.map_err(reading)?;
         let mut rollouts = rows.iter().map(of_row).collect::<Result<Vec<_>>>()?;
         for rollout in &mut rollouts {
@@ -420,13 +421,7 @@ async fn end(
 }
 
 /// The rollout is over before its alias moves: that is refused while one is under way.
-async fn promote(
-    change: &mut Change,
-    rollout: &Rollout,
-    reason: &str,
-    under: Value,
-    now: i64,
-) -> Result<()> {
+async fn promote(change: &mut Change, rollout: &Rollout, reason: &str, under: Value, now: i64) -> Result<()> {
     if let Some(gate) = &rollout.require {
         gate_of(change.db(), rollout, gate).await?;
     }

@@ -119,8 +119,8 @@ impl Fleet {
         if Arc::ptr_eq(&route.slot, &slot) {
             return;
         }
-        let is_better = slot.state() == SlotState::Ready
-            && self.warmth.of(&slot, &self.launcher) != Warm::Coming;
+        let is_better =
+            slot.state() == SlotState::Ready && self.warmth.of(&slot, &self.launcher) != Warm::Coming;
         if is_better || !can_serve(&route.slot) {
             TrafficSwitched { from: Some(route.slot.of()), to: slot.of() }.emit(&self.launcher.metrics);
             route.slot = slot;

@@ -74,8 +74,12 @@ async fn step(
         });
     }
     for of in standbys(&under_way) {
-        let deployment =
-            Deployment { model: of.model.clone(), alias: String::new(), version: Some(of.version), problem: None };
+        let deployment = Deployment {
+            model: of.model.clone(),
+            alias: String::new(),
+            version: Some(of.version),
+            problem: None,
+        };
         let is_served = wanted.iter().any(|w: &Wanted| w.of == of);
         if is_served || policy.is_revoked(registry, &deployment).await? {
             continue;

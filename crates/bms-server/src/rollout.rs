@@ -19,8 +19,8 @@ use http::HeaderMap;
 
 pub(crate) use decide::{Decision, Evidence, Sight, decide};
 pub(crate) use drive::{Driver, sight};
-pub(crate) use shadow::{Copied, work as work_on_copies};
 use shadow::Shadows;
+pub(crate) use shadow::{Copied, work as work_on_copies};
 pub(crate) use split::Split;
 
 use crate::leader::replica_name;

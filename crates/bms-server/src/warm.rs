@@ -95,7 +95,8 @@ impl Warmth {
         if slot.state() == SlotState::Ready
             && state.compare_exchange(IDLE, BUSY, Ordering::SeqCst, Ordering::SeqCst).is_ok()
         {
-            let (warmth, slot, launcher, state) = (self.clone(), slot.clone(), launcher.clone(), state.clone());
+            let (warmth, slot, launcher, state) =
+                (self.clone(), slot.clone(), launcher.clone(), state.clone());
             tokio::spawn(async move {
                 let done = warmth.warm_up(&slot, launcher.launch.hung_after).await;
                 state.store(if done { WARM } else { FAILED }, Ordering::SeqCst);
@@ -160,8 +161,10 @@ async fn made_up(slot: &Arc<Slot>, deadline: Instant, hung_after: Duration) -> O
             return None;
         }
         let shape: Vec<i64> = input.shape.iter().map(|d| if *d < 0 { 1 } else { *d }).collect();
-        let elements = shape.iter().try_fold(1_i64, |n, d| n.checked_mul(*d)).filter(|n| *n <= ELEMENTS_MAX)?;
-        let zero = if input.datatype == Datatype::Bool { serde_json::json!(false) } else { serde_json::json!(0) };
+        let elements =
+            shape.iter().try_fold(1_i64, |n, d| n.checked_mul(*d)).filter(|n| *n <= ELEMENTS_MAX)?;
+        let zero =
+            if input.datatype == Datatype::Bool { serde_json::json!(false) } else { serde_json::json!(0) };
         let data = serde_json::Value::Array(vec![zero; usize::try_from(elements).ok()?]);
         let (name, datatype) = (input.name, input.datatype);
         inputs.push(InferTensor { name, shape, datatype, parameters: Parameters::new(), data });
@@ -169,7 +172,11 @@ async fn made_up(slot: &Arc<Slot>, deadline: Instant, hung_after: Duration) -> O
     let request = InferRequest { id: None, parameters: Parameters::new(), inputs, outputs: Vec::new() };
     let body = serde_json::to_vec(&request).ok()?;
     let json = HeaderValue::from_static("application/json");
-    Some(Sample { path: None, headers: HeaderMap::from_iter([(header::CONTENT_TYPE, json)]), body: body.into() })
+    Some(Sample {
+        path: None,
+        headers: HeaderMap::from_iter([(header::CONTENT_TYPE, json)]),
+        body: body.into(),
+    })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

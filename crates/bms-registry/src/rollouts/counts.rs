@@ -83,7 +83,8 @@ impl Registry {
             let side = SIDES.get(counted.side).copied().ok_or_else(|| {
                 Error::new(Code::Internal, format!("a rollout has no side {}", counted.side))
             })?;
-            let latency: Vec<String> = counted.latency.iter().map(|(step, n)| format!("{step}:{n}")).collect();
+            let latency: Vec<String> =
+                counted.latency.iter().map(|(step, n)| format!("{step}:{n}")).collect();
             sqlx::query(
                 "INSERT INTO rollout_counts (rollout, step, replica, side, requests, errors, dropped, latency)
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8)

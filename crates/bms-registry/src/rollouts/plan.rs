@@ -42,7 +42,9 @@ pub(super) fn check(plan: &RolloutPlan) -> Result<()> {
         return refuse(format!("the times of a rollout are at most {most} s"));
     }
     if plan.automatic && plan.max_error_increase == 0.0 {
-        return refuse("`max_error_increase` is 0: no number of requests shows that there are no more".to_owned());
+        return refuse(
+            "`max_error_increase` is 0: no number of requests shows that there are no more".to_owned(),
+        );
     }
     if plan.automatic && 0.0 < plan.shadow_percent && plan.min_agreement == 1.0 {
         return refuse("`min_agreement` is 1: no number of answers shows that all agree".to_owned());

@@ -76,9 +76,13 @@ async fn names_and_lengths_have_limits() {
     let registry = open(dir.path()).await.unwrap();
     let long = "x".repeat(1000);
     let week = Duration::from_secs(7 * 86_400);
-    for (name, holder, length) in
-        [("", "a", LENGTH), (NAME, "", LENGTH), (NAME, &long, LENGTH), (NAME, "a", Duration::ZERO), (NAME, "a", week)]
-    {
+    for (name, holder, length) in [
+        ("", "a", LENGTH),
+        (NAME, "", LENGTH),
+        (NAME, &long, LENGTH),
+        (NAME, "a", Duration::ZERO),
+        (NAME, "a", week),
+    ] {
         let refused = registry.acquire_lease(name, holder, length).await.unwrap_err();
         assert_eq!(refused.code(), Code::InvalidRequest);
     }

@@ -51,7 +51,10 @@ async fn a_rollout_goes_step_by_step_and_moves_the_alias_at_the_end() {
     let site = site().await;
     let registry = &site.registry;
     let begun = registry.begin_rollout("digits", &new("2"), "ada").await.unwrap();
-    assert_eq!((begun.state, begun.percent, begun.stable, begun.candidate), (RolloutState::Preparing, 0.0, 1, 2));
+    assert_eq!(
+        (begun.state, begun.percent, begun.stable, begun.candidate),
+        (RolloutState::Preparing, 0.0, 1, 2)
+    );
     let lease = lease(&site, "a").await;
     registry.move_rollout(&lease, &begun, &RolloutMove::Step(0), "it is ready").await.unwrap();
     let running = registry.rollout("digits").await.unwrap();
@@ -88,7 +91,10 @@ async fn a_leader_that_is_none_any_more_moves_nothing() {
     assert_eq!(seen.revision, begun.revision);
     site.registry.move_rollout(&newer, &begun, &RolloutMove::RollBack, "worse").await.unwrap();
     let ended = site.registry.rollout("digits").await.unwrap();
-    assert_eq!((ended.state, ended.reason.as_str(), serves(&site).await), (RolloutState::RolledBack, "worse", 1));
+    assert_eq!(
+        (ended.state, ended.reason.as_str(), serves(&site).await),
+        (RolloutState::RolledBack, "worse", 1)
+    );
 }
 
 #[tokio::test]

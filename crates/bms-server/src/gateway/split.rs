@@ -63,10 +63,8 @@ pub(crate) async fn ask_once(
     let Ok(lease) = leased else { return Once::NotReady };
     let of = slot.of();
     let infer = format!("/v2/models/{}/versions/{}{INFER}", of.model, of.version);
-    let mut request = Request::builder()
-        .method(Method::POST)
-        .uri(path.unwrap_or(&infer))
-        .header(header::HOST, "slot");
+    let mut request =
+        Request::builder().method(Method::POST).uri(path.unwrap_or(&infer)).header(header::HOST, "slot");
     for name in REQUEST_HEADERS {
         if let Some(value) = headers.get(&name) {
             request = request.header(name, value);

@@ -13,7 +13,9 @@ pub(super) fn tensors_agree(served: &Response<Bytes>, other: &Response<Bytes>, t
     served.head.outputs.len() == other.head.outputs.len()
         && (0..served.head.outputs.len()).all(|at| {
             let tensor = &served.head.outputs[at];
-            let Some(there) = other.head.outputs.iter().position(|o| o.name == tensor.name) else { return false };
+            let Some(there) = other.head.outputs.iter().position(|o| o.name == tensor.name) else {
+                return false;
+            };
             let like = &other.head.outputs[there];
             if tensor.shape != like.shape || tensor.datatype != like.datatype {
                 return false;
@@ -117,7 +119,8 @@ fn binary_values(tensor: &InferTensor, bytes: &[u8]) -> Option<Values> {
         Datatype::Fp32 => all(bytes, |b| f64::from(f32::from_le_bytes(b))),
         Datatype::Fp64 => all(bytes, f64::from_le_bytes),
         Datatype::Bytes => {
-            let count = tensor.shape.iter().try_fold(1_usize, |n, d| n.checked_mul(usize::try_from(*d).ok()?))?;
+            let count =
+                tensor.shape.iter().try_fold(1_usize, |n, d| n.checked_mul(usize::try_from(*d).ok()?))?;
             let elements = binary::elements(bytes, count).ok()?;
             Some(Values::Exact(elements.into_iter().map(<[u8]>::to_vec).collect()))
         }

@@ -100,7 +100,11 @@ async fn a_good_version_takes_over_step_by_step_and_goes_back_at_once() {
     assert!(60 < versions[&1] && 60 < versions[&2], "{versions:?}");
     let events = server.get("/api/v1/audit?limit=1000").await.1;
     let said = |action: &str| events.as_array().unwrap().iter().filter(|e| e["action"] == action).count();
-    assert_eq!((said("rollout.begun"), said("rollout.step"), said("rollout.promoted")), (1, 2, 1), "{events}");
+    assert_eq!(
+        (said("rollout.begun"), said("rollout.step"), said("rollout.promoted")),
+        (1, 2, 1),
+        "{events}"
+    );
     let metrics = server.metrics().await;
     assert!(metrics.contains(r#"bms_requests_total{code="200",model="m",version="2"}"#), "{metrics}");
     assert!(metrics.contains(r#"bms_request_duration_seconds_count{model="m",version="2"}"#), "{metrics}");
@@ -178,7 +182,8 @@ async fn a_version_that_is_refused_goes_back() {
 }
 
 fn tensors() -> String {
-    json!({ "inputs": [{ "name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1.0, 2.0] }] }).to_string()
+    json!({ "inputs": [{ "name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1.0, 2.0] }] })
+        .to_string()
 }
 
 /// A server of real models, whose version 1 adds one to `x`.

@@ -1,7 +1,7 @@
 //! Commands about which version takes a model's traffic: `bms deploy`, `bms rollout`, `bms rollback`.
 
-use bms_wire::api::{EvaluationGate, NewRollout, Rollout, RolloutOrder, RolloutPlan};
 use bms_wire::Result;
+use bms_wire::api::{EvaluationGate, NewRollout, Rollout, RolloutOrder, RolloutPlan};
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::lifecycle::PersonOption;
@@ -187,7 +187,8 @@ impl RolloutCommand {
             Action::Abort(of) => (RolloutOrder::Abort, of),
         };
         let rollout = client.order_rollout(&of.model, order)?;
-        output.result(format_args!("the rollout of {} is {}", rollout.model, rollout.state.as_str()), &rollout);
+        output
+            .result(format_args!("the rollout of {} is {}", rollout.model, rollout.state.as_str()), &rollout);
         Ok(())
     }
 }

@@ -134,7 +134,8 @@ fn errors_latency_and_answers_send_it_back() {
 
     let plan = RolloutPlan { steps: vec![0.0, 100.0], shadow_percent: 100.0, ..RolloutPlan::default() };
     let shadow = rollout(RolloutState::Running, 0, plan);
-    let with = |agreed: u64, of: u64| [count(0, of, 0, 5.0), count(1, 0, 0, 1.0), count(2, of, of - agreed, 5.0)];
+    let with =
+        |agreed: u64, of: u64| [count(0, of, 0, 5.0), count(1, 0, 0, 1.0), count(2, of, of - agreed, 5.0)];
     goes(&decided(&shadow, 0, Sight::Ready, with(5, 20)), &RolloutMove::RollBack);
     waits(&decided(&shadow, MINUTE, Sight::Ready, with(50, 50)), "50 of 100");
     goes(&decided(&shadow, MINUTE, Sight::Ready, with(199, 200)), &RolloutMove::Promote);
@@ -212,8 +213,12 @@ fn simulate(seed: u64, bad: f64, slower: f64, disagree: f64, plan: &RolloutPlan)
                 }
             }
         }
-        let evidence =
-            Evidence { rollout: &stands, now_ms: second * 1000, candidate_slot: Sight::Ready, counted: &counted };
+        let evidence = Evidence {
+            rollout: &stands,
+            now_ms: second * 1000,
+            candidate_slot: Sight::Ready,
+            counted: &counted,
+        };
         match decide(&evidence) {
             Decision::Wait(_) => {}
             Decision::Move(RolloutMove::Step(step), _) => {
@@ -232,7 +237,8 @@ fn simulate(seed: u64, bad: f64, slower: f64, disagree: f64, plan: &RolloutPlan)
 fn of_equal_versions_few_go_back_and_of_worse_ones_none_gets_through() {
     let plan = RolloutPlan { shadow_percent: 20.0, ..RolloutPlan::default() };
     let ends = |bad, slower, disagree| -> (usize, u64) {
-        let ends: Vec<_> = (1..=200).map(|seed| simulate(seed * 7919, bad, slower, disagree, &plan)).collect();
+        let ends: Vec<_> =
+            (1..=200).map(|seed| simulate(seed * 7919, bad, slower, disagree, &plan)).collect();
         let back = ends.iter().filter(|(end, _)| *end == RolloutMove::RollBack).count();
         (back, ends.iter().map(|(_, seconds)| seconds).sum::<u64>() / 200)
     };
@@ -240,7 +246,9 @@ fn of_equal_versions_few_go_back_and_of_worse_ones_none_gets_through() {
     let failing = ends(0.10, 1.0, 0.0);
     let slow = ends(0.01, 2.5, 0.0);
     let wrong = ends(0.01, 1.0, 0.30);
-    println!("rolled back of 200, seconds: equal {equal:?} failing {failing:?} slow {slow:?} wrong {wrong:?}");
+    println!(
+        "rolled back of 200, seconds: equal {equal:?} failing {failing:?} slow {slow:?} wrong {wrong:?}"
+    );
     assert!(equal.0 <= 2, "at most one in a hundred good versions goes back: {equal:?}");
     assert_eq!((failing.0, slow.0, wrong.0), (200, 200, 200), "all bad versions do");
     assert!(failing.1 < 60 && slow.1 < 60 && wrong.1 < 60, "within the first step");

@@ -32,7 +32,9 @@ fn with(name: &'static str, value: &str) -> HeaderMap {
 
 #[test]
 fn a_caller_stays_on_its_side_as_the_share_grows() {
-    for (sticky, header) in [("caller", "x-api-key"), ("caller", "authorization"), ("header:X-User", "x-user")] {
+    for (sticky, header) in
+        [("caller", "x-api-key"), ("caller", "authorization"), ("header:X-User", "x-user")]
+    {
         let steps = [0.0, 1.0, 5.0, 25.0, 50.0, 99.0, 100.0].map(|percent| split(1, percent, sticky));
         let mut shares = [0; 7];
         for caller in 0..10_000 {
