@@ -154,7 +154,7 @@ pub(crate) struct CandidateFailed<'a> {
 impl Event for CandidateFailed<'_> {
     fn emit(&self, metrics: &Metrics) {
         let version = self.of.version.to_string();
-        metrics.candidate_failures.with_label_values(&[self.of.model.as_str(), &version]).inc();
+        metrics.rollouts.candidate_failures.with_label_values(&[self.of.model.as_str(), &version]).inc();
         tracing::debug!(slot = %self.of, "a candidate did not answer: {}", self.why);
     }
 }
@@ -174,7 +174,7 @@ impl Event for RolloutMoved<'_> {
             RolloutMove::RollBack => ("rolled_back", true),
         };
         let (model, candidate) = (self.rollout.model.as_str(), self.rollout.candidate);
-        metrics.rollout_moves.with_label_values(&[model, &candidate.to_string(), to]).inc();
+        metrics.rollouts.moves.with_label_values(&[model, &candidate.to_string(), to]).inc();
         match bad {
             true => tracing::warn!(model, candidate, "a rollout went back: {}", self.why),
             false => tracing::info!(model, candidate, to, "a rollout went on: {}", self.why),
