@@ -9,6 +9,7 @@ use crate::clock::now_ms;
 use crate::database::{Connection, count, reading, text, to_db, value, writing};
 use crate::names::check_alias;
 use crate::registry::Change;
+use crate::rollouts::refuse_during_rollout;
 use crate::versions::{alias_target, no_alias, read_version};
 
 impl Registry {
@@ -87,9 +88,11 @@ pub(crate) async fn point(change: &mut Change, model: &str, alias: &str, version
         return Ok(());
     }
     check_servable(change.db(), model, alias, version).await?;
+    refuse_during_rollout(change.db(), model, alias).await?;
     sqlx::query(
         "INSERT INTO aliases (model, alias, version, updated_ms) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (model, alias) DO UPDATE SET version = excluded.version, updated_ms = excluded.updated_ms",
+         ON CONFLICT (model, alias) DO UPDATE SET previous = aliases.version, version = excluded.version,
+                                                  updated_ms = excluded.updated_ms",
     )
     .bind(model)
     .bind(alias)
@@ -130,7 +133,7 @@ pub(crate) fn not_servable(model: &str, version: u64) -> Error {
 }
 
 /// The evaluation gate: the metric of `next` against that of `current`, on the same data.
-async fn judge(
+pub(crate) async fn judge(
     db: &mut Connection,
     model: &str,
     current: Option<u64>,

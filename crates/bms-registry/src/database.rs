@@ -56,6 +56,8 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (3, "edge", include_str!("../migrations/0003_edge.sql")),
     (20, "lifecycle", include_str!("../migrations/0020_lifecycle.sql")),
     (21, "runs", include_str!("../migrations/0021_runs.sql")),
+    (30, "leases", include_str!("../migrations/0030_leases.sql")),
+    (31, "rollouts", include_str!("../migrations/0031_rollouts.sql")),
 ];
 
 /// Whose SQL is spoken.

@@ -12,6 +12,7 @@ use crate::clock::now_ms;
 use crate::database::{Connection, count, reading, text, to_db, value, writing};
 use crate::quarantine::is_needed;
 use crate::registry::Change;
+use crate::rollouts::is_candidate;
 use crate::versions::{exists, no_model, no_version, read_version};
 
 impl Registry {
@@ -188,11 +189,14 @@ pub(crate) async fn users(db: &mut Connection, model: &str, version: u64) -> Res
     let rows = sqlx::query("SELECT name FROM nodes WHERE model = $1 AND version = $2 ORDER BY name LIMIT 20")
         .bind(model)
         .bind(number)
-        .fetch_all(db)
+        .fetch_all(&mut *db)
         .await
         .map_err(reading)?;
     for row in &rows {
         users.push(format!("edge node {}", text(row, "name")?));
+    }
+    if is_candidate(db, model, version).await? {
+        users.push("a rollout".to_owned());
     }
     Ok(users)
 }

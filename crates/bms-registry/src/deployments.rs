@@ -9,6 +9,7 @@ use crate::aliases::not_servable;
 use crate::clock::now_ms;
 use crate::database::{count, reading, text, writing};
 use crate::names::check_alias;
+use crate::rollouts::{end_with_deployment, refuse_other_alias_during_rollout};
 use crate::versions::{alias_target, no_alias, read_version};
 
 impl Registry {
@@ -24,6 +25,7 @@ impl Registry {
         if read_version(change.db(), model, version).await?.kind != VersionKind::Bundle {
             return Err(not_servable(model, version));
         }
+        refuse_other_alias_during_rollout(change.db(), model, &set.alias).await?;
         let changed = sqlx::query(
             "INSERT INTO deployments (model, alias, updated_ms) VALUES ($1, $2, $3)
              ON CONFLICT (model) DO UPDATE SET alias = excluded.alias, updated_ms = excluded.updated_ms
@@ -82,6 +84,7 @@ impl Registry {
         if removed.rows_affected() == 0 {
             return Err(Error::new(Code::ModelNotFound, format!("model `{model}` is not deployed")));
         }
+        end_with_deployment(self, &mut change, model).await?;
         change.audit("deployment.removed", model, json!({})).await?;
         change.commit().await
     }

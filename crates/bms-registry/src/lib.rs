@@ -26,6 +26,7 @@ mod database;
 mod deletion;
 mod deployments;
 mod describe;
+mod leases;
 mod lineage;
 mod materialise;
 mod names;
@@ -35,6 +36,7 @@ mod quarantine;
 mod register;
 mod registry;
 mod retention;
+mod rollouts;
 mod runs;
 mod samples;
 mod search;
@@ -56,8 +58,10 @@ pub use store::{BlobReader, BlobUpload, Health};
 // Questions and answers.
 pub use artifacts::Incoming;
 pub use audit::AuditChain;
+pub use leases::Lease;
 pub use quarantine::Refusal;
 pub use register::NewArtifactVersion;
+pub use rollouts::{RolloutCount, RolloutMove, SIDES as ROLLOUT_SIDES, UnderWay};
 pub use runs::{
     Batch, Experiment, LoggedModel, Metric, NewRun, Page, Run, RunLink, RunSearch, STATUSES, View,
 };

@@ -114,6 +114,13 @@ impl Registry {
         Ok(Change { tx, head: None, head_file: Arc::clone(&self.head_file), _turn: turn })
     }
 
+    /// Which store the files lie in, in words: the same for replicas that share it, and another for those that do not.
+    pub fn store_name(&self) -> String {
+        let store = self.store.chunks.objects().to_string();
+        // A path means something on its own machine only.
+        if store.contains("LocalFileSystem") { format!("{store} on {}", host_name()) } else { store }
+    }
+
     /// Appends one event to the audit log and returns once it is on disk. `action` is what happened,
     /// e.g. `policy.changed`, `subject` on what; `details` are free.
     ///

@@ -9,6 +9,7 @@ mod lifecycle;
 mod models;
 mod overview;
 pub(crate) mod person;
+mod rollouts;
 mod samples;
 
 use std::sync::Arc;
@@ -69,6 +70,7 @@ impl Api {
             .merge(lifecycle::routes())
             .merge(models::routes())
             .merge(overview::routes())
+            .merge(rollouts::routes())
             .merge(samples::routes());
         Router::new().nest("/api/v1", routes).with_state(self.clone())
     }

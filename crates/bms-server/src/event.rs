@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use bms_registry::Health;
+use bms_registry::{Health, RolloutMove};
 use bms_sandbox::Denied;
+use bms_wire::api::Rollout;
 use bms_wire::{Code, Error, ErrorBody};
 
 use crate::metrics::Metrics;
@@ -141,6 +142,43 @@ pub(crate) struct ReconcileFailed<'a> {
 impl Event for ReconcileFailed<'_> {
     fn emit(&self, _metrics: &Metrics) {
         tracing::error!(code = self.code.as_str(), "deployments not read: {}", self.why);
+    }
+}
+
+/// A rollout's candidate did not answer a request that fell to it; the stable version is asked.
+pub(crate) struct CandidateFailed<'a> {
+    pub(crate) of: &'a VersionName,
+    pub(crate) why: &'a str,
+}
+
+impl Event for CandidateFailed<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        let version = self.of.version.to_string();
+        metrics.rollouts.candidate_failures.with_label_values(&[self.of.model.as_str(), &version]).inc();
+        tracing::debug!(slot = %self.of, "a candidate did not answer: {}", self.why);
+    }
+}
+
+/// This replica decided about a rollout.
+pub(crate) struct RolloutMoved<'a> {
+    pub(crate) rollout: &'a Rollout,
+    pub(crate) to: &'a RolloutMove,
+    pub(crate) why: &'a str,
+}
+
+impl Event for RolloutMoved<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        let (to, bad) = match self.to {
+            RolloutMove::Step(_) => ("step", false),
+            RolloutMove::Promote => ("promoted", false),
+            RolloutMove::RollBack => ("rolled_back", true),
+        };
+        let (model, candidate) = (self.rollout.model.as_str(), self.rollout.candidate);
+        metrics.rollouts.moves.with_label_values(&[model, &candidate.to_string(), to]).inc();
+        match bad {
+            true => tracing::warn!(model, candidate, "a rollout went back: {}", self.why),
+            false => tracing::info!(model, candidate, to, "a rollout went on: {}", self.why),
+        }
     }
 }
 

@@ -17,7 +17,9 @@ use tokio::time::Instant;
 use crate::event::{Event, TrafficSwitched};
 use crate::gateway::Door;
 use crate::metrics::SlotReading;
+use crate::rollout::Sight;
 use crate::slots::{Launcher, Slot, Source, VersionName};
+use crate::warm::{Warm, Warmth};
 
 /// How long open requests get when a language model's slot is unloaded while the server goes on.
 const LANGUAGE_DRAIN: Duration = Duration::from_millis(limits::LANGUAGE_DEADLINE_MS);
@@ -29,6 +31,8 @@ pub(crate) struct Wanted {
     /// The alias the deployment follows.
     pub(crate) alias: Option<String>,
     pub(crate) source: Source,
+    /// Kept loaded and warm, without being where the model's requests go.
+    pub(crate) standby: bool,
 }
 
 /// Where a model's requests go.
@@ -45,6 +49,7 @@ pub(crate) struct Route {
 #[derive(Debug)]
 pub(crate) struct Fleet {
     pub(crate) launcher: Arc<Launcher>,
+    pub(crate) warmth: Arc<Warmth>,
     /// How long open requests get when their slot is unloaded.
     drain: Duration,
     slots: Mutex<Vec<Arc<Slot>>>,
@@ -61,6 +66,7 @@ impl Fleet {
     pub(crate) fn new(launcher: Launcher, drain: Duration) -> Arc<Self> {
         Arc::new(Fleet {
             launcher: Arc::new(launcher),
+            warmth: Arc::default(),
             drain,
             slots: Mutex::default(),
             routes: RwLock::default(),
@@ -70,7 +76,7 @@ impl Fleet {
         })
     }
 
-    /// Works towards `wanted`, at most one version a model. Does not wait for anything.
+    /// Works towards `wanted`, of each model at most one version that is no standby. Does not wait for anything.
     pub(crate) fn reconcile(self: &Arc<Self>, wanted: &[Wanted]) {
         let mut slots = self.slots();
         if self.closing.load(Ordering::SeqCst) {
@@ -83,9 +89,13 @@ impl Fleet {
                 slots.push(slot.clone());
                 slot
             });
-            self.switch_to(slot, wanted.alias.as_deref());
+            if wanted.standby {
+                self.warmth.of(&slot, &self.launcher);
+            } else {
+                self.switch_to(slot, wanted.alias.as_deref());
+            }
         }
-        let is_wanted = |model: &str| wanted.iter().any(|w| w.of.model == model);
+        let is_wanted = |model: &str| wanted.iter().any(|w| !w.standby && w.of.model == model);
         self.routes.write().unwrap_or_else(PoisonError::into_inner).retain(|model, _| is_wanted(model));
         for slot in slots.iter().filter(|slot| !slot.is_stopping()) {
             if !wanted.iter().any(|w| &w.of == slot.of()) && !self.has_traffic(slot) {
@@ -109,7 +119,9 @@ impl Fleet {
         if Arc::ptr_eq(&route.slot, &slot) {
             return;
         }
-        if slot.state() == SlotState::Ready || !can_serve(&route.slot) {
+        let is_better =
+            slot.state() == SlotState::Ready && self.warmth.of(&slot, &self.launcher) != Warm::Coming;
+        if is_better || !can_serve(&route.slot) {
             TrafficSwitched { from: Some(route.slot.of()), to: slot.of() }.emit(&self.launcher.metrics);
             route.slot = slot;
         }
@@ -242,6 +254,32 @@ impl Fleet {
     /// The slot that is to serve this version, deployed or about to be.
     fn slot_of(&self, of: &VersionName) -> Option<Arc<Slot>> {
         self.slots().iter().find(|slot| slot.of() == of && !slot.is_stopping()).cloned()
+    }
+
+    /// The slot of a version, if it takes requests now.
+    pub(crate) fn ready_slot(&self, of: &VersionName) -> Option<Arc<Slot>> {
+        self.slot_of(of).filter(|slot| slot.state() == SlotState::Ready)
+    }
+
+    /// How a rollout's candidate stands here.
+    pub(crate) fn sight(&self, of: &VersionName) -> Sight {
+        let Some(slot) = self.slot_of(of) else {
+            return match self.closing.load(Ordering::SeqCst) {
+                true => Sight::Coming,
+                false => Sight::Unusable("it may not be loaded".to_owned()),
+            };
+        };
+        let problem = || slot.problem().map_or_else(|| "no reason known".to_owned(), |p| p.error);
+        match slot.state() {
+            SlotState::Refused => Sight::Unusable(problem()),
+            _ if slot.is_failing() => Sight::Unusable(format!("it does not start: {}", problem())),
+            SlotState::Ready => match self.warmth.of(&slot, &self.launcher) {
+                Warm::Coming => Sight::Coming,
+                Warm::Yes => Sight::Ready,
+                Warm::Failed => Sight::Unusable("it answered nothing when it was warmed up".to_owned()),
+            },
+            _ => Sight::Coming,
+        }
     }
 
     /// Why a version does not serve, when it does not.

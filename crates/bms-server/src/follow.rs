@@ -4,13 +4,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bms_registry::{Refusal, Registry};
+use bms_registry::{Refusal, Registry, UnderWay};
+use bms_wire::api::Deployment;
 use bms_wire::{Code, ErrorBody, Result};
 use tokio::sync::Notify;
 
 use crate::event::{Event, ReconcileFailed};
 use crate::fleet::{Fleet, Wanted};
 use crate::policy::PolicyWatch;
+use crate::rollout::Driver;
 use crate::slots::{Source, VersionName};
 
 /// How often the registry is looked at without being told of a change: other programs write to it too.
@@ -33,10 +35,16 @@ pub(crate) async fn follow(
     work_dir: PathBuf,
     changed: Arc<Notify>,
     mut policy: PolicyWatch,
+    mut driver: Driver,
 ) {
     loop {
-        if let Err(error) = step(&registry, &fleet, &work_dir, &mut policy).await {
-            ReconcileFailed { code: error.code(), why: &error.to_string() }.emit(&fleet.launcher.metrics);
+        match step(&registry, &fleet, &work_dir, &mut policy, &mut driver).await {
+            // What was decided is done at once.
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(error) => {
+                ReconcileFailed { code: error.code(), why: &error.to_string() }.emit(&fleet.launcher.metrics);
+            }
         }
         // Woken or not, the next step looks at everything.
         let _ = tokio::time::timeout(LOOK_EVERY, changed.notified()).await;
@@ -48,8 +56,10 @@ async fn step(
     fleet: &Arc<Fleet>,
     work_dir: &std::path::Path,
     policy: &mut PolicyWatch,
-) -> Result<()> {
+    driver: &mut Driver,
+) -> Result<bool> {
     policy.look(registry).await?;
+    let under_way = driver.look().await?;
     let mut wanted = Vec::new();
     for deployment in registry.deployments().await? {
         let Some(version) = deployment.version else { continue };
@@ -60,7 +70,22 @@ async fn step(
             of: VersionName { model: deployment.model, version },
             alias: Some(deployment.alias),
             source: Source::Registry { registry: registry.clone(), into: work_dir.to_owned() },
+            standby: false,
         });
+    }
+    for of in standbys(&under_way) {
+        let deployment = Deployment {
+            model: of.model.clone(),
+            alias: String::new(),
+            version: Some(of.version),
+            problem: None,
+        };
+        let is_served = wanted.iter().any(|w: &Wanted| w.of == of);
+        if is_served || policy.is_revoked(registry, &deployment).await? {
+            continue;
+        }
+        let source = Source::Registry { registry: registry.clone(), into: work_dir.to_owned() };
+        wanted.push(Wanted { of, alias: None, source, standby: true });
     }
     fleet.reconcile(&wanted);
     for (of, why) in fleet.fresh_refusals() {
@@ -70,7 +95,17 @@ async fn step(
             set_aside(registry, &of, why).await?;
         }
     }
-    Ok(())
+    driver.lead(fleet, &under_way).await
+}
+
+/// Versions that are loaded without being served: candidates, and what was replaced a short while ago.
+fn standbys(under_way: &UnderWay) -> Vec<VersionName> {
+    let candidates = under_way.rollouts.iter().map(|rollout| (&rollout.model, rollout.candidate));
+    let warm = under_way.warm.iter().map(|(model, version)| (model, *version));
+    let mut all: Vec<_> = candidates.chain(warm).collect();
+    all.sort();
+    all.dedup();
+    all.into_iter().map(|(model, version)| VersionName { model: model.clone(), version }).collect()
 }
 
 /// Copies a version that was published and is refused now into the quarantine. It stays where it is as well: it is

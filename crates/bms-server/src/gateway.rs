@@ -10,6 +10,7 @@ mod door;
 mod health;
 mod language;
 mod record;
+mod split;
 mod statistics;
 mod time;
 
@@ -32,6 +33,7 @@ use crate::event::{Event, RequestRetried};
 use crate::failure::Failure;
 use crate::fleet::Fleet;
 use crate::metrics::Metrics;
+use crate::rollout::Rollouts;
 use crate::slots::{Broken, Lease, Unavailable};
 use crate::traffic::Traffic;
 
@@ -40,6 +42,7 @@ pub(crate) use bodies::Room;
 pub(crate) use door::Door;
 use language::Adapters;
 pub(crate) use record::Record;
+pub(crate) use split::{Once, ask_once};
 pub(crate) use time::Time;
 
 /// The pause before a slot is asked again that says it cannot answer now.
@@ -65,6 +68,7 @@ pub(crate) struct Gateway {
     language_deadline: Duration,
     bodies: Bodies,
     adapters: Adapters,
+    pub(crate) rollouts: Arc<Rollouts>,
 }
 
 /// What a request asks of which model.
@@ -91,6 +95,7 @@ impl Gateway {
             language_deadline,
             bodies: Bodies::default(),
             adapters: Adapters::default(),
+            rollouts: Arc::default(),
         })
     }
 
@@ -146,7 +151,7 @@ impl Gateway {
         let body = tokio::time::timeout_at(time.deadline(), reading).await;
         let body = body.map_err(|_| too_late(target, time))??;
         let time = time.within(time::asked_for(&headers, &body));
-        self.ask(target, &headers, body, time, record, &route.door).await.map(client_response)
+        self.ask_split(target, &headers, body, time, record, &route.door).await.map(client_response)
     }
 
     /// Lets a request in that has been read already and has a slot answer it.
@@ -161,7 +166,7 @@ impl Gateway {
         let route = self.fleet.route(target.model, target.version)?;
         record.known(target.model);
         let _place = route.door.enter()?;
-        self.ask(target, headers, body, time, record, &route.door).await
+        self.ask_split(target, headers, body, time, record, &route.door).await
     }
 
     /// Has a slot answer a request that was let in, whatever happens to slots meanwhile.

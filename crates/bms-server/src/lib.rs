@@ -30,14 +30,17 @@ mod grpc;
 mod guard;
 mod hub;
 mod isolation;
+mod leader;
 mod listen;
 mod metrics;
 mod mlflow;
 mod policy;
 mod repository;
+mod rollout;
 mod server;
 mod slots;
 mod traffic;
+mod warm;
 
 pub mod slot;
 

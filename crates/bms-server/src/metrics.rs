@@ -35,6 +35,7 @@ pub(crate) struct Metrics {
     pub(crate) restarts: IntCounterVec,
     pub(crate) refusals: IntCounterVec,
     pub(crate) denials: IntCounterVec,
+    pub(crate) rollouts: RolloutMetrics,
     pub(crate) store: StoreMetrics,
     slots: SlotGauges,
 }
@@ -74,7 +75,7 @@ impl Metrics {
                 &registry,
                 "bms_request_duration_seconds",
                 "Time from the first byte of an inference request to its answer, retries included.",
-                &["model"],
+                &["model", "version"],
             )?,
             in_flight: gauge(
                 &registry,
@@ -118,6 +119,7 @@ impl Metrics {
                 "Calls of slot processes that were denied, by the call's name: a model tried what it may not.",
                 &["model", "call"],
             )?,
+            rollouts: RolloutMetrics::new(&registry)?,
             store: StoreMetrics::new(&registry)?,
             slots: SlotGauges::new(&registry)?,
             registry,
@@ -187,6 +189,32 @@ impl SlotGauges {
                 gauge.set(gauge.get().max(age));
             }
         }
+    }
+}
+
+/// What becomes of versions that are tried.
+#[derive(Debug)]
+pub(crate) struct RolloutMetrics {
+    pub(crate) candidate_failures: IntCounterVec,
+    pub(crate) moves: IntCounterVec,
+}
+
+impl RolloutMetrics {
+    fn new(registry: &Registry) -> prometheus::Result<Self> {
+        Ok(RolloutMetrics {
+            candidate_failures: counter(
+                registry,
+                "bms_candidate_failures_total",
+                "Requests that fell to a rollout's candidate, which did not answer them well; the stable version did.",
+                &["model", "version"],
+            )?,
+            moves: counter(
+                registry,
+                "bms_rollout_moves_total",
+                "Decisions of this replica about rollouts: step, promoted or rolled_back.",
+                &["model", "version", "to"],
+            )?,
+        })
     }
 }
 

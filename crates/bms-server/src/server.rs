@@ -33,6 +33,7 @@ use crate::listen::{self, Terms};
 use crate::metrics::{self, Metrics};
 use crate::policy::{PolicyWatch, SharedPolicy};
 use crate::repository::Repository;
+use crate::rollout::{Driver, work_on_copies};
 use crate::slots::{Launch, Launcher, Place, Source, VersionName};
 use crate::{dashboard, files, grpc, guard, hub, isolation, mlflow};
 
@@ -121,9 +122,13 @@ pub async fn run(
     let fleet = parts.gateway.fleet.clone();
     let metrics = parts.metrics.clone();
     let caring = settings.care.clone().map(|care| tokio::spawn(care.run(registry.clone(), metrics)));
-    let following = tokio::spawn(follow(registry, fleet, settings.work_dir, parts.changed.clone(), watch));
+    let driver = Driver::new(registry.clone(), parts.gateway.rollouts.clone());
+    let copies = tokio::spawn(work_on_copies(parts.gateway.clone()));
+    let following =
+        tokio::spawn(follow(registry, fleet, settings.work_dir, parts.changed.clone(), watch, driver));
     parts.serve(Repository::Registry(api), router, listener, shutdown).await;
     following.abort();
+    copies.abort();
     // A round that is cut off goes on after the next start.
     if let Some(caring) = caring {
         caring.abort();
@@ -236,7 +241,7 @@ impl Parts {
     /// Loads one model and waits until it answers, or cannot.
     async fn load_one(&self, of: VersionName, place: Place) -> Result<()> {
         let fleet = &self.gateway.fleet;
-        let wanted = Wanted { of: of.clone(), alias: None, source: Source::Place(place) };
+        let wanted = Wanted { of: of.clone(), alias: None, source: Source::Place(place), standby: false };
         fleet.reconcile(&[wanted]);
         while !fleet.is_ready() {
             self.changed.notified().await;

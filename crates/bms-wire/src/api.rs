@@ -5,6 +5,7 @@
 //! resumed; a version exists only once every file has arrived and the gate has let it pass.
 
 mod lifecycle;
+mod rollout;
 
 use std::collections::BTreeMap;
 
@@ -14,6 +15,9 @@ pub use lifecycle::{
     ApplyRetention, Decision, Describe, Found, KeptVersion, Lineage, LineageData, LineageNode, NewTransition,
     PERSON_HEADER, RetentionReport, RetentionRule, SetTag, StageRule, Transition, TransitionState,
     VersionKind, VersionName,
+};
+pub use rollout::{
+    NewRollout, RolledBack, Rollout, RolloutOrder, RolloutPlan, RolloutShadow, RolloutSide, RolloutState,
 };
 
 /// One file of a bundle.

@@ -210,6 +210,18 @@ pub const PULL_RESUMPTIONS_MAX: u32 = 100;
 pub const PULL_PAUSE_SECONDS_MAX: u64 = 120;
 /// Versions in one answer about lineage.
 pub const LINEAGE_VERSIONS_MAX: usize = 1000;
+/// Steps of a rollout.
+pub const ROLLOUT_STEPS_MAX: usize = 50;
+/// Seconds a rollout may take, one of its steps, and what it keeps loaded afterwards.
+pub const ROLLOUT_SECONDS_MAX: u64 = 30 * 24 * 3600;
+/// Copies of requests that wait for a candidate; others are dropped.
+pub const SHADOW_QUEUE_MAX: usize = 64;
+/// Bytes of a request and its answer that are copied for a candidate; larger ones are dropped.
+pub const SHADOW_BYTES_MAX: usize = 1 << 20;
+/// Seconds a lease lasts at most without being renewed.
+pub const LEASE_SECONDS_MAX: u64 = 3600;
+/// Bytes of the name of a lease, and of who holds it.
+pub const LEASE_NAME_BYTES_MAX: usize = 500;
 
 const _: () = assert!(BLOB_BYTES_MAX <= BUNDLE_BYTES_MAX, "the largest file fits into a bundle");
 const _: () = assert!(PULL_FILES_MAX <= BUNDLE_FILES_MAX, "what was pulled can be a bundle");

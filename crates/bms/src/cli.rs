@@ -77,8 +77,12 @@ enum Command {
     Models(cmd::registry::Models),
     /// Point an alias at a version, through the evaluation gate when asked.
     Promote(cmd::registry::Promote),
-    /// Keep the version an alias points at loaded and serving.
-    Deploy(cmd::registry::Deploy),
+    /// Keep the version an alias points at loaded and serving, or let another version take over step by step.
+    Deploy(cmd::rollout::Deploy),
+    /// Show how a rollout stands; pause, resume, promote or abort it.
+    Rollout(cmd::rollout::RolloutCommand),
+    /// Let the version serve that did before, at once.
+    Rollback(cmd::rollout::Rollback),
     /// Describe, tag, find, delete, restore and purge models and versions of a server's registry.
     Model(cmd::lifecycle::Model),
     /// Move versions between stages, with the approvals the rules ask for.
@@ -145,6 +149,8 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<()> {
         Command::Models(args) => args.run(output),
         Command::Promote(args) => args.run(output),
         Command::Deploy(args) => args.run(output),
+        Command::Rollout(args) => args.run(output),
+        Command::Rollback(args) => args.run(output),
         Command::Model(args) => args.run(output),
         Command::Stage(args) => args.run(output),
         Command::Retention(args) => args.run(output),

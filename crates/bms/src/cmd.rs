@@ -20,6 +20,7 @@ pub(crate) mod push;
 pub(crate) mod quarantine;
 pub(crate) mod reference;
 pub(crate) mod registry;
+pub(crate) mod rollout;
 pub(crate) mod scan;
 pub(crate) mod seal;
 pub(crate) mod serve;

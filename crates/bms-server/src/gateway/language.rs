@@ -10,6 +10,7 @@ mod adapters;
 mod kept;
 mod listing;
 mod relay;
+mod split;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -124,20 +125,22 @@ impl Gateway {
             record.known(&target.model);
         }
         let ask = Ask { dialect: Dialect::at(path), path, headers, body: &body, deadline };
-        let response = self.answer_language(&ask, &target, record, room).await?;
+        let mut room = Some(room);
+        let response = self.answer_language_split(&ask, &target, record, &mut room).await?;
         if path == LOAD_ADAPTER || path == UNLOAD_ADAPTER {
             self.adapters.forget();
         }
         Ok(response)
     }
 
-    /// Sends the request, again while nothing has gone out and slots go away.
+    /// Sends the request, again while nothing has gone out and slots go away. An answer that can go on takes the room of
+    /// the request's body along.
     async fn answer_language(
         self: &Arc<Self>,
         ask: &Ask<'_>,
         target: &Target,
         record: &mut Option<Record>,
-        room: Room,
+        room: &mut Option<Room>,
     ) -> Result<Response> {
         let door = self.language_route(target)?.door;
         let place = door.enter_language()?;
@@ -174,7 +177,7 @@ impl Gateway {
                             let marked = parts.headers.contains_key(&CONTINUABLE);
                             let target = Target { model: target.model.clone(), version };
                             let model = target.model.clone();
-                            let kept = marked.then(|| Kept::new(self.clone(), target, ask, room));
+                            let kept = marked.then(|| Kept::new(self.clone(), target, ask, room.take()));
                             axum::body::Body::new(Relay::new(piece, coming, held, ask, model, kept))
                         }
                     };

@@ -7,6 +7,7 @@ use http::StatusCode;
 
 use super::Gateway;
 use crate::metrics::UNKNOWN_MODEL;
+use crate::rollout::Trial;
 use crate::slots::VersionName;
 
 /// The code under which requests are counted whose client left before the answer.
@@ -20,6 +21,8 @@ pub(crate) struct Record {
     version: String,
     code: u16,
     counts: bool,
+    /// The side of a rollout it counts for.
+    trial: Option<Trial>,
 }
 
 impl Record {
@@ -31,6 +34,7 @@ impl Record {
             version: String::new(),
             code: CLIENT_LEFT,
             counts: true,
+            trial: None,
         }
     }
 
@@ -51,6 +55,16 @@ impl Record {
         self.version = of.version.to_string();
     }
 
+    /// It counts for this side of a rollout.
+    pub(crate) fn tries(&mut self, trial: Trial) {
+        self.trial = Some(trial);
+    }
+
+    /// It counts for no side: it was answered by another than it fell to.
+    pub(crate) fn tries_nothing(&mut self) {
+        self.trial = None;
+    }
+
     pub(crate) fn end(mut self, status: StatusCode) {
         self.code = status.as_u16();
     }
@@ -63,9 +77,12 @@ impl Drop for Record {
         }
         let took = self.began.elapsed();
         self.gateway.traffic.record(took, 400 <= self.code);
+        if let Some(trial) = &self.trial {
+            trial.count(self.code, took);
+        }
         let code = self.code.to_string();
         let metrics = &self.gateway.metrics;
         metrics.requests.with_label_values(&[self.model.as_str(), &self.version, &code]).inc();
-        metrics.latency.with_label_values(&[self.model.as_str()]).observe(took.as_secs_f64());
+        metrics.latency.with_label_values(&[self.model.as_str(), &self.version]).observe(took.as_secs_f64());
     }
 }

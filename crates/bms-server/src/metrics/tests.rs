@@ -16,11 +16,11 @@ fn reading(version: u64, state: SlotState) -> SlotReading {
 fn names_follow_the_conventions_and_slots_are_shown_as_they_stand() {
     let metrics = Metrics::new().unwrap();
     metrics.requests.with_label_values(&["digits", "1", "200"]).inc();
-    metrics.latency.with_label_values(&["digits"]).observe(0.002);
+    metrics.latency.with_label_values(&["digits", "1"]).observe(0.002);
     let text = metrics.render(&[reading(1, SlotState::Ready), reading(2, SlotState::Starting)]).unwrap();
     for line in [
         r#"bms_requests_total{code="200",model="digits",version="1"} 1"#,
-        r#"bms_request_duration_seconds_bucket{model="digits",le="0.0025"} 1"#,
+        r#"bms_request_duration_seconds_bucket{model="digits",version="1",le="0.0025"} 1"#,
         r#"bms_slots{model="digits",state="ready",version="1"} 1"#,
         r#"bms_slots{model="digits",state="starting",version="2"} 1"#,
         r#"bms_slot_resident_memory_bytes{model="digits",version="1"} 4096"#,

@@ -189,6 +189,19 @@ impl Server {
         self.upload(folder, aliases).await
     }
 
+    /// Publishes a bundle of model `m` that adds `sum` to its input of this name.
+    pub(crate) async fn publish_adding(&self, marker: i64, input: &str, sum: f32, aliases: &[&str]) -> u64 {
+        let folder = self.dir.path().join(format!("published-{marker}"));
+        write_adding(&folder, "m", marker, &[], input, sum);
+        self.upload(folder, aliases).await.unwrap()
+    }
+
+    /// Another server on the same registry, with slots of its own.
+    pub(crate) async fn beside(&self) -> Server {
+        let registry = Registry::open(&self.dir.path().join("registry")).await.unwrap();
+        Server::start(tempfile::tempdir().unwrap(), Some(registry), |_| {}).await
+    }
+
     /// Publishes the bundle that was published with this marker once more.
     pub(crate) async fn publish_again(&self, marker: i64) -> Result<u64> {
         self.upload(self.dir.path().join(format!("published-{marker}")), &[]).await
@@ -275,6 +288,10 @@ pub(crate) fn signal(pid: u64, signal: rustix::process::Signal) {
 
 /// A bundle whose model adds one; `marker` tells bundles apart.
 pub(crate) fn write_bundle(dir: &Path, name: &str, marker: i64, extra: &[&str]) {
+    write_adding(dir, name, marker, extra, "x", 1.0);
+}
+
+fn write_adding(dir: &Path, name: &str, marker: i64, extra: &[&str], input: &str, sum: f32) {
     let tensor = |name: &str| bms_bundle::TensorInfo {
         name: name.to_owned(),
         dtype: "f32".to_owned(),
@@ -285,7 +302,7 @@ pub(crate) fn write_bundle(dir: &Path, name: &str, marker: i64, extra: &[&str]) 
         name: name.to_owned(),
         task: "tensor".to_owned(),
         model: "model.onnx".to_owned(),
-        inputs: vec![tensor("x")],
+        inputs: vec![tensor(input)],
         outputs: vec![tensor("y")],
         pipeline: Pipeline { preprocess: Preprocess::Tensor {}, postprocess: Postprocess::Tensor {} },
         metrics: Vec::new(),
@@ -296,19 +313,19 @@ pub(crate) fn write_bundle(dir: &Path, name: &str, marker: i64, extra: &[&str]) 
         sealed: None,
         files: Vec::new(),
     };
-    let mut files = vec![("model.onnx".to_owned(), model())];
+    let mut files = vec![("model.onnx".to_owned(), model(input, sum))];
     files.extend(extra.iter().map(|path| (path.to_string(), b"said so\n".to_vec())));
     bms_bundle::write(dir, manifest, files).unwrap();
 }
 
-/// `y = x + 1`, for f32 tensors of shape `[rows, 2]`.
-fn model() -> Vec<u8> {
+/// `y = x + sum`, for f32 tensors of shape `[rows, 2]`.
+fn model(input: &str, sum: f32) -> Vec<u8> {
     let x = |name| ValueInfoProto::tensor(name, DataType::Float, &[Err("rows"), Ok(2)]);
     let graph = GraphProto {
-        node: vec![NodeProto::new("Add", "add", &["x", "one"], &["y"])],
+        node: vec![NodeProto::new("Add", "add", &[input, "sum"], &["y"])],
         name: Some("increment".into()),
-        initializer: vec![TensorProto::f32("one", &[1], &[1.0])],
-        input: vec![x("x")],
+        initializer: vec![TensorProto::f32("sum", &[1], &[sum])],
+        input: vec![x(input)],
         output: vec![x("y")],
         ..GraphProto::default()
     };

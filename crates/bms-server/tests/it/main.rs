@@ -16,6 +16,7 @@ mod pages;
 mod random_model;
 mod real;
 mod real_language;
+mod rollouts;
 mod sandbox;
 mod stand_in;
 mod stand_in_language;

@@ -23,6 +23,12 @@ use crate::stand_in_language;
 pub(crate) const VARIABLE: &str = "BMS_STAND_IN";
 /// A bundle with this file is refused.
 pub(crate) const REFUSED_FILE: &str = "refuse.txt";
+/// One with this file answers every request with an error.
+pub(crate) const FAILING_FILE: &str = "fail.txt";
+/// One with this file takes [`SLOW`] longer.
+pub(crate) const SLOW_FILE: &str = "slow.txt";
+/// See there.
+const SLOW: Duration = Duration::from_millis(80);
 
 /// The arguments that make this program run [`slot`] alone. What follows the dashes are filters to the test
 /// harness, which match nothing else, and options to the stand-in.
@@ -133,6 +139,13 @@ async fn infer(
     body: bytes::Bytes,
 ) -> (StatusCode, axum::Json<Value>) {
     let asked: Asked = serde_json::from_slice(&body).unwrap_or_default();
+    let bundle = option("--bundle").unwrap_or_default();
+    if bundle.join(FAILING_FILE).exists() {
+        return (StatusCode::INTERNAL_SERVER_ERROR, axum::Json(json!({ "error": "as it is told" })));
+    }
+    if bundle.join(SLOW_FILE).exists() {
+        tokio::time::sleep(SLOW).await;
+    }
     if asked.exit {
         std::process::exit(1);
     }

@@ -29,7 +29,8 @@ pub(crate) struct PersonOption {
 }
 
 impl PersonOption {
-    fn client(&self) -> Result<Client> {
+    /// A client of it, in this person's name.
+    pub(crate) fn client(&self) -> Result<Client> {
         let user = || std::env::var("USER").ok().filter(|user| !user.is_empty());
         let client = Client::new(&self.server)?;
         Ok(match self.by.clone().or_else(user) {

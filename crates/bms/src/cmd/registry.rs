@@ -1,4 +1,4 @@
-//! Commands that talk to a server's registry: models, promote, deploy.
+//! Commands that talk to a server's registry: models, promote.
 
 use bms_wire::Result;
 use bms_wire::api::{EvaluationGate, SetAlias};
@@ -83,30 +83,6 @@ impl Promote {
         output.result(
             format_args!("{} of {} is version {}", self.alias, self.model, version.version),
             &version,
-        );
-        Ok(())
-    }
-}
-
-/// Options of `bms deploy`.
-#[derive(Debug, Args)]
-pub(crate) struct Deploy {
-    /// Model name.
-    model: String,
-    /// The alias whose version shall serve.
-    #[arg(long, default_value = "production")]
-    alias: String,
-    #[command(flatten)]
-    server: ServerOption,
-}
-
-impl Deploy {
-    pub(crate) fn run(self, output: &Output) -> Result<()> {
-        let deployment = self.server.client()?.deploy(&self.model, &self.alias)?;
-        let version = deployment.version.map_or("none yet".to_owned(), |v| v.to_string());
-        output.result(
-            format_args!("{} serves {} (version {version})", deployment.model, deployment.alias),
-            &deployment,
         );
         Ok(())
     }

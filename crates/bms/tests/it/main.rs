@@ -10,6 +10,7 @@ mod load;
 mod mlflow;
 mod program;
 mod replicas;
+mod rollout;
 mod sandbox;
 mod scrub;
 mod seal;

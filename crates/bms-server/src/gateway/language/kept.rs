@@ -32,7 +32,7 @@ pub(super) struct Kept {
     body: Bytes,
     deadline: Instant,
     /// Its room among the bodies of all requests.
-    _room: Room,
+    _room: Option<Room>,
     marked: Marked,
     times: usize,
     /// Of these, since something new was said.
@@ -57,7 +57,7 @@ struct Marked {
 }
 
 impl Kept {
-    pub(super) fn new(gateway: Arc<Gateway>, target: Target, ask: &Ask<'_>, room: Room) -> Self {
+    pub(super) fn new(gateway: Arc<Gateway>, target: Target, ask: &Ask<'_>, room: Option<Room>) -> Self {
         Kept {
             gateway,
             target,

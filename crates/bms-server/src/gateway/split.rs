@@ -1,0 +1,193 @@
+//! Requests of a model with a rollout: the candidate answers its share, and whatever it does not answer well, the stable
+//! version does. The caller of a request sees no failure of a version that is being tried.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bms_wire::Result;
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode, header};
+use http_body_util::Full;
+use tokio::time::Instant;
+
+use super::{Door, Gateway, REQUEST_HEADERS, Record, Target, Time};
+use crate::event::{CandidateFailed, Event};
+use crate::rollout::{Copied, Side, Trial};
+use crate::slots::{Broken, Slot, VersionName};
+use crate::warm::Sample;
+
+/// The operation whose traffic is split.
+const INFER: &str = "/infer";
+/// The first status that says that a request was not answered. Whether the version or the request is at fault shows when
+/// the other version answers it, too.
+pub(super) const FAULTS_FROM: u16 = 400;
+
+/// What came of asking a slot once.
+#[derive(Debug)]
+pub(crate) enum Once {
+    /// It takes no requests now; it was not asked.
+    NotReady,
+    /// There was no answer, and why.
+    Failed(String),
+    /// The answer, complete.
+    Answered(http::Response<Bytes>),
+}
+
+impl Once {
+    /// The answer, unless the version is at fault, or cannot take what it is given.
+    pub(super) fn well(self) -> Result<Option<http::Response<Bytes>>, String> {
+        match self {
+            Once::NotReady => Ok(None),
+            Once::Failed(why) => Err(why),
+            Once::Answered(answer) => match answer.status() {
+                status if FAULTS_FROM <= status.as_u16() => Err(format!("it answered with status {status}")),
+                _ => Ok(Some(answer)),
+            },
+        }
+    }
+}
+
+/// Asks a slot, without a second attempt: inference, or what `path` says of a language model.
+pub(crate) async fn ask_once(
+    slot: &Arc<Slot>,
+    path: Option<&str>,
+    headers: &HeaderMap,
+    body: Bytes,
+    deadline: Instant,
+    hung_after: Duration,
+) -> Once {
+    let leased = match path {
+        Some(_) => slot.lease_unseated(deadline).await,
+        None => slot.lease(deadline).await,
+    };
+    let Ok(lease) = leased else { return Once::NotReady };
+    let of = slot.of();
+    let infer = format!("/v2/models/{}/versions/{}{INFER}", of.model, of.version);
+    let mut request =
+        Request::builder().method(Method::POST).uri(path.unwrap_or(&infer)).header(header::HOST, "slot");
+    for name in REQUEST_HEADERS {
+        if let Some(value) = headers.get(&name) {
+            request = request.header(name, value);
+        }
+    }
+    let Ok(request) = request.body(Full::new(body)) else {
+        return Once::Failed("the request cannot be forwarded".to_owned());
+    };
+    match lease.exchange(request, deadline, hung_after).await {
+        None => Once::Failed("it did not answer in time".to_owned()),
+        Some(Err(Broken::Lost(why))) => Once::Failed(why),
+        Some(Err(Broken::Oversized)) => Once::Failed("its answer is too large".to_owned()),
+        Some(Ok(answer)) => Once::Answered(answer),
+    }
+}
+
+impl Gateway {
+    /// Has a slot answer a request that was let in: of the candidate when it falls to that and it answers well, else of
+    /// the version that serves.
+    pub(super) async fn ask_split(
+        &self,
+        target: &Target<'_>,
+        headers: &HeaderMap,
+        body: Bytes,
+        time: Time,
+        record: &mut Record,
+        door: &Door,
+    ) -> Result<http::Response<Bytes>> {
+        if target.version.is_some() || target.operation != INFER {
+            return self.ask(target, headers, body, time, record, door).await;
+        }
+        let sample = || Sample { path: None, headers: headers.clone(), body: body.clone() };
+        let Some(trial) = self.rollouts.trial(target.model, headers, &body) else {
+            let answer = self.ask(target, headers, body.clone(), time, record, door).await?;
+            if answer.status() == StatusCode::OK {
+                self.fleet.warmth.keep(target.model, sample, body.len());
+            }
+            return Ok(answer);
+        };
+        if trial.side == Side::Candidate {
+            if let Some(answer) = self.ask_candidate(&trial, headers, &body, time, record).await {
+                return Ok(answer);
+            }
+            return self.ask(target, headers, body, time, record, door).await;
+        }
+        record.tries(trial.clone());
+        let answer = self.ask(target, headers, body.clone(), time, record, door).await?;
+        if answer.status() == StatusCode::OK {
+            self.fleet.warmth.keep(target.model, sample, body.len());
+            if trial.split.wants_copy() {
+                self.copy(&trial, None, headers, body, &answer);
+            }
+        }
+        Ok(answer)
+    }
+
+    /// The candidate's answer, if it is one. Half of the time is left for the other version.
+    async fn ask_candidate(
+        &self,
+        trial: &Trial,
+        headers: &HeaderMap,
+        body: &Bytes,
+        time: Time,
+        record: &mut Record,
+    ) -> Option<http::Response<Bytes>> {
+        let slot = self.candidate_slot(trial)?;
+        let began = Instant::now();
+        let deadline = began + time.deadline().saturating_duration_since(began) / 2;
+        let hung_after = self.fleet.launcher.launch.hung_after;
+        match ask_once(&slot, None, headers, body.clone(), deadline, hung_after).await.well() {
+            Ok(None) => None,
+            Ok(Some(answer)) => {
+                record.answered_by(slot.of());
+                record.tries(trial.clone());
+                Some(answer)
+            }
+            Err(why) => {
+                self.candidate_failed(trial, &why, began.elapsed());
+                None
+            }
+        }
+    }
+
+    /// Counts and tells that the candidate did not answer a request that fell to it.
+    pub(super) fn candidate_failed(&self, trial: &Trial, why: &str, took: Duration) {
+        trial.count(StatusCode::BAD_GATEWAY.as_u16(), took);
+        CandidateFailed { of: &candidate(trial), why }.emit(&self.metrics);
+    }
+
+    /// The candidate's slot, if it takes requests now.
+    pub(super) fn candidate_slot(&self, trial: &Trial) -> Option<Arc<Slot>> {
+        self.fleet.ready_slot(&candidate(trial))
+    }
+
+    /// Queues a copy of an answered request for the candidate.
+    pub(super) fn copy(
+        &self,
+        trial: &Trial,
+        path: Option<&str>,
+        headers: &HeaderMap,
+        body: Bytes,
+        served: &http::Response<Bytes>,
+    ) {
+        let (split, path, served) = (trial.split.clone(), path.map(str::to_owned), served.clone());
+        self.rollouts.shadows.send(Copied { split, path, headers: headers.clone(), body, served });
+    }
+
+    /// Has the candidate answer a copy. `None` when it takes no requests now.
+    pub(crate) async fn ask_candidate_copy(
+        &self,
+        copied: &Copied,
+        deadline: Instant,
+    ) -> Option<Result<http::Response<Bytes>, String>> {
+        let trial = Trial { split: copied.split.clone(), side: Side::Shadow };
+        let slot = self.candidate_slot(&trial)?;
+        let hung_after = self.fleet.launcher.launch.hung_after;
+        let path = copied.path.as_deref();
+        let asked = ask_once(&slot, path, &copied.headers, copied.body.clone(), deadline, hung_after).await;
+        asked.well().transpose()
+    }
+}
+
+fn candidate(trial: &Trial) -> VersionName {
+    let rollout = &trial.split.rollout;
+    VersionName { model: rollout.model.clone(), version: rollout.candidate }
+}
