@@ -1,6 +1,7 @@
 //! A small blocking client for the management API and the Open Inference Protocol.
 
 mod lifecycle;
+mod plain;
 
 use std::io::Read;
 use std::time::Duration;

@@ -28,7 +28,7 @@ pub use fields::Fields;
 pub use host::{check_address, check_host};
 pub use outcome::{FoundBox, FoundLine, Outcome, Outcomes, Scored, Segment};
 pub use pipeline::{
-    Activation, AudioInput, BoxLayout, BoxesOutput, BytesInput, Colour, ImageInput, LabelsOutput, Layout, LineOutput,
-    LinesOutput, PictureInput, PictureStep, Pipeline, Pooled, Postprocess, Preprocess, Recogniser, Resampler,
-    SpeechOutput, StateTensor, TableInput, TextInput, VectorOutput,
+    Activation, AudioInput, BoxLayout, BoxesOutput, BytesInput, Colour, ImageInput, LabelsOutput, Layout,
+    LineOutput, LinesOutput, PictureInput, PictureStep, Pipeline, Pooled, Postprocess, Preprocess,
+    Recogniser, Resampler, SpeechOutput, StateTensor, TableInput, TextInput, VectorOutput,
 };

@@ -9,8 +9,8 @@ mod picture;
 use serde::{Deserialize, Serialize};
 
 pub use answer::{
-    Activation, BoxLayout, BoxesOutput, LabelsOutput, LineOutput, LinesOutput, Pooled, Recogniser, SpeechOutput,
-    VectorOutput,
+    Activation, BoxLayout, BoxesOutput, LabelsOutput, LineOutput, LinesOutput, Pooled, Recogniser,
+    SpeechOutput, VectorOutput,
 };
 pub use input::{AudioInput, BytesInput, StateTensor, TextInput};
 pub use picture::{Colour, Layout, PictureInput, PictureStep, Resampler};
@@ -103,7 +103,9 @@ impl Pipeline {
         use Postprocess as Post;
         use Preprocess as Pre;
         match (&self.preprocess, &self.postprocess) {
-            (Pre::Image(_) | Pre::Picture(_), Post::Classify { .. } | Post::Labels(_)) => "image-classification",
+            (Pre::Image(_) | Pre::Picture(_), Post::Classify { .. } | Post::Labels(_)) => {
+                "image-classification"
+            }
             (Pre::Table(_), Post::Classify { .. } | Post::Labels(_)) => "tabular-classification",
             (Pre::Text(_), Post::Labels(_)) => "text-classification",
             (Pre::Bytes(_), Post::Labels(_)) => "file-classification",

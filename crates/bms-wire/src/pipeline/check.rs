@@ -1,8 +1,8 @@
 //! Whether a pipeline can be what it says: everything that can be checked without the graph.
 
 use super::{
-    AudioInput, BoxesOutput, BytesInput, LineOutput, LinesOutput, Pipeline, PictureInput, PictureStep, Postprocess,
-    Preprocess, SpeechOutput, TextInput,
+    AudioInput, BoxesOutput, BytesInput, LineOutput, LinesOutput, PictureInput, PictureStep, Pipeline,
+    Postprocess, Preprocess, SpeechOutput, TextInput,
 };
 use crate::{Code, Error, Result, limits};
 

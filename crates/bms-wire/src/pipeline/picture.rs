@@ -155,7 +155,9 @@ impl PictureInput {
             PictureStep::ResizeLine { height, width_min, width_max, .. } if width_min == width_max => {
                 Some((width_max, height))
             }
-            PictureStep::ResizeLine { .. } | PictureStep::ResizeShorter { .. } | PictureStep::ResizeWithin { .. } => None,
+            PictureStep::ResizeLine { .. }
+            | PictureStep::ResizeShorter { .. }
+            | PictureStep::ResizeWithin { .. } => None,
         };
         self.steps.last().and_then(after)
     }

@@ -58,8 +58,7 @@ fn identity(folder: &Path, name: &str, pairs: &[(Spec<'_>, &str)]) {
         opset_import: vec![OperatorSetIdProto { domain: None, version: Some(17) }],
         ..ModelProto::default()
     };
-    let lineage =
-        Lineage { parent: None, parent_role: None, data: Vec::<DataRef>::new(), job: None, code: None };
+    let lineage = Lineage { data: Vec::<DataRef>::new(), ..Lineage::default() };
     let manifest = Manifest {
         schema: 1,
         name: name.to_owned(),

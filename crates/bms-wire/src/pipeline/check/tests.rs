@@ -36,7 +36,8 @@ fn steps_of_pictures() {
     picture(r#"{"step":"center_crop","width":0,"height":2}"#, "", Some("a side of 0"));
     picture(r#"{"step":"center_crop","width":1,"height":2,"left":1}"#, "", Some("unknown field"));
     picture(r#"{"step":"center_crop","width":16384,"height":16384}"#, "", Some("16384x16384"));
-    let line = r#"{"step":"resize_line","height":48,"width_min":320,"width_max":100,"resampler":"opencv_linear"}"#;
+    let line =
+        r#"{"step":"resize_line","height":48,"width_min":320,"width_max":100,"resampler":"opencv_linear"}"#;
     picture(line, "", Some("at least 320"));
     picture(&[resize; 17].join(","), "", Some("17 steps"));
 }
