@@ -1,19 +1,28 @@
-//! The batcher: one thread that owns the session, joins what waits, and splits the answers.
+//! The batcher: one thread that joins what waits, runs it, and splits the answers.
+//!
+//! A job that comes after a pause and finds nothing before it, and whose run takes no longer than waking a thread, runs where
+//! it is handed in. Jobs that come close together do better on the thread, where they are joined.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bms_nn::Tensor;
-use bms_nn::onnx::Session;
+use bms_nn::onnx::{Home, Session};
 use bms_wire::{Code, Error, Result};
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::Priority;
 use crate::statistics::{Spent, Statistics, Waited};
+use crate::{Priority, Progress};
+
+/// A job expected to run no longer than this does not wake the batcher's thread, which takes as long: two switches
+/// between threads are 20 to 100 µs.
+const IN_PLACE_NS: u64 = 100_000;
+/// Time without work after which others are not expected to join a job.
+const PAUSE_NS: u64 = 200_000;
 
 type Named = Vec<(String, Tensor)>;
 type Reply = Box<dyn FnOnce(Result<Named>) + Send>;
@@ -22,11 +31,20 @@ type Reply = Box<dyn FnOnce(Result<Named>) + Send>;
 pub(crate) trait Run: Send + 'static {
     /// Runs the graph once.
     fn run(&mut self, inputs: Named) -> Result<Named>;
+
+    /// The thread on which a run begins at once, unless that is any.
+    fn home(&self) -> Option<Home> {
+        None
+    }
 }
 
 impl Run for Session {
     fn run(&mut self, inputs: Named) -> Result<Named> {
         Session::run(self, inputs)
+    }
+
+    fn home(&self) -> Option<Home> {
+        Session::home(self)
     }
 }
 
@@ -71,30 +89,99 @@ pub(crate) struct Batcher {
     sender: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
     taken: Arc<AtomicUsize>,
-    queue_rows_max: usize,
-    statistics: Arc<Statistics>,
+    graph: Arc<Graph>,
+}
+
+/// The session with what is known of it.
+struct Graph {
+    session: Mutex<Box<dyn Run>>,
+    home: Option<Home>,
+    bounds: Bounds,
+    statistics: Statistics,
+    /// What a row took in the last runs; 0 before the first.
+    nanos_a_row: AtomicU64,
+    /// Begins and ends of batches.
+    steps: AtomicU64,
+    began: Instant,
+    /// When the last run ended, in nanoseconds since `began`.
+    ended_at: AtomicU64,
+}
+
+impl std::fmt::Debug for Graph {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Graph").field("bounds", &self.bounds).finish_non_exhaustive()
+    }
+}
+
+impl Graph {
+    fn lock(&self) -> MutexGuard<'_, Box<dyn Run>> {
+        // Panics of a run are caught while the lock is held.
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The session, when it can run anywhere, has been free for a while, and a run of so many rows is short.
+    fn lock_for_short(&self, rows: usize) -> Option<MutexGuard<'_, Box<dyn Run>>> {
+        let a_row = self.nanos_a_row.load(Ordering::Relaxed);
+        let is_bound = self.home.is_some() || !self.bounds.wait.is_zero();
+        if is_bound || a_row == 0 || IN_PLACE_NS < a_row.saturating_mul(rows as u64) {
+            return None;
+        }
+        let free_for = nanos(self.began.elapsed()).saturating_sub(self.ended_at.load(Ordering::Relaxed));
+        if free_for < PAUSE_NS {
+            return None;
+        }
+        match self.session.try_lock() {
+            Ok(session) => Some(session),
+            Err(TryLockError::Poisoned(session)) => Some(session.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Takes in what a run took: a slow one counts at once, quick ones a quarter each.
+    fn note(&self, rows: usize, took: Duration) {
+        let now = nanos(took) / rows.max(1) as u64;
+        let before = self.nanos_a_row.load(Ordering::Relaxed);
+        let smooth = if before < now { now } else { before - (before - now) / 4 };
+        self.nanos_a_row.store(smooth.max(1), Ordering::Relaxed);
+        self.ended_at.store(nanos(self.began.elapsed()), Ordering::Relaxed);
+    }
 }
 
 impl Batcher {
     pub(crate) fn start(session: impl Run, bounds: Bounds) -> Result<Batcher> {
         // A job has at least one row and holds a seat, so this never fills up and sending never blocks.
         let (sender, receiver) = crossbeam_channel::bounded(bounds.queue_rows_max + 1);
-        let statistics: Arc<Statistics> = Arc::default();
-        let noted = statistics.clone();
+        let graph = Arc::new(Graph {
+            home: session.home(),
+            session: Mutex::new(Box::new(session)),
+            bounds,
+            statistics: Statistics::default(),
+            nanos_a_row: AtomicU64::new(0),
+            steps: AtomicU64::new(0),
+            began: Instant::now(),
+            ended_at: AtomicU64::new(0),
+        });
+        let shared = graph.clone();
         let thread = std::thread::Builder::new()
             .name("bms-batcher".to_owned())
-            .spawn(move || work(session, Waiting::new(receiver), bounds, &noted))
+            .spawn(move || {
+                let waiting = Waiting::new(receiver);
+                match &shared.home {
+                    Some(home) => home.run(|| work(&shared, waiting)),
+                    None => work(&shared, waiting),
+                }
+            })
             .map_err(|e| {
                 Error::new(Code::Internal, format!("failed to start the engine's thread: {e}")).because(e)
             })?;
-        let (taken, queue_rows_max) = (Arc::default(), bounds.queue_rows_max);
-        Ok(Batcher { sender: Some(sender), thread: Some(thread), taken, queue_rows_max, statistics })
+        Ok(Batcher { sender: Some(sender), thread: Some(thread), taken: Arc::default(), graph })
     }
 
     /// Takes room for `rows`, or refuses at once. A request larger than the whole queue is let in when it is empty.
     pub(crate) fn admit(&self, rows: usize) -> Result<Seat> {
+        let rows_max = self.graph.bounds.queue_rows_max;
         let admit = |taken: usize| match taken.checked_add(rows) {
-            Some(sum) if taken == 0 || sum <= self.queue_rows_max => Some(sum),
+            Some(sum) if taken == 0 || sum <= rows_max => Some(sum),
             _ => None,
         };
         match self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, admit) {
@@ -104,7 +191,15 @@ impl Batcher {
         }
     }
 
+    /// Hands a job in. One that is short and comes after a pause may have been answered when this returns.
     pub(crate) fn submit(&self, job: Job) -> Result<()> {
+        // The job's own rows are counted already; more are somebody's who waits or runs.
+        if self.waiting_rows() == job.rows
+            && let Some(mut session) = self.graph.lock_for_short(job.rows)
+        {
+            answer(&mut **session, vec![job], &self.graph);
+            return Ok(());
+        }
         let ended = || Error::new(Code::Internal, "the engine's thread has ended");
         self.sender.as_ref().ok_or_else(ended)?.send(job).map_err(|_| ended())
     }
@@ -124,11 +219,15 @@ impl Batcher {
     }
 
     pub(crate) fn statistics(&self) -> &Statistics {
-        &self.statistics
+        &self.graph.statistics
     }
 
     pub(crate) fn waiting_rows(&self) -> usize {
         self.taken.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        Progress { steps: self.graph.steps.load(Ordering::Relaxed), waiting: self.waiting_rows() as u64 }
     }
 }
 
@@ -184,18 +283,25 @@ impl Waiting {
 }
 
 /// The thread: takes a job, joins others to it, runs them, until all handles are gone.
-fn work(mut session: impl Run, mut waiting: Waiting, bounds: Bounds, statistics: &Statistics) {
+fn work(graph: &Graph, mut waiting: Waiting) {
     while let Some(first) = waiting.next(None) {
+        let mut session = graph.lock();
         let mut batch = vec![first];
-        if bounds.joins_rows {
-            gather(&mut batch, &mut waiting, bounds);
+        if graph.bounds.joins_rows {
+            gather(&mut batch, &mut waiting, graph.bounds);
         }
-        // A caller whose question panics is served like any other; the thread lives on.
-        batch.retain(|job| catch_unwind(AssertUnwindSafe(|| (job.wanted)())).unwrap_or(true));
-        if batch.is_empty() {
-            continue;
-        }
-        run(&mut session, batch, bounds, statistics);
+        answer(&mut **session, batch, graph);
+    }
+}
+
+/// Runs those jobs of a batch that are still wanted.
+fn answer(session: &mut dyn Run, mut batch: Vec<Job>, graph: &Graph) {
+    // A caller whose question panics is served like any other; the thread lives on.
+    batch.retain(|job| catch_unwind(AssertUnwindSafe(|| (job.wanted)())).unwrap_or(true));
+    if !batch.is_empty() {
+        graph.steps.fetch_add(1, Ordering::Relaxed);
+        run(session, batch, graph);
+        graph.steps.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -224,9 +330,10 @@ fn fits(a: &Named, b: &Named) -> bool {
 }
 
 /// Runs a batch and answers every job of it. A panic fails this batch only.
-fn run(session: &mut impl Run, mut batch: Vec<Job>, bounds: Bounds, statistics: &Statistics) {
+fn run(session: &mut dyn Run, mut batch: Vec<Job>, graph: &Graph) {
     let (began, mut spent) = (Instant::now(), Spent::default());
-    let result = catch_unwind(AssertUnwindSafe(|| outputs(session, &mut batch, bounds, &mut spent)));
+    let result = catch_unwind(AssertUnwindSafe(|| outputs(session, &mut batch, graph.bounds, &mut spent)));
+    graph.note(spent.runs.iter().sum(), began.elapsed());
     let result =
         result.unwrap_or_else(|_| Err(Error::new(Code::Internal, "the run-time failed on this input")));
     let answers: Vec<Result<Named>> = match result {
@@ -236,16 +343,16 @@ fn run(session: &mut impl Run, mut batch: Vec<Job>, bounds: Bounds, statistics: 
                 queue: began.duration_since(job.since),
                 total: job.since.elapsed(),
             };
-            statistics.answered(&spent, &batch.iter().map(waited).collect::<Vec<_>>());
+            graph.statistics.answered(&spent, &batch.iter().map(waited).collect::<Vec<_>>());
             answers.into_iter().map(Ok).collect()
         }
         // One job's values must not fail the others': each is tried alone before it is told so.
         Err(_) if 1 < batch.len() => {
-            batch.into_iter().for_each(|job| run(session, vec![job], bounds, statistics));
+            batch.into_iter().for_each(|job| run(session, vec![job], graph));
             return;
         }
         Err(error) => {
-            batch.iter().for_each(|job| statistics.failed(job.since.elapsed()));
+            batch.iter().for_each(|job| graph.statistics.failed(job.since.elapsed()));
             vec![Err(error)]
         }
     };
@@ -253,6 +360,10 @@ fn run(session: &mut impl Run, mut batch: Vec<Job>, bounds: Bounds, statistics: 
         // A reply that panics is its caller's fault and must not end the thread.
         let _ = catch_unwind(AssertUnwindSafe(|| (job.reply)(answer)));
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Does one part of a batch's work and adds the time to where it belongs.
@@ -265,7 +376,7 @@ fn timed<T>(into: &mut Duration, work: impl FnOnce() -> T) -> T {
 
 /// The outputs of each job of a batch.
 fn outputs(
-    session: &mut impl Run,
+    session: &mut dyn Run,
     batch: &mut [Job],
     bounds: Bounds,
     spent: &mut Spent,
@@ -301,7 +412,7 @@ fn outputs(
 }
 
 /// A job of more rows than one run takes.
-fn in_chunks(session: &mut impl Run, job: &Job, rows_max: usize, spent: &mut Spent) -> Result<Named> {
+fn in_chunks(session: &mut dyn Run, job: &Job, rows_max: usize, spent: &mut Spent) -> Result<Named> {
     let mut parts: Vec<Named> = Vec::new();
     for start in (0..job.rows).step_by(rows_max) {
         let range = start..(start + rows_max).min(job.rows);

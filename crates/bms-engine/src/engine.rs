@@ -14,7 +14,7 @@ use crate::batch::{Batcher, Bounds, Job, Run};
 use crate::independence::rows_are_independent;
 use crate::input::{self, Input, Ready};
 use crate::parts::Parts;
-use crate::{Priority, fit, post, runs};
+use crate::{Priority, Progress, fit, post, runs};
 
 /// How a model is loaded and batched.
 #[derive(Clone, Debug)]
@@ -163,9 +163,9 @@ impl Engine {
         self.batcher.statistics().now()
     }
 
-    /// Takes work; `reply` is called once, on the engine's thread, so it must be quick. Preprocessing happens here,
-    /// on the caller's thread. So does all of a pipeline that runs graphs several times for one input (regions of text, a
-    /// recording): it returns when that is done.
+    /// Takes work; `reply` is called once, on the engine's thread, so it must be quick; or on this one before this returns,
+    /// when nothing waits and the model is known to be quick. Preprocessing happens here, on the caller's thread. So does all
+    /// of a pipeline that runs graphs several times for one input (regions of text, a recording): it returns when that is done.
     ///
     /// # Errors
     /// [`Code::QueueFull`] at once when too much waits, [`Code::InvalidInput`] when the input does not fit the model.
@@ -232,6 +232,11 @@ impl Engine {
         receiver.recv().unwrap_or_else(|_| {
             Err(Error::new(Code::Internal, "the engine's thread ended before it answered"))
         })
+    }
+
+    /// What it has done and has to do.
+    pub fn progress(&self) -> Progress {
+        self.batcher.progress()
     }
 
     /// Rows that wait or run now.

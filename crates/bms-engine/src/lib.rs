@@ -19,6 +19,7 @@ mod parts;
 mod post;
 mod present;
 mod priority;
+mod progress;
 mod runs;
 mod statistics;
 
@@ -31,3 +32,4 @@ pub use engine::{Description, Engine, EngineOptions};
 pub use input::Input;
 pub use present::drawn;
 pub use priority::Priority;
+pub use progress::Progress;

@@ -29,6 +29,7 @@ mod prefixes;
 mod queue;
 mod random;
 mod request;
+mod said;
 mod sample;
 mod sequence;
 mod speculate;
@@ -42,7 +43,9 @@ pub use engine::LanguageEngine;
 pub use event::{Completion, Event, FinishReason, TokenOut, Usage};
 pub use metrics::{Histogram, LanguageMetrics};
 pub use options::LanguageOptions;
+pub use random::fresh_seed;
 pub use request::{Constraint, Request, Sampling};
+pub use said::{Said, SaidToken};
 pub use ticket::Ticket;
 pub use vocabulary::Vocabulary;
 

@@ -152,6 +152,22 @@ pub fn library_file() -> Option<&'static std::path::Path> {
 trait Backend: Send {
     /// Runs the graph; outputs in the graph's order.
     fn run(&mut self, inputs: Vec<(String, Tensor)>) -> Result<Vec<(String, Tensor)>>;
+
+    /// See [`Session::home`].
+    fn home(&self) -> Option<Home> {
+        None
+    }
+}
+
+/// A thread of a run-time that computes on threads of its own.
+#[derive(Clone, Debug)]
+pub struct Home(Arc<::rten::ThreadPool>);
+
+impl Home {
+    /// Does work on that thread and waits for it. Runs of the session within it begin without switching threads.
+    pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        self.0.run(work)
+    }
 }
 
 /// A graph loaded on a run-time.
@@ -212,6 +228,12 @@ pub fn signature(bytes: &Arc<[u8]>) -> Result<(Vec<ValueSpec>, Vec<ValueSpec>)> 
 }
 
 impl Session {
+    /// The thread on which runs begin at once; `None` when that is any thread. Whoever runs a session often does so there:
+    /// two switches of threads a run are saved, and the run-time's thread does not look for work between runs.
+    pub fn home(&self) -> Option<Home> {
+        self.backend.home()
+    }
+
     /// What the graph takes.
     pub fn inputs(&self) -> &[ValueSpec] {
         &self.inputs

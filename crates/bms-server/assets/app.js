@@ -178,7 +178,8 @@ function slotTable(name, slots) {
   const columns = [["Slot", "lead nowrap"], ["State", ""], ["Process", "number"], ["Run-time", ""], ["Requests", "number"], ["Restarts", "number"], ["Memory", "number"]];
   return table(`Slots of ${name}`, columns, slots.map((slot) => {
     const [label, kind] = STATES[slot.state] ?? [String(slot.state), ""];
-    return [`v${slot.version}`, chip(label, kind), slot.pid == null ? "–" : String(slot.pid), slot.runtime ?? "–",
+    const state = slot.progress?.moving === false ? chip("standing still", "bad") : chip(label, kind);
+    return [`v${slot.version}`, state, slot.pid == null ? "–" : String(slot.pid), slot.runtime ?? "–",
       count(slot.requests), slot.restarts > 0 ? chip(count(slot.restarts), "warn") : "0", bytes(slot.resident_bytes)];
   }));
 }

@@ -7,7 +7,7 @@ use bms_sandbox::Denied;
 use bms_wire::{Code, Error, ErrorBody};
 
 use crate::metrics::Metrics;
-use crate::slots::VersionName;
+use crate::slots::{Reason, VersionName};
 
 /// Something that happened.
 pub(crate) trait Event {
@@ -46,15 +46,17 @@ impl Event for SlotRefused<'_> {
 /// A slot's process ended or had to be ended; a fresh one follows after `pause`.
 pub(crate) struct SlotLost<'a> {
     pub(crate) of: &'a VersionName,
+    pub(crate) reason: Reason,
     pub(crate) why: &'a str,
     pub(crate) pause: Duration,
 }
 
 impl Event for SlotLost<'_> {
     fn emit(&self, metrics: &Metrics) {
-        metrics.restarts.with_label_values(&[self.of.model.as_str(), &self.of.version.to_string()]).inc();
+        let (version, reason) = (self.of.version.to_string(), self.reason.as_str());
+        metrics.restarts.with_label_values(&[self.of.model.as_str(), &version, reason]).inc();
         let pause_ms = self.pause.as_millis() as u64;
-        tracing::warn!(slot = %self.of, pause_ms, "slot lost, starting it again: {}", self.why);
+        tracing::warn!(slot = %self.of, reason, pause_ms, "slot lost, starting it again: {}", self.why);
     }
 }
 
@@ -114,6 +116,19 @@ impl Event for RequestRetried<'_> {
     fn emit(&self, metrics: &Metrics) {
         metrics.retries.with_label_values(&[self.of.model.as_str()]).inc();
         tracing::debug!(slot = %self.of, attempt = self.attempt, "sending a request again: {}", self.why);
+    }
+}
+
+/// A stream's slot went away under it; the stream goes on in a fresh one.
+pub(crate) struct StreamContinued<'a> {
+    pub(crate) model: &'a str,
+    pub(crate) why: &'a str,
+}
+
+impl Event for StreamContinued<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        metrics.continuations.with_label_values(&[self.model]).inc();
+        tracing::info!(model = self.model, "a stream goes on in a fresh slot: {}", self.why);
     }
 }
 

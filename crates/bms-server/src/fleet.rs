@@ -260,6 +260,7 @@ impl Fleet {
             version: view.version,
             state: view.state,
             resident_bytes: view.resident_bytes,
+            progress_age_seconds: view.progress.map(|progress| progress.age_seconds),
         };
         self.views().into_iter().map(reading).collect()
     }

@@ -5,7 +5,9 @@
 //! only once it has arrived complete. Overload is refused before the body is read.
 
 mod bodies;
+mod budget;
 mod door;
+mod health;
 mod language;
 mod record;
 mod statistics;
@@ -97,13 +99,15 @@ impl Gateway {
         let mut router = Router::new()
             .route("/v2/models/stats", get(statistics::all))
             .route("/v2/health/live", get(live))
-            .route("/v2/health/ready", get(ready));
+            .route("/v2/health/ready", get(ready))
+            .route("/v2/health/progress", get(health::server));
         for model in ["/v2/models/{model}", "/v2/models/{model}/versions/{version}"] {
             router = router
                 .route(model, get(metadata))
                 .route(&format!("{model}/config"), get(config))
                 .route(&format!("{model}/stats"), get(statistics))
                 .route(&format!("{model}/ready"), get(model_ready))
+                .route(&format!("{model}/progress"), get(health::model))
                 .route(&format!("{model}/infer"), post(infer));
         }
         router.merge(language::routes()).with_state(self.clone())
@@ -171,6 +175,10 @@ impl Gateway {
     ) -> Result<http::Response<Bytes>> {
         let door = self.fleet.route(target.model, target.version)?.door;
         for attempt in 1..=1 + limits::SLOT_RETRIES_MAX {
+            // Timers are coarser than the time a request may ask for.
+            if time.deadline() <= Instant::now() {
+                return Err(too_late(target, time));
+            }
             let waiting = door.waiting();
             let lease = self.lease(target, time).await?;
             drop(waiting);
@@ -186,6 +194,7 @@ impl Gateway {
                 Some(Ok(_)) => "it says that it is unavailable".to_owned(),
                 Some(Err(Broken::Lost(why))) => why,
             };
+            door.repetitions().spend(target.model)?;
             RequestRetried { of: lease.of(), attempt, why: &why }.emit(&self.metrics);
             lease.lost().await;
             tokio::time::sleep(SLOT_PAUSE.mul_f64((attempt - 1) as f64)).await;

@@ -17,6 +17,7 @@
 mod api;
 mod body;
 mod care;
+mod continuation;
 mod dashboard;
 mod event;
 mod failure;

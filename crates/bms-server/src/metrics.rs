@@ -5,7 +5,7 @@ pub(crate) mod language;
 use bms_wire::api::SlotState;
 use bms_wire::{Code, Error, Result};
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
     core::Collector,
 };
 
@@ -31,12 +31,12 @@ pub(crate) struct Metrics {
     pub(crate) in_flight: IntGaugeVec,
     pub(crate) queue_depth: IntGaugeVec,
     pub(crate) retries: IntCounterVec,
+    pub(crate) continuations: IntCounterVec,
     pub(crate) restarts: IntCounterVec,
     pub(crate) refusals: IntCounterVec,
     pub(crate) denials: IntCounterVec,
     pub(crate) store: StoreMetrics,
-    slots: IntGaugeVec,
-    slot_memory: IntGaugeVec,
+    slots: SlotGauges,
 }
 
 /// One slot as the metrics show it.
@@ -46,6 +46,7 @@ pub(crate) struct SlotReading {
     pub(crate) version: u64,
     pub(crate) state: SlotState,
     pub(crate) resident_bytes: Option<u64>,
+    pub(crate) progress_age_seconds: Option<f64>,
 }
 
 impl Metrics {
@@ -93,11 +94,17 @@ impl Metrics {
                 "Times a request was sent again because its slot had gone.",
                 &["model"],
             )?,
+            continuations: counter(
+                &registry,
+                "bms_stream_continuations_total",
+                "Times the stream of a language model went on in a fresh slot because its slot had gone.",
+                &["model"],
+            )?,
             restarts: counter(
                 &registry,
                 "bms_slot_restarts_total",
-                "Times a slot was started again after it had ended or hung.",
-                &["model", "version"],
+                "Times a slot was started again, by reason: ended, hung, spinning, overdue, or start when it did not get ready.",
+                &["model", "version", "reason"],
             )?,
             refusals: counter(
                 &registry,
@@ -112,29 +119,14 @@ impl Metrics {
                 &["model", "call"],
             )?,
             store: StoreMetrics::new(&registry)?,
-            slots: gauge(&registry, "bms_slots", "Slots by state.", &["model", "version", "state"])?,
-            slot_memory: gauge(
-                &registry,
-                "bms_slot_resident_memory_bytes",
-                "Resident memory of the slot's process.",
-                &["model", "version"],
-            )?,
+            slots: SlotGauges::new(&registry)?,
             registry,
         })
     }
 
-    /// The text exposition. Slots come and go, so their gauges are filled as they stand now.
+    /// The text exposition, with the slots as they stand now.
     pub(crate) fn render(&self, slots: &[SlotReading]) -> Result<String> {
-        self.slots.reset();
-        self.slot_memory.reset();
-        for slot in slots {
-            let version = slot.version.to_string();
-            self.slots.with_label_values(&[&slot.model, &version, state_name(slot.state)]).inc();
-            if let Some(bytes) = slot.resident_bytes {
-                let gauge = self.slot_memory.with_label_values(&[&slot.model, &version]);
-                gauge.add(i64::try_from(bytes).unwrap_or(i64::MAX));
-            }
-        }
+        self.slots.show(slots);
         TextEncoder::new()
             .encode_to_string(&self.registry.gather())
             .map_err(|e| Error::new(Code::Internal, "the metrics cannot be written").because(e))
@@ -151,6 +143,53 @@ pub(crate) fn state_name(state: SlotState) -> &'static str {
         SlotState::Refused => "refused",
     }
 }
+
+/// Slots come and go, so their gauges are filled as they stand.
+#[derive(Debug)]
+struct SlotGauges {
+    states: IntGaugeVec,
+    memory: IntGaugeVec,
+    progress: GaugeVec,
+}
+
+impl SlotGauges {
+    fn new(registry: &Registry) -> prometheus::Result<Self> {
+        Ok(SlotGauges {
+            states: gauge(registry, "bms_slots", "Slots by state.", &["model", "version", "state"])?,
+            memory: gauge(
+                registry,
+                "bms_slot_resident_memory_bytes",
+                "Resident memory of the slot's process.",
+                &["model", "version"],
+            )?,
+            progress: ages(
+                registry,
+                "bms_slot_progress_age_seconds",
+                "Seconds for which the slot's requests have waited while nothing moved: no answer, no step, no work. 0 when nothing waits.",
+                &["model", "version"],
+            )?,
+        })
+    }
+
+    fn show(&self, slots: &[SlotReading]) {
+        self.states.reset();
+        self.memory.reset();
+        self.progress.reset();
+        for slot in slots {
+            let version = slot.version.to_string();
+            self.states.with_label_values(&[&slot.model, &version, state_name(slot.state)]).inc();
+            if let Some(bytes) = slot.resident_bytes {
+                let gauge = self.memory.with_label_values(&[&slot.model, &version]);
+                gauge.add(i64::try_from(bytes).unwrap_or(i64::MAX));
+            }
+            if let Some(age) = slot.progress_age_seconds {
+                let gauge = self.progress.with_label_values(&[&slot.model, &version]);
+                gauge.set(gauge.get().max(age));
+            }
+        }
+    }
+}
+
 /// What rounds over the store found.
 #[derive(Debug)]
 pub(crate) struct StoreMetrics {
@@ -200,6 +239,10 @@ fn counter(
 
 fn gauge(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
     register(registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
+}
+
+fn ages(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
+    register(registry, GaugeVec::new(Opts::new(name, help), labels)?)
 }
 
 fn number(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {

@@ -10,6 +10,7 @@ mod language;
 mod load;
 mod local;
 mod protocol;
+mod report;
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener as MadeListener;
@@ -21,7 +22,7 @@ use axum::Router;
 use axum::routing::{get, post};
 use bms_bundle::seal::{DataKey, Key};
 use bms_bundle::{Bundle, Policy, Verified};
-use bms_engine::{Engine, EngineOptions};
+use bms_engine::{Engine, EngineOptions, Progress};
 use bms_nn::onnx::RuntimeChoice;
 use bms_sandbox::Enforced;
 use bms_wire::{Code, Error, Result, limits};
@@ -76,6 +77,8 @@ struct Loaded {
     routes: Router,
     /// Says why when the model can answer no more and is to be loaded anew.
     lost: oneshot::Receiver<Error>,
+    /// How far its work is.
+    progress: Box<dyn Fn() -> Progress + Send>,
 }
 
 /// Confines this process for good and serves one model until standard input closes or the process is told to
@@ -142,6 +145,7 @@ async fn serve(options: Options, listener: MadeListener, policy: Policy, enforce
         }
     };
     greet(&Greeting::Ready(model.greeting))?;
+    report::start(model.progress)?;
     let terms = Terms {
         connections_max: CONNECTIONS_MAX,
         head_within: None,
@@ -183,21 +187,29 @@ fn load_verified(verified: Verified, options: &Options, policy: &Policy) -> Resu
     let (manifest, digest) = (verified.manifest().clone(), verified.digest().to_owned());
     // Without anything that may tell of it, nothing is ever lost.
     let (lose, lost) = oneshot::channel();
-    let (runtime, routes) = match manifest.is_language_model() {
-        true => {
-            let slot = load::Slot { policy, lost: lose };
-            ("bms", language_routes(load::load(&verified, options, Some(slot))?))
-        }
-        false => {
-            let engine = EngineOptions {
-                runtime: options.runtime,
-                threads: options.threads.unwrap_or(1).max(1),
-                ..EngineOptions::default()
-            };
-            let engine = Engine::load(verified, &engine)?;
-            (engine.describe().runtime.as_str(), protocol::routes(Arc::new(engine)))
-        }
-    };
+    let (runtime, routes, progress): (_, _, Box<dyn Fn() -> Progress + Send>) =
+        match manifest.is_language_model() {
+            true => {
+                let slot = load::Slot { policy, lost: lose };
+                let language = Arc::new(load::load(&verified, options, Some(slot))?);
+                let watched = language.clone();
+                ("bms", language_routes(language), Box::new(move || watched.progress()))
+            }
+            false => {
+                let engine = EngineOptions {
+                    runtime: options.runtime,
+                    threads: options.threads.unwrap_or(1).max(1),
+                    ..EngineOptions::default()
+                };
+                let engine = Arc::new(Engine::load(verified, &engine)?);
+                let watched = engine.clone();
+                (
+                    engine.describe().runtime.as_str(),
+                    protocol::routes(engine),
+                    Box::new(move || watched.progress()),
+                )
+            }
+        };
     let greeting = Ready {
         ready: true,
         model: manifest.name,
@@ -205,12 +217,12 @@ fn load_verified(verified: Verified, options: &Options, policy: &Policy) -> Resu
         runtime: runtime.to_owned(),
         task: Some(manifest.task),
     };
-    Ok(Loaded { greeting, routes, lost })
+    Ok(Loaded { greeting, routes, lost, progress })
 }
 
 /// The routes of a language model, and those by which it is watched.
-fn language_routes(language: Language) -> Router {
-    language::routes(Arc::new(language))
+fn language_routes(language: Arc<Language>) -> Router {
+    language::routes(language)
         .route("/v2/health/live", get(async || axum::Json(json!({ "live": true }))))
         .route("/v2/health/ready", get(async || axum::Json(json!({ "ready": true }))))
         .route("/v2/models/{model}/versions/{version}", get(takes_text))

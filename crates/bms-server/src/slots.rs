@@ -8,6 +8,7 @@ mod condition;
 mod connections;
 mod launch;
 mod process;
+mod progress;
 mod slot;
 mod source;
 mod supervise;
@@ -19,8 +20,10 @@ pub use source::Place;
 pub(crate) use connections::{Broken, CONNECTIONS_MAX, Coming};
 pub(crate) use launch::Launcher;
 pub(crate) use process::{Greeting, Ready};
+pub(crate) use progress::Report;
 pub(crate) use slot::{Lease, Slot, Unavailable, is_language};
 pub(crate) use source::Source;
+pub(crate) use supervise::Reason;
 
 /// A version of a model, by name and number.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

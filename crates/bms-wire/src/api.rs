@@ -217,6 +217,36 @@ pub struct Slot {
     pub requests: u64,
     /// Resident memory, bytes.
     pub resident_bytes: Option<u64>,
+    /// Whether its work moves; absent while no process is ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<SlotProgress>,
+    /// Why its last process was replaced, when one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_restart: Option<LastRestart>,
+}
+
+/// Whether a slot's work moves: a process can answer "live" and "ready" for hours while the work it took stands still.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SlotProgress {
+    /// Whether it moves, or there is none.
+    pub moving: bool,
+    /// Requests the gateway waits for.
+    pub waiting: u64,
+    /// Seconds for which work has waited and nothing has moved; 0 when nothing waits.
+    pub age_seconds: f64,
+    /// What it has done, in its engine's own steps: passes of a language model over its batch, begins and ends of batches
+    /// of a graph. It grows while work moves. Absent when the process does not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
+}
+
+/// Why a slot's process was replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastRestart {
+    /// In one word: `ended`, `hung`, `spinning`, `overdue` or `start`.
+    pub reason: String,
+    /// In a sentence.
+    pub why: String,
 }
 
 /// `PUT /api/v1/edge/nodes/{node}`: join, and every few seconds say how it goes.

@@ -105,6 +105,24 @@ pub const LANGUAGE_REQUESTS_MAX: usize = 512;
 pub const LANGUAGE_DEADLINE_MS: u64 = 600_000;
 /// Times the gateway sends one request to a language model to a fresh slot, before anything of its answer went out.
 pub const LANGUAGE_RETRIES_MAX: usize = 2;
+/// Times one stream of a language model goes on in a fresh slot after its slot was lost.
+pub const CONTINUATIONS_MAX: usize = 16;
+/// Of these, times in a row without a new token in between: what ends every slot at the same place is given up.
+pub const CONTINUATIONS_STUCK_MAX: usize = 3;
+/// Bytes of a request whose stream can go on in a fresh slot: the gateway keeps it until the last token.
+pub const CONTINUABLE_BODY_BYTES_MAX: usize = 4 << 20;
+/// Bytes the gateway keeps of what a stream has said, so that it can go on in a fresh slot; a stream that says more cannot.
+pub const CONTINUATION_BYTES_MAX: usize = 2 << 20;
+/// Repetitions of a model's requests that are free: all that a lost slot can have held at once, a few times over.
+pub const RETRIES_FREE_MAX: usize = 4096;
+/// Percent of a model's requests that may be repeated once the free repetitions are used up.
+pub const RETRY_SHARE_PERCENT: usize = 20;
+/// Milliseconds for which a slot's work may stand still before the slot is replaced: no step, no answer, no processor time.
+pub const SLOT_HUNG_MS: u64 = 3_000;
+/// Milliseconds between two reports of a slot on what it has done.
+pub const SLOT_REPORT_MS: u64 = 500;
+/// Seconds for which a slot may use the processor without a step or an answer before it counts as hung.
+pub const SLOT_SPIN_SECONDS_MAX: u64 = 120;
 /// Seconds a client may take nothing of an answer before it is cut off.
 pub const CLIENT_STALL_SECONDS_MAX: u64 = 30;
 /// Seconds open requests get to finish when the server stops.
@@ -234,6 +252,19 @@ const _: () =
     assert!(CLIENT_STALL_SECONDS_MAX * 1000 < LANGUAGE_DEADLINE_MS, "a stall shows within a deadline");
 const _: () =
     assert!(LANGUAGE_REQUESTS_MAX <= GENERATE_QUEUE_MAX, "what the gateway admits the engine can queue");
+const _: () =
+    assert!(4 * SLOT_REPORT_MS <= SLOT_HUNG_MS, "a slot is heard several times before it counts as hung");
+const _: () = assert!(
+    SLOT_HUNG_MS < INFER_DEADLINE_MS / 2 && INFER_DEADLINE_MS < SLOT_SPIN_SECONDS_MAX * 1000,
+    "a request outlives a hung slot, and a run that takes a request's whole time is no hang"
+);
+const _: () = assert!(CONTINUATIONS_STUCK_MAX <= CONTINUATIONS_MAX, "being stuck is the sooner end");
+const _: () = assert!(
+    CONTINUABLE_BODY_BYTES_MAX + CONTINUATION_BYTES_MAX <= INFER_BODY_BYTES_MAX,
+    "it can be sent again"
+);
+const _: () =
+    assert!(QUEUE_ROWS_MAX + LANGUAGE_REQUESTS_MAX < RETRIES_FREE_MAX, "all open requests can be repeated");
 const _: () = assert!(EDGE_SAMPLE_BYTES_MAX <= INFER_BODY_BYTES_MAX, "a sample was a request once");
 const _: () = assert!(ANSWERS_MAX <= SEQUENCES_MAX, "all answers to one prompt can be computed at once");
 const _: () =

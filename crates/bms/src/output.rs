@@ -149,6 +149,11 @@ pub(crate) fn table(header: &[&str]) -> Table {
     table
 }
 
+/// A number of files for people.
+pub(crate) fn files(n: usize) -> String {
+    format!("{n} file{}", if n == 1 { "" } else { "s" })
+}
+
 /// Bytes for people.
 pub(crate) fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];

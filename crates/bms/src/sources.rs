@@ -213,8 +213,8 @@ struct Watching {
 impl Watch for Watching {
     fn planned(&self, files: usize, bytes: u64) {
         self.progress.span(bytes);
-        self.progress.note(&format!("pulling {files} files"));
-        let text = format!("{files} files, {}", output::bytes(bytes));
+        self.progress.note(&format!("pulling {}", output::files(files)));
+        let text = format!("{}, {}", output::files(files), output::bytes(bytes));
         self.output.event("planned", text, json!({ "files": files, "bytes": bytes }));
     }
 

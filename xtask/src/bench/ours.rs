@@ -51,6 +51,13 @@ impl Ours {
         Ok(Ours { program: Path::new(target).join("release").join(name), home })
     }
 
+    /// The program, told which home is its own.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).arg("--home").arg(self.home.path());
+        command
+    }
+
     /// Runs a benchmark of the program and gives back its JSON.
     pub(crate) fn bench(&self, arguments: &[&str]) -> Result<Value> {
         let mut command = Command::new(&self.program);

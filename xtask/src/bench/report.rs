@@ -130,7 +130,7 @@ impl Report {
     }
 }
 
-fn median(values: &[f64]) -> Option<f64> {
+pub(super) fn median(values: &[f64]) -> Option<f64> {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
     let (low, high) = (values.get(values.len().checked_sub(1)? / 2)?, values.get(values.len() / 2)?);
@@ -142,7 +142,7 @@ fn lowest_and_highest(values: &[f64]) -> Option<(f64, f64)> {
     Some((low, values.iter().copied().max_by(f64::total_cmp)?))
 }
 
-fn summary(values: &[f64]) -> Value {
+pub(super) fn summary(values: &[f64]) -> Value {
     match (median(values), lowest_and_highest(values)) {
         (Some(median), Some((low, high))) => {
             json!({"median": median, "min": low, "max": high, "values": values})
@@ -151,7 +151,7 @@ fn summary(values: &[f64]) -> Value {
     }
 }
 
-fn spread(values: &[f64], digits: usize) -> String {
+pub(super) fn spread(values: &[f64], digits: usize) -> String {
     match (median(values), lowest_and_highest(values)) {
         (Some(median), Some((low, high))) => {
             format!("{median:.digits$} ({low:.digits$}..{high:.digits$})")

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use super::{Run, Step, Verdict, counts, demo, neon};
@@ -14,6 +14,7 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "preflight", run: preflight },
     Step { name: "fmt", run: fmt },
     Step { name: "clippy", run: clippy },
+    Step { name: "fuzz", run: fuzz },
     Step { name: "tidy", run: run_tidy },
     Step { name: "deny", run: deny },
     Step { name: "codegen", run: run_codegen },
@@ -47,6 +48,20 @@ fn fmt(run: &mut Run) -> Result<Verdict> {
 
 fn clippy(run: &mut Run) -> Result<Verdict> {
     passed(run, &["clippy", "--release", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])
+}
+
+/// Checks the types of the fuzz targets, which are a workspace of their own that nothing else compiles.
+fn fuzz(run: &mut Run) -> Result<Verdict> {
+    let target = target_folder(run)?.join("fuzz");
+    let manifest = run.root.join("fuzz").join("Cargo.toml");
+    let mut check = run.cargo(&["check", "--release", "--locked", "--manifest-path"]);
+    check.arg(&manifest).arg("--target-dir").arg(target);
+    // The fuzzer's own library, which is C++, is only linked, which a check does not do: any file stands for it.
+    process::run(check.env("CUSTOM_LIBFUZZER_PATH", &manifest)).context(
+        "the fuzz targets do not compile; if it is their list of versions, \
+         `cp Cargo.lock fuzz/ && cargo metadata --manifest-path fuzz/Cargo.toml >/dev/null` brings it up to date",
+    )?;
+    Ok(Verdict::Passed)
 }
 
 fn run_tidy(run: &mut Run) -> Result<Verdict> {

@@ -5,10 +5,10 @@
 //! in the file, and whether it is the last: the STREAM construction (Hoang, Reyhanitabar, Rogaway, Vizár 2015) that
 //! age uses, so no nonce occurs twice under one key, and a file cannot be cut or continued.
 
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::hkdf;
 use bms_wire::{Code, Error, Result};
-use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, Tag, UnboundKey};
-use ring::hkdf;
-use ring::rand::{SecureRandom, SystemRandom};
+use p256::elliptic_curve::rand_core::{OsRng, RngCore};
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -64,9 +64,9 @@ impl std::fmt::Debug for DataKey {
 
 /// Fills `bytes` with the operating system's random numbers.
 pub(crate) fn random(bytes: &mut [u8]) -> Result<()> {
-    SystemRandom::new()
-        .fill(bytes)
-        .map_err(|_| Error::new(Code::Internal, "the operating system gave no random numbers"))
+    OsRng
+        .try_fill_bytes(bytes)
+        .map_err(|e| Error::new(Code::Internal, "the operating system gave no random numbers").because(e))
 }
 
 /// The keys of one seal.
@@ -116,23 +116,26 @@ impl SealKeys {
         Ok(bytes)
     }
 
-    /// Encrypts a chunk in place and returns its tag.
-    pub(crate) fn seal_chunk(&self, place: &Place<'_>, chunk: &mut [u8]) -> Result<[u8; TAG_BYTES]> {
-        let (nonce, bound) = (place.nonce(), place.bound(chunk.len()));
-        let tag = self.content.seal_in_place_separate_tag(nonce, Aad::from(bound), chunk);
-        let tag = tag.map_err(|_| too_long())?;
-        tag.as_ref().try_into().map_err(|_| Error::new(Code::Internal, "a tag of another length"))
+    /// Encrypts the chunk `plain` into `sealed`, which has room for it and the tag at the end.
+    pub(crate) fn seal_chunk(&self, place: &Place<'_>, plain: &[u8], sealed: &mut [u8]) -> Result<()> {
+        let (nonce, bound) = (place.nonce(), place.bound(plain.len()));
+        let (bytes, tag) = sealed.split_at_mut_checked(plain.len()).ok_or_else(too_long)?;
+        self.content
+            .seal_out_of_place_scatter(nonce, Aad::from(bound), plain, bytes, &[], tag)
+            .map_err(|_| too_long())
     }
 
-    /// Decrypts the chunk `sealed`, its tag at the end, into `plain`, which is as long as the chunk.
+    /// Decrypts the chunk `sealed`, its tag at the end, into `plain`, which is as long as the chunk. After an error nothing of
+    /// what was sealed is in `plain`.
     pub(crate) fn open_chunk(&self, place: &Place<'_>, sealed: &[u8], plain: &mut [u8]) -> Result<()> {
         let refused = || tampered(format!("{:?} is not what was sealed (chunk {})", place.path, place.chunk));
         let (bytes, tag) = sealed.split_at_checked(plain.len()).ok_or_else(refused)?;
-        let tag = Tag::try_from(tag).map_err(|_| refused())?;
-        plain.copy_from_slice(bytes);
         let (nonce, bound) = (place.nonce(), place.bound(plain.len()));
-        let opened = self.content.open_in_place_separate_tag(nonce, Aad::from(bound), tag, plain, 0..);
-        opened.map(drop).map_err(|_| refused())
+        let opened = self.content.open_separate_gather(nonce, Aad::from(bound), bytes, tag, plain);
+        opened.map_err(|_| {
+            plain.zeroize();
+            refused()
+        })
     }
 }
 

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use aws_lc_rs::hmac;
 use bms_wire::{Code, Error, Result, limits};
-use ring::hmac;
 use serde::{Deserialize, Serialize};
 
 use super::cipher::DataKey;

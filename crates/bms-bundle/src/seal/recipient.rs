@@ -11,10 +11,10 @@
 use std::sync::Arc;
 
 use argon2::{Algorithm, Argon2, Params, Version};
+use aws_lc_rs::aead::{Aad, NONCE_LEN, Nonce};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bms_wire::{Code, Error, Result, limits};
-use ring::aead::{Aad, NONCE_LEN, Nonce};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 

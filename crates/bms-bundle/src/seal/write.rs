@@ -186,12 +186,13 @@ pub(super) fn encrypt_piece(
 ) -> Result<u64> {
     let Piece { file, content, first } = piece;
     let (size, chunks) = (layout.chunk_bytes, file.chunks(layout.chunk_bytes));
-    buffer.clear();
     let last = chunks.min(first + PIECE_CHUNKS);
+    let begin = file.sealed_range(first, size).start;
+    // Whatever is in the buffer is written over.
+    buffer.resize((file.sealed_range(last - 1, size).end - begin) as usize, 0);
     for number in first..last {
         let range = file.plain_range(number, size);
-        let begin = buffer.len();
-        buffer.extend_from_slice(&content[range.start as usize..range.end as usize]);
+        let into = file.sealed_range(number, size);
         let place = Place {
             binding: &file.binding,
             path: &file.path,
@@ -200,10 +201,13 @@ pub(super) fn encrypt_piece(
                 .map_err(|_| Error::new(Code::TooLarge, "a file of too many chunks"))?,
             is_last: number + 1 == chunks,
         };
-        let tag = keys.seal_chunk(&place, &mut buffer[begin..])?;
-        buffer.extend_from_slice(&tag);
+        keys.seal_chunk(
+            &place,
+            &content[range.start as usize..range.end as usize],
+            &mut buffer[(into.start - begin) as usize..(into.end - begin) as usize],
+        )?;
     }
     let read = file.plain_range(first, size).start as usize..file.plain_range(last - 1, size).end as usize;
     content.release(read);
-    Ok(file.sealed_range(first, size).start)
+    Ok(begin)
 }

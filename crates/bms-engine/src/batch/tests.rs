@@ -169,3 +169,49 @@ fn dropping_the_handle_finishes_what_waits() {
     drop(batcher);
     waiting.iter().for_each(|answer| assert_eq!(answer.recv().unwrap().unwrap(), [2.0, 2.0]));
 }
+
+#[test]
+fn a_short_job_that_finds_nothing_before_it_runs_where_it_is_handed_in() {
+    let (batcher, runs, open) = start(4, true);
+    drop(open);
+    let first = ask(&batcher, &[1.0, 2.0], true).unwrap();
+    assert_eq!(first.recv().unwrap().unwrap(), [2.0, 4.0], "nothing is known of its time yet");
+    // A run that was interrupted counts as slow until others have shown better.
+    let in_place = (0..10_000).find(|i| {
+        std::thread::sleep(Duration::from_nanos(2 * PAUSE_NS));
+        let answer = ask(&batcher, &[*i as f32, 0.5], true).unwrap();
+        let at_once = answer.try_recv().ok();
+        let is_at_once = at_once.is_some();
+        assert_eq!(at_once.unwrap_or_else(|| answer.recv().unwrap()).unwrap(), [2.0 * *i as f32, 1.0]);
+        is_at_once
+    });
+    assert!(in_place.is_some());
+    assert!(runs.lock().unwrap().iter().all(|rows| *rows == 1));
+    let gone = ask(&batcher, &[1.0, 2.0], false).unwrap();
+    assert!(gone.recv().is_err(), "a caller who has left is answered nowhere");
+    let refused = ask(&batcher, &[13.0, 2.0], true).unwrap();
+    assert!(refused.recv().unwrap().is_err());
+    assert!(
+        ask(&batcher, &[666.0, 2.0], true).unwrap().recv().unwrap().is_err(),
+        "a panic is an answer, too"
+    );
+    assert_eq!(ask(&batcher, &[1.0, 1.0], true).unwrap().recv().unwrap().unwrap(), [2.0, 2.0]);
+}
+
+#[test]
+fn a_job_behind_others_or_of_many_rows_is_left_to_the_thread() {
+    let (batcher, _, open) = start(4, true);
+    drop(open);
+    batcher.graph.note(1, Duration::from_nanos(IN_PLACE_NS / 2));
+    std::thread::sleep(Duration::from_nanos(2 * PAUSE_NS));
+    assert!(batcher.graph.lock_for_short(2).is_some());
+    assert!(batcher.graph.lock_for_short(3).is_none());
+    let busy = batcher.graph.lock();
+    assert!(batcher.graph.lock_for_short(1).is_none());
+    let waits = ask(&batcher, &[1.0, 2.0], true).unwrap();
+    drop(busy);
+    assert_eq!(waits.recv().unwrap().unwrap(), [2.0, 4.0]);
+    batcher.graph.note(1, Duration::from_secs(1));
+    std::thread::sleep(Duration::from_nanos(2 * PAUSE_NS));
+    assert!(batcher.graph.lock_for_short(1).is_none(), "a slow run counts at once");
+}

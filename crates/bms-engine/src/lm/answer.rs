@@ -3,7 +3,8 @@
 use bms_wire::Result;
 
 use crate::lm::constraint::Form;
-use crate::lm::sample::{Place, Sampler, Scratch};
+use crate::lm::said::SaidToken;
+use crate::lm::sample::{Choice, Place, Sampler, Scratch};
 use crate::lm::text::Text;
 use crate::lm::vocabulary::Vocabulary;
 use crate::lm::{FinishReason, Request, TokenOut};
@@ -112,10 +113,28 @@ impl Answer {
                 break;
             }
         }
+        self.end_text(&mut advance);
+        Ok(advance)
+    }
+
+    /// Goes on by tokens that were chosen earlier, as [`Answer::advance`] did then.
+    pub(crate) fn repeat(&mut self, said: Vec<SaidToken>, vocabulary: &dyn Vocabulary) -> Result<Advance> {
+        let mut advance = Advance::default();
+        for SaidToken { id, logprob, top } in said {
+            self.take(Choice { token: id, logprob, top }, vocabulary, &mut advance)?;
+            if advance.end.is_some() {
+                break;
+            }
+        }
+        self.end_text(&mut advance);
+        Ok(advance)
+    }
+
+    /// An answer that ends without a stop string ends with the text held back for one.
+    fn end_text(&mut self, advance: &mut Advance) {
         if advance.end.as_ref().is_some_and(|end| !matches!(end, FinishReason::StopString(_))) {
             advance.text.push_str(&self.text.finish());
         }
-        Ok(advance)
     }
 
     /// The text held back, when something else ends the answer.
@@ -140,6 +159,13 @@ impl Answer {
         };
         let choice = self.sampler.choose(logits, &place, scratch)?;
         let token = choice.token;
+        self.take(choice, vocabulary, advance)?;
+        Ok(token)
+    }
+
+    /// Takes what was chosen over into the answer.
+    fn take(&mut self, choice: Choice, vocabulary: &dyn Vocabulary, advance: &mut Advance) -> Result<()> {
+        let token = choice.token;
         self.sampler.count(token);
         self.generated += 1;
         let bytes = vocabulary.bytes(token);
@@ -152,7 +178,7 @@ impl Answer {
         });
         if self.ends.contains(&token) {
             advance.end = Some(FinishReason::Stop);
-            return Ok(token);
+            return Ok(());
         }
         if let Some(form) = &mut self.form {
             form.consume(token)?;
@@ -165,7 +191,7 @@ impl Answer {
             None if self.tokens_max <= self.generated => Some(FinishReason::Length),
             None => None,
         };
-        Ok(token)
+        Ok(())
     }
 }
 

@@ -318,6 +318,7 @@ impl Core {
         let seed = request.sampling.seed.unwrap_or_else(fresh_seed);
         let answer = Answer::new(&request, form, seed, tokens_max, &*self.vocabulary);
         let tokens = std::mem::take(&mut request.prompt);
+        let said = std::mem::take(&mut request.said);
         let group = Group {
             listener,
             submitted,
@@ -325,7 +326,8 @@ impl Core {
             prompt: tokens.len(),
             cached: None,
             prompt_out: Vec::new(),
-            begun: false,
+            // Answers that go on each have a sequence from the beginning.
+            begun: !said.is_empty(),
             request,
         };
         let sequence = Sequence {
@@ -340,6 +342,9 @@ impl Core {
         };
         self.groups.insert(rank.group, group);
         self.running.insert(rank, sequence);
+        if !said.is_empty() {
+            self.go_on(rank, said);
+        }
         rank
     }
 

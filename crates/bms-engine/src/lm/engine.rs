@@ -11,6 +11,7 @@ use bms_nn::lm::{AdapterFiles, Decoder, DecoderInfo};
 use bms_wire::{Code, Error, Result, limits};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::Progress;
 use crate::lm::audit::{Audit, Guarding};
 use crate::lm::constraint::Forms;
 use crate::lm::core::Core;
@@ -315,6 +316,14 @@ impl LanguageEngine {
         let mut metrics = self.shared.metrics.lock().unwrap_or_else(PoisonError::into_inner).clone();
         metrics.refused = self.shared.refused.load(Ordering::Relaxed);
         metrics
+    }
+
+    /// What it has done and has to do. Read without its thread, so that it can be read while that stands still.
+    pub fn progress(&self) -> Progress {
+        let metrics = self.shared.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        let under_way = metrics.running + metrics.waiting;
+        let waiting = under_way.max(self.shared.seats.load(Ordering::Relaxed)) as u64;
+        Progress { steps: metrics.steps, waiting }
     }
 
     /// When a request that was refused because the queue is full may succeed: about as long as others waited.

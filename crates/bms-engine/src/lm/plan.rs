@@ -101,7 +101,7 @@ impl Core {
         };
         sequence.placed = true;
         if follow == Follow::Alone && group.cached.is_none() {
-            let (cached, computed) = (sequence.chain.computed, group.prompt - sequence.chain.computed);
+            let (cached, computed) = (sequence.chain.computed.min(group.prompt), sequence.pending());
             group.cached = Some(cached);
             self.metrics.prompt_tokens += group.prompt as u64;
             self.metrics.prefix_queried_tokens += group.prompt as u64;
@@ -295,7 +295,7 @@ impl Core {
         let waiting = self
             .queue
             .next(now)
-            .map(|(waiting, level)| (level, waiting.item.adapter, waiting.item.request.prompt.clone()));
+            .map(|(waiting, level)| (level, waiting.item.adapter, waiting.item.request.tokens_at_first()));
         match (parked, waiting) {
             (Some(rank), waiting) if waiting.as_ref().is_none_or(|w| w.0 <= rank.priority()) => {
                 let sequence = self.parked.get(&rank)?;

@@ -13,7 +13,7 @@ pub(crate) fn uniform(seed: u64, index: usize, place: usize) -> f64 {
 }
 
 /// A seed nobody chose.
-pub(crate) fn fresh_seed() -> u64 {
+pub fn fresh_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     // Every `RandomState` has keys of its own, the first ones of a thread from the operating system.
     std::collections::hash_map::RandomState::new().build_hasher().finish()

@@ -99,6 +99,9 @@ pub struct Request {
     pub prompt_logprobs: Option<usize>,
     /// Whether drafted tokens may be tried; the answer is the same without.
     pub speculate: bool,
+    /// Of answers that were interrupted, what each has said: they go on from there, after its events are told again.
+    /// Empty for a request that begins; else one for each of the `n` answers, with the seed they began with.
+    pub said: Vec<crate::lm::Said>,
 }
 
 impl Default for Request {
@@ -121,6 +124,7 @@ impl Default for Request {
             echo: false,
             prompt_logprobs: None,
             speculate: true,
+            said: Vec::new(),
         }
     }
 }
@@ -136,6 +140,7 @@ impl Request {
         self.check_tokens(vocab)?;
         self.check_counts()?;
         self.check_length(context)?;
+        self.check_said(vocab, context)?;
         self.sampling.check(vocab)
     }
 

@@ -10,4 +10,5 @@ mod harness;
 mod memory;
 mod prefixes;
 mod random;
+mod said;
 mod steps;

@@ -95,7 +95,15 @@ struct Measurement {
     outputs: Vec<(String, Tensor)>,
 }
 
+/// Measures where the backend will run.
 fn measure(backend: &mut dyn Backend, inputs: &[(String, Tensor)]) -> Result<Measurement> {
+    match backend.home() {
+        Some(home) => home.run(|| measure_here(backend, inputs)),
+        None => measure_here(backend, inputs),
+    }
+}
+
+fn measure_here(backend: &mut dyn Backend, inputs: &[(String, Tensor)]) -> Result<Measurement> {
     // The first run allocates and compiles; it is not typical.
     let outputs = backend.run(inputs.to_vec())?;
     let begin = Instant::now();

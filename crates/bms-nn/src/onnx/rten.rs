@@ -9,7 +9,7 @@ use ::rten::{Model, ModelOptions, NodeId, RunOptions, ThreadPool, Value};
 use bms_wire::{Code, Error, Result};
 use rten_tensor::Layout;
 
-use super::{Backend, RuntimeInfo, RuntimeKind, ValueSpec, fenced};
+use super::{Backend, Home, RuntimeInfo, RuntimeKind, ValueSpec, fenced};
 use crate::{DType, Data, Tensor};
 
 /// The version in the workspace manifest; rten does not export its own.
@@ -57,6 +57,10 @@ pub(super) fn load(
 }
 
 impl Backend for Rten {
+    fn home(&self) -> Option<Home> {
+        Some(Home(self.pool.clone()))
+    }
+
     fn run(&mut self, given: Vec<(String, Tensor)>) -> Result<Vec<(String, Tensor)>> {
         let mut values = Vec::with_capacity(given.len());
         for (name, tensor) in given {

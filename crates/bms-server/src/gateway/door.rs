@@ -6,6 +6,7 @@ use bms_wire::{Code, Error, Result, limits};
 use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::budget::Budget;
 use crate::metrics::Metrics;
 
 /// Admits a bounded number of requests to one model. A request is at least one row, or one conversation.
@@ -14,6 +15,7 @@ pub(crate) struct Door {
     model: String,
     places: Arc<Semaphore>,
     conversations: Arc<Semaphore>,
+    repetitions: Budget,
     in_flight: IntGauge,
     queue_depth: IntGauge,
 }
@@ -48,6 +50,7 @@ impl Door {
             model: model.to_owned(),
             places: Arc::new(Semaphore::new(limits::QUEUE_ROWS_MAX)),
             conversations: Arc::new(Semaphore::new(limits::LANGUAGE_REQUESTS_MAX)),
+            repetitions: Budget::default(),
             in_flight: metrics.in_flight.with_label_values(&[model]),
             queue_depth: metrics.queue_depth.with_label_values(&[model]),
         }
@@ -68,7 +71,13 @@ impl Door {
             let what = format!("{limit} requests for `{}` are open already", self.model);
             Error::new(Code::QueueFull, what).hint("Send the request again after a pause.")
         })?;
+        self.repetitions.earn();
         Ok(Place { _permit: permit, _counted: Counted::in_gauge(&self.in_flight) })
+    }
+
+    /// How many of its requests may be sent again.
+    pub(crate) fn repetitions(&self) -> &Budget {
+        &self.repetitions
     }
 
     /// Counts a request as waiting for its slot while the result lives.

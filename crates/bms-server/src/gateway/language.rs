@@ -1,11 +1,13 @@
 //! Language models at the front door: the body names the model, the answer streams through.
 //!
 //! An answer goes out as it is written. Until its first piece has come from the slot, the request may be sent to
-//! another one; from then on the client holds half an answer, and a slot that dies ends it with an error event. A
+//! another one; from then on the client holds half an answer. One whose slot marks how far it is goes on in the next
+//! slot (see `kept`), of others a slot that dies ends it with an error event. A
 //! client that leaves closes the exchange with the slot, which stops computing; one that stays and takes nothing is
 //! cut off by its connection (see `listen`), with the same effect.
 
 mod adapters;
+mod kept;
 mod listing;
 mod relay;
 
@@ -25,14 +27,16 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::record::Record;
-use super::{Gateway, SLOT_PAUSE};
+use super::{Gateway, Room, SLOT_PAUSE};
 use crate::body;
+use crate::continuation::{CONTINUABLE, CONTINUES};
 use crate::event::{Event, RequestRetried};
 use crate::failure::Dialect;
 use crate::fleet::Route;
 use crate::slots::{Broken, Coming, Lease, Unavailable};
 
 pub(super) use adapters::Adapters;
+use kept::Kept;
 pub(super) use listing::ask as ask_slot;
 use relay::{Held, Relay};
 
@@ -101,6 +105,10 @@ impl Gateway {
     ) -> Result<Response> {
         let deadline = Instant::now() + self.language_deadline;
         let headers = request.headers().clone();
+        if headers.contains_key(&CONTINUABLE) || headers.contains_key(&CONTINUES) {
+            let what = format!("{CONTINUABLE} and {CONTINUES} are for a gateway and its slots");
+            return Err(Error::new(Code::InvalidRequest, what).hint("Leave these headers out."));
+        }
         let mut room = self.bodies.room();
         let reading = body::read(request, limits::INFER_BODY_BYTES_MAX, |size| room.widen(size));
         let body = tokio::time::timeout(BODY_WITHIN, reading).await.map_err(|_| {
@@ -116,7 +124,7 @@ impl Gateway {
             record.known(&target.model);
         }
         let ask = Ask { dialect: Dialect::at(path), path, headers, body: &body, deadline };
-        let response = self.answer_language(&ask, &target, record).await?;
+        let response = self.answer_language(&ask, &target, record, room).await?;
         if path == LOAD_ADAPTER || path == UNLOAD_ADAPTER {
             self.adapters.forget();
         }
@@ -125,12 +133,14 @@ impl Gateway {
 
     /// Sends the request, again while nothing has gone out and slots go away.
     async fn answer_language(
-        &self,
+        self: &Arc<Self>,
         ask: &Ask<'_>,
         target: &Target,
         record: &mut Option<Record>,
+        room: Room,
     ) -> Result<Response> {
-        let place = self.language_route(target)?.door.enter_language()?;
+        let door = self.language_route(target)?.door;
+        let place = door.enter_language()?;
         for attempt in 1..=1 + limits::LANGUAGE_RETRIES_MAX {
             let lease = self.lease_language(target, ask.deadline).await?;
             if let Some(record) = record {
@@ -154,10 +164,18 @@ impl Gateway {
                     let body = match first {
                         First::Whole(body) => axum::body::Body::from(body),
                         First::Piece(piece, coming) => {
-                            let held =
-                                Held { lease, _place: place, record: record.take(), status: parts.status };
+                            let version = Some(lease.of().version);
+                            let held = Held {
+                                lease: Some(lease),
+                                _place: place,
+                                record: record.take(),
+                                status: parts.status,
+                            };
+                            let marked = parts.headers.contains_key(&CONTINUABLE);
+                            let target = Target { model: target.model.clone(), version };
                             let model = target.model.clone();
-                            axum::body::Body::new(Relay::new(piece, coming, held, ask, model))
+                            let kept = marked.then(|| Kept::new(self.clone(), target, ask, room));
+                            axum::body::Body::new(Relay::new(piece, coming, held, ask, model, kept))
                         }
                     };
                     return Ok(client_response(&parts, body));
@@ -165,6 +183,7 @@ impl Gateway {
                 Err(Broken::Oversized) => return Err(oversized(target)),
                 Err(Broken::Lost(why)) => why,
             };
+            door.repetitions().spend(&target.model)?;
             RequestRetried { of: lease.of(), attempt, why: &why }.emit(&self.metrics);
             lease.lost().await;
             tokio::time::sleep(SLOT_PAUSE.mul_f64(attempt as f64)).await;
@@ -234,6 +253,7 @@ impl Gateway {
 }
 
 /// Which model a request is for.
+#[derive(Clone, Debug)]
 struct Target {
     model: String,
     version: Option<u64>,
@@ -256,6 +276,9 @@ impl Ask<'_> {
             if let Some(value) = self.headers.get(&name) {
                 request = request.header(name, value);
             }
+        }
+        if self.body.len() <= limits::CONTINUABLE_BODY_BYTES_MAX {
+            request = request.header(CONTINUABLE, "1");
         }
         request
             .body(Full::new(self.body.clone()))

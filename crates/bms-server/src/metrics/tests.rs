@@ -3,7 +3,13 @@ use bms_wire::api::SlotState;
 use super::{Metrics, SlotReading};
 
 fn reading(version: u64, state: SlotState) -> SlotReading {
-    SlotReading { model: "digits".into(), version, state, resident_bytes: Some(4096) }
+    SlotReading {
+        model: "digits".into(),
+        version,
+        state,
+        resident_bytes: Some(4096),
+        progress_age_seconds: Some(0.0),
+    }
 }
 
 #[test]

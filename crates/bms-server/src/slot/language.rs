@@ -14,6 +14,7 @@ mod assembly;
 mod call;
 mod embeddings;
 mod job;
+mod marks;
 mod openai;
 mod prompt;
 mod reader;
@@ -33,6 +34,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::response::Response;
 use axum::routing::{get, post};
+use bms_engine::Progress;
 use bms_engine::lm::LanguageEngine;
 use bms_wire::{Code, Error, Result, limits};
 use bytes::Bytes;
@@ -116,6 +118,11 @@ impl Language {
         let what =
             format!("there is no model or adapter `{asked}` here, this is the slot of `{}`", self.name);
         Err(Error::new(Code::ModelNotFound, what).about("model"))
+    }
+
+    /// How far the engine's work is.
+    pub(crate) fn progress(&self) -> Progress {
+        self.engine.progress()
     }
 
     /// An identifier no other answer of this slot has.

@@ -1,6 +1,7 @@
 //! A language model in this process, asked in the protocols a slot speaks: for a command line without a server.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -50,7 +51,7 @@ impl LocalModel {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| {
             Error::new(Code::Internal, format!("failed to start the runtime: {e}")).because(e)
         })?;
-        Ok(LocalModel { name, router: language_routes(language), runtime })
+        Ok(LocalModel { name, router: language_routes(Arc::new(language)), runtime })
     }
 
     /// Its name.

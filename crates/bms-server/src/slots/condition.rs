@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bms_wire::ErrorBody;
-use bms_wire::api::SlotState;
+use bms_wire::api::{LastRestart, SlotState};
 
 use super::connections::Connections;
 
@@ -26,6 +26,8 @@ pub(crate) struct Condition {
     pub(crate) problem: Option<ErrorBody>,
     /// Times it was started again.
     pub(crate) restarts: u64,
+    /// Why, the last time.
+    pub(crate) last_restart: Option<LastRestart>,
     /// Starts in a row that did not get as far as `Ready`.
     pub(crate) failures: u32,
 }
@@ -41,6 +43,7 @@ impl Condition {
             connections: None,
             problem: None,
             restarts: 0,
+            last_restart: None,
             failures: 0,
         }
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bms_wire::limits;
+use bms_wire::{api, limits};
 use bytes::Bytes;
 use http::response::Parts;
 use http::{Request, Response};
@@ -17,6 +17,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
+
+use super::progress::Reports;
 
 /// Requests one process works on at a time. More than its engine puts into a batch, so that a batch
 /// fills while another runs; few enough that their file descriptors do not run out.
@@ -41,6 +43,8 @@ pub(crate) struct Connections {
     progress: Mutex<Progress>,
     /// Rung when a request got no answer in all the time it had.
     overdue: Notify,
+    /// What the process says of its work.
+    reports: Arc<Reports>,
 }
 
 #[derive(Debug)]
@@ -49,16 +53,27 @@ struct Progress {
     answered: u64,
     /// When something last moved: an answer, or a request after a time without any.
     moved: Instant,
+    /// Steps of the process's engine when they were looked at last.
+    steps: Option<u64>,
+    /// For how long nothing had moved or worked then, although a request was outstanding.
+    quiet: Duration,
 }
 
 impl Connections {
-    pub(crate) fn new(socket: PathBuf) -> Self {
+    pub(crate) fn new(socket: PathBuf, reports: Arc<Reports>) -> Self {
         Connections {
             socket,
             idle: Mutex::new(Vec::new()),
             seats: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
-            progress: Mutex::new(Progress { outstanding: 0, answered: 0, moved: Instant::now() }),
+            progress: Mutex::new(Progress {
+                outstanding: 0,
+                answered: 0,
+                moved: Instant::now(),
+                steps: None,
+                quiet: Duration::ZERO,
+            }),
             overdue: Notify::new(),
+            reports,
         }
     }
 
@@ -132,6 +147,36 @@ impl Connections {
     pub(crate) fn stalled_for(&self) -> Duration {
         let progress = lock(&self.progress);
         if progress.outstanding == 0 { Duration::ZERO } else { progress.moved.elapsed() }
+    }
+
+    /// Takes over how far the process says it is. A step moves as an answer does.
+    pub(crate) fn look_at_steps(&self) {
+        let steps = self.reports.last().map(|reported| reported.steps);
+        let mut progress = lock(&self.progress);
+        if progress.steps != steps {
+            (progress.steps, progress.moved) = (steps, Instant::now());
+        }
+    }
+
+    /// Notes for how long nothing has moved or worked.
+    pub(crate) fn note_quiet(&self, quiet: Duration) {
+        lock(&self.progress).quiet = quiet;
+    }
+
+    /// Whether the process said anything of its work in this time.
+    pub(crate) fn heard_within(&self, time: Duration) -> bool {
+        self.reports.heard_within(time)
+    }
+
+    /// Whether its work moves, as of the last look; it is replaced when it stands still for `hung_after`.
+    pub(crate) fn view(&self, hung_after: Duration) -> api::SlotProgress {
+        let progress = lock(&self.progress);
+        api::SlotProgress {
+            moving: progress.quiet < hung_after / 2,
+            waiting: progress.outstanding as u64,
+            age_seconds: progress.quiet.as_secs_f64(),
+            steps: progress.steps,
+        }
     }
 
     /// How long ago something moved.

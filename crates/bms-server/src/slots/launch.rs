@@ -13,7 +13,7 @@ use bms_kernels::Isa;
 use bms_nn::onnx::RuntimeChoice;
 use bms_registry::Registry;
 use bms_sandbox::Watch;
-use bms_wire::{Code, Error, Result};
+use bms_wire::{Code, Error, Result, limits};
 use tokio::process::{Child, Command};
 use tokio::sync::Notify;
 
@@ -127,7 +127,7 @@ pub struct Launch {
     pub language: LanguageLaunch,
     /// How long a process may take from its start until it is ready.
     pub start_within: Duration,
-    /// How long a process may hold a request without answering any and without computing.
+    /// How long a process may hold a request without an answer, a step of its engine or processor time.
     pub hung_after: Duration,
 }
 
@@ -143,7 +143,7 @@ impl Launch {
             threads: None,
             language: LanguageLaunch::default(),
             start_within: Duration::from_secs(300),
-            hung_after: Duration::from_secs(10),
+            hung_after: Duration::from_millis(limits::SLOT_HUNG_MS),
         }
     }
 }

@@ -11,6 +11,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdout};
 use zeroize::Zeroizing;
 
+use super::progress::Reports;
 use super::watching::{self, Watching};
 use super::{Launcher, Place, VersionName};
 
@@ -57,6 +58,8 @@ pub(crate) struct Process {
     /// What becomes of what it tries.
     watching: Option<Watching>,
     stdout: Option<BufReader<ChildStdout>>,
+    /// What it says of its work.
+    reports: Arc<Reports>,
     socket: PathBuf,
 }
 
@@ -79,7 +82,7 @@ impl Process {
             tokio::spawn(watching::pass_on(stderr));
         }
         let watching = child.id().map(|pid| Watching::start(watch.clone(), pid, of, launcher)).transpose()?;
-        Ok(Process { child, watch, watching, stdout, socket })
+        Ok(Process { child, watch, watching, stdout, reports: Arc::default(), socket })
     }
 
     pub(crate) fn pid(&self) -> Option<u32> {
@@ -88,6 +91,11 @@ impl Process {
 
     pub(crate) fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// What it says of its work once it is ready.
+    pub(crate) fn reports(&self) -> &Arc<Reports> {
+        &self.reports
     }
 
     /// Waits for the line that says whether it can serve; `Err` says how it ended without one. Other
@@ -104,12 +112,15 @@ impl Process {
         Err(self.ended().await)
     }
 
-    /// Reads on and throws away, so that a process that prints does not block on a full pipe.
+    /// Reads on: reports, and what else it prints, which is thrown away, so that it does not block on a full pipe.
     fn keep_reading(&mut self) {
         if let Some(mut stdout) = self.stdout.take() {
+            let reports = self.reports.clone();
             tokio::spawn(async move {
                 // It ends with the process; how does not matter here.
-                let _ = tokio::io::copy(&mut stdout, &mut tokio::io::sink()).await;
+                while let Ok(Some(line)) = next_line(&mut stdout).await {
+                    reports.hear(&line);
+                }
             });
         }
     }
@@ -190,16 +201,38 @@ pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
     Some(kilobytes * 1024)
 }
 
-/// Processor time a process has used, all threads together. The unit of `/proc/PID/stat` is 1/100 s
-/// on every architecture Linux runs on today. `None` when it has gone or the system does not tell.
-pub(crate) fn processor_time(pid: u32) -> Option<Duration> {
+/// What a process has used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// Processor time, all threads together.
+    pub(crate) processor: Duration,
+    /// Times it waited for a page from disk.
+    pub(crate) faults: u64,
+}
+
+/// What a process has used since its start. The unit of `/proc/PID/stat` is 1/100 s on every architecture Linux runs on
+/// today. `None` when it has gone or the system does not tell.
+pub(crate) fn usage(pid: u32) -> Option<Usage> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The program's name, in parentheses, may hold anything; the fields after it are fixed.
-    let fields = &stat[stat.rfind(')')? + 1..];
-    let mut fields = fields.split_ascii_whitespace().skip(11);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    Some(Duration::from_millis((user + system) * 10))
+    let fields: Vec<&str> = fields_after_name(&stat)?.split_ascii_whitespace().collect();
+    let field = |at: usize| fields.get(at)?.parse::<u64>().ok();
+    let (faults, user, system) = (field(9)?, field(11)?, field(12)?);
+    Some(Usage { processor: Duration::from_millis((user + system) * 10), faults })
+}
+
+/// Whether one of a process's threads runs, or would if it got a processor or what it reads from disk.
+pub(crate) fn would_run(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads.into_iter().any(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        let state = fields_after_name(&stat).and_then(|fields| fields.trim_start().chars().next());
+        matches!(state, Some('R' | 'D'))
+    })
+}
+
+/// The fields of a line of `stat` after the program's name, which is in parentheses and may hold anything.
+fn fields_after_name(stat: &str) -> Option<&str> {
+    stat.get(stat.rfind(')')? + 1..)
 }
 
 #[cfg(test)]

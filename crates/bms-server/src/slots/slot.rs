@@ -39,6 +39,8 @@ pub(crate) struct Slot {
     source: Source,
     /// The refusal was handed out by [`Slot::take_refusal`].
     refusal_taken: AtomicBool,
+    /// How long its work may stand still.
+    hung_after: Duration,
 }
 
 /// How far the unloading of a slot has come.
@@ -73,6 +75,7 @@ impl Slot {
             supervisor: Mutex::new(None),
             source,
             refusal_taken: AtomicBool::new(false),
+            hung_after: launcher.launch.hung_after,
         });
         let task = tokio::spawn(supervise::run(slot.clone(), launcher));
         *slot.supervisor.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
@@ -136,6 +139,8 @@ impl Slot {
             restarts: condition.restarts,
             requests: self.requests.load(Ordering::Relaxed),
             resident_bytes: condition.pid.and_then(resident_bytes),
+            progress: condition.connections.as_ref().map(|connections| connections.view(self.hung_after)),
+            last_restart: condition.last_restart,
         }
     }
 

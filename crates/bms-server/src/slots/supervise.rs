@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bms_wire::api::SlotState;
+use bms_wire::api::{LastRestart, SlotState};
 use bms_wire::{Code, ErrorBody, Retry};
 use bytes::Bytes;
 use http::Request;
@@ -11,7 +11,8 @@ use http_body_util::Full;
 
 use super::Launcher;
 use super::connections::Connections;
-use super::process::{Greeting, Process, Ready, processor_time};
+use super::process::{Greeting, Process, Ready, usage, would_run};
+use super::progress::{Seen, Verdict, Watchdog};
 use super::slot::Slot;
 use crate::event::{Event, SlotLost, SlotReady, SlotRefused};
 
@@ -19,10 +20,8 @@ use crate::event::{Event, SlotLost, SlotReady, SlotRefused};
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// A process that served this long starts the series of pauses anew when it is lost.
-const STEADY_AFTER: Duration = Duration::from_secs(10);
-/// The share of one processor a process must use to count as computing.
-const BUSY_SHARE: f64 = 0.05;
+/// A process that served this long starts the series of pauses anew when it is lost: what fails that seldom is replaced at once.
+const STEADY_AFTER: Duration = Duration::from_secs(3);
 /// Looks at a process in the time after which it counts as hung.
 const LOOKS: u32 = 8;
 
@@ -33,7 +32,34 @@ enum End {
     /// The version cannot be loaded; trying again would not help.
     Refused(ErrorBody),
     /// Any other way. How long it had been ready, if ever.
-    Lost { why: String, served: Option<Duration> },
+    Lost { reason: Reason, why: String, served: Option<Duration> },
+}
+
+/// Why a process was lost, as metrics and the audit log name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// It did not get ready.
+    Start,
+    /// It ended by itself, or somebody else ended it.
+    Ended,
+    /// Work waited and nothing moved.
+    Hung,
+    /// Work waited, it computed, and nothing came of it.
+    Spinning,
+    /// A request got no answer in all the time it may take.
+    Overdue,
+}
+
+impl Reason {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Reason::Start => "start",
+            Reason::Ended => "ended",
+            Reason::Hung => "hung",
+            Reason::Spinning => "spinning",
+            Reason::Overdue => "overdue",
+        }
+    }
 }
 
 /// Keeps the slot's process running until the slot is unloaded.
@@ -49,11 +75,12 @@ pub(crate) async fn run(slot: Arc<Slot>, launcher: Arc<Launcher>) {
                 slot.stopping().await;
                 break;
             }
-            End::Lost { why, served } => {
+            End::Lost { reason, why, served } => {
                 losses = if served.is_some_and(|t| STEADY_AFTER <= t) { 1 } else { losses.saturating_add(1) };
                 let pause = pause_after(losses);
-                SlotLost { of: slot.of(), why: &why, pause }.emit(&launcher.metrics);
-                publish_loss(&slot, why, served.is_some());
+                SlotLost { of: slot.of(), reason, why: &why, pause }.emit(&launcher.metrics);
+                audit(&slot, &launcher, reason, &why);
+                publish_loss(&slot, reason, why, served.is_some());
                 launcher.changed.notify_one();
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
@@ -73,11 +100,25 @@ fn pause_after(losses: u32) -> Duration {
     }
 }
 
-fn publish_loss(slot: &Slot, why: String, served: bool) {
+/// Writes a loss into the audit log, beside the work: the next process does not wait for it.
+fn audit(slot: &Slot, launcher: &Launcher, reason: Reason, why: &str) {
+    let Some(registry) = launcher.auditor.clone() else { return };
+    let of = slot.of().to_string();
+    let details = serde_json::json!({ "reason": reason.as_str(), "why": why });
+    tokio::spawn(async move {
+        if let Err(e) = registry.audit("slot.restarted", &of, details).await {
+            tracing::error!(slot = %of, "failed to audit the loss of a slot: {e}");
+        }
+    });
+}
+
+fn publish_loss(slot: &Slot, reason: Reason, why: String, served: bool) {
+    let last = LastRestart { reason: reason.as_str().to_owned(), why: why.clone() };
     let problem = ErrorBody { error: why, code: Code::Unavailable, hint: None };
     publish_end(slot, SlotState::Restarting, problem);
     slot.publish(|c| {
         c.restarts += 1;
+        c.last_restart = Some(last);
         c.failures = if served { 0 } else { c.failures.saturating_add(1) };
     });
 }
@@ -113,7 +154,7 @@ async fn run_once(slot: &Slot, launcher: &Arc<Launcher>) -> End {
         Err(e) if e.code().retry() == Retry::Never && e.code() != Code::NotFound => {
             return End::Refused(e.body());
         }
-        Err(e) => return End::Lost { why: e.to_string(), served: None },
+        Err(e) => return End::Lost { reason: Reason::Start, why: e.to_string(), served: None },
     };
     slot.publish(|c| c.pid = process.pid());
     let began = Instant::now();
@@ -136,14 +177,14 @@ async fn run_once(slot: &Slot, launcher: &Arc<Launcher>) -> End {
         }
         Err(why) => {
             process.remove_socket();
-            End::Lost { why, served: None }
+            End::Lost { reason: Reason::Start, why, served: None }
         }
     }
 }
 
 /// A process that is ready, until it ends or has to be ended.
 async fn serve(slot: &Slot, launcher: &Launcher, mut process: Process, ready: Ready, took: Duration) -> End {
-    let connections = Arc::new(Connections::new(process.socket().to_owned()));
+    let connections = Arc::new(Connections::new(process.socket().to_owned(), process.reports().clone()));
     SlotReady { of: slot.of(), pid: process.pid(), runtime: Some(&ready.runtime), took }
         .emit(&launcher.metrics);
     slot.publish(|c| {
@@ -156,11 +197,11 @@ async fn serve(slot: &Slot, launcher: &Launcher, mut process: Process, ready: Re
     launcher.changed.notify_one();
     let since = Instant::now();
     let pid = process.pid();
-    let why = tokio::select! {
-        why = process.ended() => why,
-        why = hung(pid, &connections, launcher.launch.hung_after) => {
+    let (reason, why) = tokio::select! {
+        why = process.ended() => (Reason::Ended, why),
+        hung = hung(pid, &connections, launcher.launch.hung_after) => {
             process.kill().await;
-            why
+            hung
         }
         () = slot.stopping() => {
             process.end().await;
@@ -168,36 +209,53 @@ async fn serve(slot: &Slot, launcher: &Launcher, mut process: Process, ready: Re
         }
     };
     process.remove_socket();
-    End::Lost { why, served: Some(since.elapsed()) }
+    End::Lost { reason, why, served: Some(since.elapsed()) }
 }
 
-/// Returns once the process hangs, with how that shows. It hangs when a request is outstanding and for
-/// `hung_after` neither an answer came nor did it compute: a long computation is left alone, until
-/// a request has got no answer in all the time it may take.
+/// Returns once the process hangs, with how that shows. It hangs when a request is outstanding and for `hung_after`
+/// there was neither an answer nor a step of its engine nor work of any kind; see [`Watchdog`]. A long computation is
+/// left alone, up to a limit, and until a request has got no answer in all the time it may take.
 ///
-/// Without requests the process is asked now and then whether it lives, so that one that hangs is
+/// Without requests a process that does not report is asked now and then whether it lives, so that one that hangs is
 /// replaced before somebody needs it.
-async fn hung(pid: Option<u32>, connections: &Arc<Connections>, hung_after: Duration) -> String {
+async fn hung(pid: Option<u32>, connections: &Arc<Connections>, hung_after: Duration) -> (Reason, String) {
     let mut looks = tokio::time::interval(hung_after / LOOKS);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut used = Duration::ZERO;
-    let mut computed = Instant::now();
-    let mut looked = Instant::now();
+    let mut watchdog = Watchdog::new(hung_after, Instant::now());
     loop {
         tokio::select! {
             _ = looks.tick() => {}
-            () = connections.overdue() => return "it hangs: it did not answer within a request's deadline".into(),
+            () = connections.overdue() => {
+                return (Reason::Overdue, "it hangs: it did not answer within a request's deadline".into());
+            }
         }
-        let using = pid.and_then(processor_time).unwrap_or_default();
-        if looked.elapsed().mul_f64(BUSY_SHARE) < using.saturating_sub(used) {
-            computed = Instant::now();
+        connections.look_at_steps();
+        let used = pid.and_then(usage).unwrap_or_default();
+        let moved_ago = connections.stalled_for();
+        let seen = Seen {
+            waits: connections.outstanding() != 0,
+            moved_ago,
+            used: used.processor,
+            faults: used.faults,
+            // Only looked at when it matters: a process may have many threads.
+            would_run: hung_after / 2 < moved_ago && pid.is_some_and(would_run),
+        };
+        let (quiet, verdict) = watchdog.look(seen, Instant::now());
+        connections.note_quiet(quiet);
+        match verdict {
+            Some(Verdict::Hung(time)) => {
+                let what =
+                    format!("it hangs: no answer, no step and no work for {:.1} s", time.as_secs_f32());
+                return (Reason::Hung, what);
+            }
+            Some(Verdict::Spinning(time)) => {
+                let what = format!("it computes without an answer or a step for {} s", time.as_secs());
+                return (Reason::Spinning, what);
+            }
+            None => {}
         }
-        (used, looked) = (using, Instant::now());
-        let idle_for = connections.stalled_for().min(computed.elapsed());
-        if hung_after <= idle_for {
-            return format!("it hangs: no answer and no work for {:.1} s", idle_for.as_secs_f32());
-        }
-        if connections.outstanding() == 0 && hung_after <= connections.moved_ago() {
+        let silent = !connections.heard_within(hung_after);
+        if silent && connections.outstanding() == 0 && hung_after <= connections.moved_ago() {
             ask_whether_it_lives(connections.clone(), hung_after);
         }
     }

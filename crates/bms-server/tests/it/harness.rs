@@ -33,6 +33,8 @@ pub(crate) const SOON: Duration = Duration::from_secs(20);
 pub(crate) fn launch(mode: &str) -> Launch {
     let mut launch = Launch::new(std::env::current_exe().unwrap(), std::iter::empty());
     launch.args = stand_in::ARGS.map(Into::into).to_vec();
+    // These do nothing for as long as a test needs.
+    launch.hung_after = Duration::from_secs(10);
     launch.environment = vec![(stand_in::VARIABLE.into(), mode.into())];
     launch
 }

@@ -88,7 +88,10 @@ async fn killing_the_slot_under_load_loses_no_request() {
     let processes: BTreeSet<u64> = answers.iter().flatten().map(|(pid, _)| *pid).collect();
     assert_eq!(processes.len(), 5, "{processes:?}");
     let metrics = server.metrics().await;
-    assert!(metrics.contains(r#"bms_slot_restarts_total{model="m",version="1"} 4"#), "{metrics}");
+    assert!(
+        metrics.contains(r#"bms_slot_restarts_total{model="m",reason="ended",version="1"} 4"#),
+        "{metrics}"
+    );
     assert!(metrics.contains(r#"bms_requests_in_flight{model="m"} 0"#), "{metrics}");
     assert!(metrics.contains(r#"bms_request_retries_total{model="m"} "#), "{metrics}");
     assert!(metrics.contains(r#"bms_slots{model="m",state="ready",version="1"} 1"#), "{metrics}");

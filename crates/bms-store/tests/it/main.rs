@@ -1,5 +1,6 @@
 //! The store through its public face: on memory, on folders, and on stores that fail.
 
+mod collect;
 mod crash;
 mod delta;
 mod faulty;

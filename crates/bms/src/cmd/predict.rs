@@ -120,6 +120,10 @@ impl Predict {
             let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
             let input = path.display().to_string();
             match kind(path) {
+                Kind::Request | Kind::Rows if self.draw.is_some() => {
+                    let what = format!("--draw takes a picture, `{}` is none", path.display());
+                    return Err(Error::new(Code::InvalidRequest, what));
+                }
                 Kind::Plain => {
                     let media = media(path);
                     if let Some(target) = &self.draw {

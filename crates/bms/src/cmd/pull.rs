@@ -113,11 +113,11 @@ fn is_packaged(bundle: &Path, pulled: &Pulled, model: &str) -> bool {
 
 fn told(pulled: &Pulled) -> String {
     let revision = pulled.revision.as_ref().map(|revision| format!(" ({revision})")).unwrap_or_default();
-    let (files, out) = (pulled.files.len(), pulled.out.display());
+    let (files, out) = (output::files(pulled.files.len()), pulled.out.display());
     match pulled.unchanged {
         true => format!("{}{revision} lies in `{out}` already", pulled.source),
         false => format!(
-            "{}{revision} lies in `{out}`: {files} files, {}, of which {} came now",
+            "{}{revision} lies in `{out}`: {files}, {}, of which {} came now",
             pulled.source,
             output::bytes(pulled.bytes),
             output::bytes(pulled.bytes_moved)

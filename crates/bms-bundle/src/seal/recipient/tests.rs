@@ -1,3 +1,5 @@
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bms_wire::Code;
 use zeroize::Zeroizing;
 
@@ -46,4 +48,15 @@ fn a_cost_over_the_limit_is_refused_before_it_is_paid() {
         assert!(hostile.validate().is_err());
         assert_eq!(hostile.open_with_passphrase(&SEAL, b"x").unwrap_err().code(), Code::InvalidBundle);
     }
+}
+
+/// Computed with the Python package `cryptography`, whose cipher is OpenSSL's.
+#[test]
+fn a_wrapped_key_is_that_of_another_implementation() {
+    let (seal, key) = (std::array::from_fn(|i| i as u8), std::array::from_fn::<u8, 32, _>(|i| 100 + i as u8));
+    let wrapped = super::wrap(&seal, &[9; 32], &DataKey::from_bytes(&key).unwrap()).unwrap();
+    let known =
+        "82a603434f5651e6d17e826d00f85adb253ff35c494ad6d3f9491dfc31f7fd7182cd2f5329684d1bfeba3c76ef6080c1";
+    assert_eq!(wrapped, STANDARD.encode(hex::decode(known).unwrap()));
+    assert_eq!(super::unwrap(&seal, &[9; 32], &wrapped).unwrap().unwrap().expose(), key);
 }

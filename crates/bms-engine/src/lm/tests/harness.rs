@@ -113,7 +113,7 @@ impl Rig {
         request.check(super::fake::VOCAB, 4096.min(self.core.cache.total() * 16)).unwrap();
         let heard: Arc<Mutex<Heard>> = Arc::default();
         let (sink, clock) = (heard.clone(), self.clock.clone());
-        let listener = Listener::new(move |event| {
+        let hear = move |event| {
             let mut heard = sink.lock().unwrap();
             match event {
                 Event::Prompt { text, tokens } => {
@@ -139,13 +139,34 @@ impl Rig {
                 }
             }
             true
-        });
+        };
+        let ticket = self.submit(&request, adapter, hear);
+        Ask { heard, ticket: Some(ticket), request }
+    }
+
+    /// Submits a request whose events somebody else hears.
+    pub(crate) fn listen(
+        &mut self,
+        request: &Request,
+        hear: impl FnMut(Event) -> bool + Send + 'static,
+    ) -> Ticket {
+        request.check(super::fake::VOCAB, 4096.min(self.core.cache.total() * 16)).unwrap();
+        self.submit(request, None, hear)
+    }
+
+    fn submit(
+        &mut self,
+        request: &Request,
+        adapter: Option<usize>,
+        hear: impl FnMut(Event) -> bool + Send + 'static,
+    ) -> Ticket {
+        let listener = Listener::new(hear);
         let ticket = Ticket::new(listener.interest.clone());
         let form = request.constraint.as_ref().map(|c| self.forms.compile(c).unwrap());
         let seat = Seat::take(&Arc::new(AtomicUsize::new(0)), 1).unwrap();
         let submitted = self.clock.now();
         self.core.submit(Submission { request: request.clone(), form, adapter, listener, submitted, seat });
-        Ask { heard, ticket: Some(ticket), request }
+        ticket
     }
 
     /// One step, and everything that must hold after it.

@@ -11,6 +11,7 @@ use hyper::body::{Body, Frame};
 use tokio::time::Sleep;
 
 use super::Ask;
+use super::kept::{GoingOn, Kept};
 use crate::failure::Dialect;
 use crate::gateway::door::Place;
 use crate::gateway::record::Record;
@@ -22,7 +23,7 @@ const BROKEN_OFF: StatusCode = StatusCode::BAD_GATEWAY;
 /// What an answer occupies until its last piece.
 pub(super) struct Held {
     /// Keeps the slot from being unloaded.
-    pub(super) lease: Lease,
+    pub(super) lease: Option<Lease>,
     /// Its place at the model's door.
     pub(super) _place: Place,
     pub(super) record: Option<Record>,
@@ -43,6 +44,10 @@ pub(super) struct Relay {
     first: Option<Bytes>,
     coming: Option<Coming>,
     held: Option<Held>,
+    /// By which it goes on when its slot is lost.
+    kept: Option<Kept>,
+    /// It does so now.
+    going_on: Option<GoingOn>,
     deadline: Pin<Box<Sleep>>,
     dialect: Dialect,
     model: String,
@@ -51,11 +56,20 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    pub(super) fn new(first: Bytes, coming: Coming, held: Held, ask: &Ask<'_>, model: String) -> Self {
+    pub(super) fn new(
+        first: Bytes,
+        coming: Coming,
+        held: Held,
+        ask: &Ask<'_>,
+        model: String,
+        kept: Option<Kept>,
+    ) -> Self {
         Relay {
             first: Some(first),
             coming: Some(coming),
             held: Some(held),
+            kept,
+            going_on: None,
             deadline: Box::pin(tokio::time::sleep_until(ask.deadline)),
             dialect: ask.dialect,
             model,
@@ -70,12 +84,52 @@ impl Relay {
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
+    /// Goes on in a fresh slot, if it can.
+    fn lose(&mut self, why: String) -> Result<(), Error> {
+        self.coming = None;
+        let lease = self.held.as_mut().and_then(|held| held.lease.take());
+        self.going_on = self.kept.as_mut().and_then(|kept| kept.go_on(lease, why.clone()));
+        match self.going_on {
+            Some(_) => Ok(()),
+            None => {
+                let what = format!("the answer of `{}` broke off: {why}", self.model);
+                Err(Error::new(Code::Unavailable, what).hint("Send the request again."))
+            }
+        }
+    }
+
+    fn end(&mut self) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        self.coming = None;
+        if let Some(held) = self.held.take() {
+            let status = held.status;
+            held.end(status);
+        }
+        Poll::Ready(None)
+    }
+
+    /// Waits for what comes, until the time is over.
+    fn wait(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match self.deadline.as_mut().poll(context) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(()) => {
+                let what = format!("the answer of `{}` was not complete in the time allowed", self.model);
+                self.break_off(Error::new(Code::DeadlineExceeded, what).hint("Ask for fewer tokens."))
+            }
+        }
+    }
+
     /// Ends the answer before its end: with an event that says why, or, in the middle of an event, by breaking the
     /// connection.
     fn break_off(&mut self, error: Error) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        self.coming = None;
+        (self.coming, self.going_on) = (None, None);
         if let Some(held) = self.held.take() {
-            tracing::warn!(slot = %held.lease.of(), code = error.code().as_str(), "an answer broke off: {error}");
+            let slot = held.lease.as_ref().map(|lease| tracing::field::display(lease.of()));
+            tracing::warn!(
+                slot,
+                model = self.model,
+                code = error.code().as_str(),
+                "an answer broke off: {error}"
+            );
             held.end(BROKEN_OFF);
         }
         match self.is_between_events {
@@ -93,35 +147,45 @@ impl Body for Relay {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        if let Some(first) = self.first.take() {
-            return self.pass(first);
-        }
-        let Some(coming) = &mut self.coming else { return Poll::Ready(None) };
-        match coming.poll_next(context) {
-            Poll::Ready(Some(Ok(piece))) => self.pass(piece),
-            Poll::Ready(None) => {
-                self.coming = None;
-                if let Some(held) = self.held.take() {
-                    let status = held.status;
-                    held.end(status);
+        loop {
+            if let Some(going_on) = &mut self.going_on {
+                match going_on.as_mut().poll(context) {
+                    Poll::Pending => return self.wait(context),
+                    Poll::Ready(Err(error)) => return self.break_off(error),
+                    Poll::Ready(Ok((lease, coming))) => {
+                        (self.going_on, self.coming) = (None, Some(coming));
+                        if let Some(held) = &mut self.held {
+                            held.lease = Some(lease);
+                        }
+                    }
                 }
-                Poll::Ready(None)
             }
-            Poll::Ready(Some(Err(broken))) => {
-                let why = match broken {
-                    Broken::Lost(why) => why,
-                    Broken::Oversized => "it is too large".to_owned(),
-                };
-                let what = format!("the answer of `{}` broke off: {why}", self.model);
-                self.break_off(Error::new(Code::Unavailable, what).hint("Send the request again."))
-            }
-            Poll::Pending => match self.deadline.as_mut().poll(context) {
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(()) => {
-                    let what = format!("the answer of `{}` was not complete in the time allowed", self.model);
-                    self.break_off(Error::new(Code::DeadlineExceeded, what).hint("Ask for fewer tokens."))
+            let next = match (self.first.take(), &mut self.coming) {
+                (Some(first), _) => Poll::Ready(Some(Ok(first))),
+                (None, Some(coming)) => coming.poll_next(context),
+                (None, None) => return Poll::Ready(None),
+            };
+            let lost = match next {
+                Poll::Pending => return self.wait(context),
+                Poll::Ready(Some(Ok(piece))) => match self.kept.as_mut().map(|kept| kept.take(&piece)) {
+                    None => return self.pass(piece),
+                    Some(Err(error)) => return self.break_off(error),
+                    Some(Ok(events)) if events.is_empty() => continue,
+                    Some(Ok(events)) => return self.pass(events),
+                },
+                Poll::Ready(None) if self.kept.as_ref().is_none_or(Kept::has_ended) => return self.end(),
+                Poll::Ready(None) => "its slot cannot go on".to_owned(),
+                Poll::Ready(Some(Err(Broken::Lost(_))))
+                    if self.kept.as_ref().is_some_and(Kept::has_ended) =>
+                {
+                    return self.end();
                 }
-            },
+                Poll::Ready(Some(Err(Broken::Lost(why)))) => why,
+                Poll::Ready(Some(Err(Broken::Oversized))) => "it is too large".to_owned(),
+            };
+            if let Err(error) = self.lose(lost) {
+                return self.break_off(error);
+            }
         }
     }
 }

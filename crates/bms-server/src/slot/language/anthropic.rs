@@ -15,6 +15,7 @@ use serde_json::json;
 
 use super::assembly::{Assembly, End, Open, collect};
 use super::job::Question;
+use super::marks::Origin;
 use super::reader::Piece;
 use super::step::{News, Step, Steps};
 use super::stream::{Events, Writer, respond};
@@ -45,7 +46,7 @@ async fn message(language: Arc<Language>, request: Request) -> Result<Response> 
         let steps = Steps::new(1, 1, false, prompt.reading, &prompt.functions);
         let prompt_tokens = prompt.tokens.len();
         let question = Question { tokens: prompt.tokens, constraint: prompt.constraint, echo: false };
-        let job = language.submit(vec![question], &generation)?;
+        let job = language.submit(vec![question], &generation, Origin::default())?;
         Ok((job, steps, generation, prompt_tokens))
     });
     let (job, steps, generation, prompt_tokens) = begun.await?;
@@ -67,6 +68,7 @@ async fn message(language: Arc<Language>, request: Request) -> Result<Response> 
             job,
             steps,
             MessageWriter { empty, index: 0, open: Open::None, end: None },
+            None,
         ));
     }
     let answer = collect(&language, job, steps).await?.pop().unwrap_or_default();

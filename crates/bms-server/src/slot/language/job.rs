@@ -11,6 +11,7 @@ use bms_wire::{Code, Error, Result, limits};
 use tokio::sync::mpsc;
 
 use super::Language;
+use super::marks::Origin;
 
 /// Characters of the name under which a user's requests are counted.
 const TENANT_CHARS_MAX: usize = limits::NAME_CHARS_MAX;
@@ -51,14 +52,26 @@ impl Language {
     ///
     /// # Errors
     /// What the engine refuses; nothing is left running then.
-    pub(super) fn submit(&self, questions: Vec<Question>, generation: &Generation) -> Result<Job> {
+    pub(super) fn submit(
+        &self,
+        questions: Vec<Question>,
+        generation: &Generation,
+        origin: Origin,
+    ) -> Result<Job> {
         let adapter = self.adapter(generation.model.as_deref())?;
-        let (sender, events) = mpsc::channel(limits::ANSWER_PIECES_MAX);
+        // What is told again comes all at once.
+        let again: usize = origin.said.iter().map(Vec::len).sum();
+        let (sender, events) = mpsc::channel(limits::ANSWER_PIECES_MAX + again);
+        let mut said = origin.said.into_iter();
         let overrun = Arc::new(AtomicBool::new(false));
         let open = questions.len() * generation.n;
         let mut tickets = Vec::with_capacity(questions.len());
         for (number, question) in questions.into_iter().enumerate() {
-            let request = request(question, generation, adapter.clone());
+            let mut request = request(question, generation, adapter.clone());
+            // Two questions that are the same get answers that are not.
+            let drawn = origin.drawn.map(|seed| seed.wrapping_add(number as u64));
+            request.sampling.seed = request.sampling.seed.or(drawn);
+            request.said = said.by_ref().take(generation.n).collect();
             let (sender, overrun) = (sender.clone(), overrun.clone());
             let ticket = self.engine.generate(request, move |event| {
                 let sent = sender.try_send((number, event));

@@ -18,7 +18,9 @@ use tokio::time::{Instant, Sleep, sleep};
 use super::Language;
 use super::assembly::check_end;
 use super::job::{Heard, Job};
+use super::marks::Marks;
 use super::step::{Step, Steps};
+use crate::continuation::CONTINUABLE;
 
 /// The pause after which a comment shows that the connection is alive: proxies close silent ones, often after a minute.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -94,6 +96,8 @@ struct Stream<W> {
     news: Vec<Step>,
     out: Events,
     ended: bool,
+    /// By which it can go on elsewhere.
+    marks: Option<Marks>,
     silence: Pin<Box<Sleep>>,
 }
 
@@ -103,17 +107,26 @@ pub(super) fn respond(
     job: Job,
     steps: Steps,
     mut writer: impl Writer + Unpin,
+    marks: Option<Marks>,
 ) -> Response {
     let mut out = Events::default();
     writer.begin(&mut out);
+    if marks.as_ref().is_some_and(Marks::goes_on) {
+        out.clear();
+    }
+    let marked = marks.is_some();
     let silence = Box::pin(sleep(KEEP_ALIVE));
-    let stream = Stream { language, job, steps, writer, news: Vec::new(), out, ended: false, silence };
+    let stream = Stream { language, job, steps, writer, news: Vec::new(), out, ended: false, marks, silence };
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
-    (headers, Body::new(stream)).into_response()
+    let mut response = (headers, Body::new(stream)).into_response();
+    if marked {
+        response.headers_mut().insert(CONTINUABLE, HeaderValue::from_static("1"));
+    }
+    response
 }
 
 impl<W: Writer> Stream<W> {
@@ -121,6 +134,8 @@ impl<W: Writer> Stream<W> {
     fn write(&mut self, heard: Heard) {
         match heard {
             Heard::Event(number, event) => {
+                let before = self.out.0.len();
+                let is_known = self.marks.as_mut().is_some_and(|marks| marks.note(number, &event));
                 self.steps.read(&self.language, number, event, &mut self.news);
                 for step in std::mem::take(&mut self.news) {
                     if let Err(error) = check_end(&step.news) {
@@ -128,11 +143,17 @@ impl<W: Writer> Stream<W> {
                     }
                     self.writer.step(&self.language, step, &mut self.out);
                 }
+                if is_known {
+                    self.out.0.truncate(before);
+                }
             }
             Heard::Failed(error) => self.fail(&error),
             Heard::End => {
                 self.writer.end(&self.steps, &mut self.out);
                 self.ended = true;
+                if let Some(marks) = &mut self.marks {
+                    marks.end();
+                }
             }
         }
     }
@@ -141,8 +162,17 @@ impl<W: Writer> Stream<W> {
         if error.code() != Code::Unavailable {
             tracing::warn!(code = error.code().as_str(), "a streamed answer failed: {error}");
         }
-        self.writer.fail(error, &mut self.out);
         self.ended = true;
+        match &mut self.marks {
+            // Another slot can go on where this one cannot.
+            Some(marks) if error.code() == Code::Unavailable => marks.lose(error.message()),
+            marks => {
+                self.writer.fail(error, &mut self.out);
+                if let Some(marks) = marks {
+                    marks.end();
+                }
+            }
+        }
     }
 }
 
@@ -165,6 +195,11 @@ impl<W: Writer + Unpin> HttpBody for Stream<W> {
                 Poll::Pending => break,
             }
         }
+        if let Some(marks) = &mut this.marks
+            && (!this.out.0.is_empty() || marks.is_pressing())
+        {
+            marks.write(&this.language, &mut this.out.0);
+        }
         if this.out.0.is_empty() {
             return Poll::Ready(None);
         }
@@ -173,6 +208,6 @@ impl<W: Writer + Unpin> HttpBody for Stream<W> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended && self.out.0.is_empty()
+        self.ended && self.out.0.is_empty() && !self.marks.as_ref().is_some_and(Marks::is_pressing)
     }
 }

@@ -2,6 +2,7 @@
 
 pub(super) mod echo;
 mod errors;
+mod goes_on;
 mod other;
 
 use std::sync::Arc;

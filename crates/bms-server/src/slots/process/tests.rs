@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use bms_wire::{Code, ErrorBody};
 
-use super::{Greeting, LINE_BYTES_MAX, Ready, next_line, processor_time, resident_bytes};
+use super::{Greeting, LINE_BYTES_MAX, Ready, next_line, resident_bytes, usage, would_run};
 
 #[tokio::test]
 async fn lines_come_one_by_one_and_never_longer_than_allowed() {
@@ -34,16 +34,17 @@ fn greetings_are_told_apart() {
 #[test]
 fn a_process_that_computes_is_seen_to() {
     let pid = std::process::id();
-    let before = processor_time(pid).unwrap();
+    let before = usage(pid).unwrap().processor;
     let start = Instant::now();
     let mut sum = 0u64;
-    while processor_time(pid).unwrap() < before + Duration::from_millis(50) {
+    assert!(would_run(pid));
+    while usage(pid).unwrap().processor < before + Duration::from_millis(50) {
         for n in 0..100_000 {
             sum = std::hint::black_box(sum.wrapping_add(n));
         }
         assert!(start.elapsed() < Duration::from_secs(20), "the processor time does not grow");
     }
     assert!((1 << 20) < resident_bytes(pid).unwrap());
-    assert!(processor_time(u32::MAX).is_none());
+    assert!(usage(u32::MAX).is_none() && !would_run(u32::MAX));
     assert!(resident_bytes(u32::MAX).is_none());
 }

@@ -32,11 +32,16 @@ impl Seal {
     pub(crate) fn run(self, output: &Output) -> Result<()> {
         let trial = Trial::new(self.size as usize * (1 << 20))?;
         let decipher = self.rate(&trial, || trial.decipher())?;
+        let load = self.rate(&trial, || trial.load())?;
         let encipher = self.rate(&trial, || trial.seal())?;
         let open = self.rate(&trial, || trial.open())?;
         let mut table = output::table(&["work", "per core", "by the clock"]);
-        let rows =
-            [("decipher chunks", decipher), ("seal a file", encipher), ("open into fresh memory", open)];
+        let rows = [
+            ("decipher chunks into one place", decipher),
+            ("decipher a file into its memory", load),
+            ("seal a file", encipher),
+            ("open a file into fresh memory", open),
+        ];
         for (name, rate) in rows {
             let show = |rate: f64| format!("{}/s", output::bytes(rate as u64));
             table.add_row([name.to_owned(), show(rate.processor), show(rate.wall)]);
@@ -44,7 +49,13 @@ impl Seal {
         let value = |rate: Rate| json!({"processor": rate.processor, "wall": rate.wall});
         output.result(
             table,
-            &json!({"decipher": value(decipher), "seal": value(encipher), "open": value(open), "size_mib": self.size}),
+            &json!({
+                "decipher": value(decipher),
+                "load": value(load),
+                "seal": value(encipher),
+                "open": value(open),
+                "size_mib": self.size,
+            }),
         );
         Ok(())
     }

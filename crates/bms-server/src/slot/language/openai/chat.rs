@@ -15,10 +15,11 @@ use super::finish_reason;
 use crate::failure::Dialect;
 use crate::slot::language::assembly::{Assembly, End, collect, total};
 use crate::slot::language::job::{Job, Question};
+use crate::slot::language::marks::{self, Marks, Name};
 use crate::slot::language::reader::Piece;
 use crate::slot::language::step::{News, Scored, Step, Steps};
 use crate::slot::language::stream::{Events, Writer, respond};
-use crate::slot::language::{Language, answered, json, now, prepared};
+use crate::slot::language::{Language, answered, json};
 
 /// Answers a chat.
 pub(in crate::slot::language) async fn answer(
@@ -29,21 +30,24 @@ pub(in crate::slot::language) async fn answer(
 }
 
 async fn chat(language: Arc<Language>, request: Request) -> Result<Response> {
-    let begun = prepared(language.clone(), request, |language, body| {
+    let begun = marks::prepared(language.clone(), request, |language, body, asked| {
         let request = ChatRequest::parse(body)?;
         let generation = request.generation;
         let prompt = language.prompt(&request.conversation, generation.constraint.as_ref())?;
         let wants_scores = generation.logprobs.is_some();
         let steps = Steps::new(1, generation.n, wants_scores, prompt.reading, &prompt.functions);
         let question = Question { tokens: prompt.tokens, constraint: prompt.constraint, echo: false };
-        let job = language.submit(vec![question], &generation)?;
-        Ok((job, steps, generation))
+        let name = asked.name(language, "chatcmpl-");
+        let mut marks = asked.marks(&name, &generation, steps.answers())?;
+        let origin = marks.as_mut().map(Marks::origin).unwrap_or_default();
+        let job = language.submit(vec![question], &generation, origin)?;
+        Ok((job, steps, generation, name, marks))
     });
-    let (job, steps, generation) = begun.await?;
-    let head = Head::new(&language, &generation);
+    let (job, steps, generation, name, marks) = begun.await?;
+    let head = Head::new(&language, &generation, name);
     if generation.stream {
         let writer = ChatWriter::new(head, &generation);
-        return Ok(respond(language, job, steps, writer));
+        return Ok(respond(language, job, steps, writer, marks));
     }
     whole(&language, job, steps, head, &generation).await
 }
@@ -101,9 +105,9 @@ struct Head {
 }
 
 impl Head {
-    fn new(language: &Language, generation: &Generation) -> Self {
+    fn new(language: &Language, generation: &Generation, name: Name) -> Self {
         let model = generation.model.clone().unwrap_or_else(|| language.name.clone());
-        Head { id: language.identifier("chatcmpl-"), created: now(), model }
+        Head { id: name.id, created: name.created, model }
     }
 }
 

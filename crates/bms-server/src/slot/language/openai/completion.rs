@@ -15,11 +15,12 @@ use super::finish_reason;
 use crate::failure::Dialect;
 use crate::slot::language::assembly::{Assembly, End, collect, total};
 use crate::slot::language::job::Question;
+use crate::slot::language::marks::{self, Marks, Name};
 use crate::slot::language::prompt::constraint;
 use crate::slot::language::reader::{Opening, Piece, Reading};
 use crate::slot::language::step::{News, Scored, Step, Steps, text_of};
 use crate::slot::language::stream::{Events, Writer, respond};
-use crate::slot::language::{Language, answered, json as json_answer, now, prepared};
+use crate::slot::language::{Language, answered, json as json_answer};
 
 /// Text is text: nothing in it is taken for a thought or a call.
 const READING: Reading = Reading { calls: None, thinks: false, opening: Opening::None };
@@ -33,7 +34,7 @@ pub(in crate::slot::language) async fn answer(
 }
 
 async fn complete(language: Arc<Language>, request: Request) -> Result<Response> {
-    let begun = prepared(language.clone(), request, |language, body| {
+    let begun = marks::prepared(language.clone(), request, |language, body, asked| {
         let request = CompletionRequest::parse(body)?;
         let generation = request.generation;
         let constraint = generation.constraint.as_ref().map(constraint);
@@ -46,13 +47,18 @@ async fn complete(language: Arc<Language>, request: Request) -> Result<Response>
         };
         let questions: Vec<Question> = request.prompts.into_iter().map(question).collect::<Result<_>>()?;
         let steps = Steps::new(questions.len(), generation.n, generation.logprobs.is_some(), READING, &[]);
-        let job = language.submit(questions, &generation)?;
-        Ok((job, steps, generation))
+        let name = asked.name(language, "cmpl-");
+        // An answer that begins with its prompt would have to tell that again as well.
+        let asked = if request.echo { asked.without_marks() } else { asked };
+        let mut marks = asked.marks(&name, &generation, steps.answers())?;
+        let origin = marks.as_mut().map(Marks::origin).unwrap_or_default();
+        let job = language.submit(questions, &generation, origin)?;
+        Ok((job, steps, generation, name, marks))
     });
-    let (job, steps, generation) = begun.await?;
-    let mut writer = CompletionWriter::new(&language, steps.answers(), &generation);
+    let (job, steps, generation, name, marks) = begun.await?;
+    let mut writer = CompletionWriter::new(&language, steps.answers(), &generation, name);
     if generation.stream {
-        return Ok(respond(language, job, steps, writer));
+        return Ok(respond(language, job, steps, writer, marks));
     }
     let answers = collect(&language, job, steps).await?;
     let mut choices = Vec::with_capacity(answers.len());
@@ -102,10 +108,10 @@ impl Written {
 }
 
 impl CompletionWriter {
-    fn new(language: &Language, answers: usize, generation: &Generation) -> Self {
+    fn new(language: &Language, answers: usize, generation: &Generation, name: Name) -> Self {
         CompletionWriter {
-            id: language.identifier("cmpl-"),
-            created: now(),
+            id: name.id,
+            created: name.created,
             model: generation.model.clone().unwrap_or_else(|| language.name.clone()),
             n: generation.n,
             wants_scores: generation.logprobs.is_some(),

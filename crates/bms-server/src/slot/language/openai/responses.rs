@@ -16,6 +16,7 @@ use bms_wire::{Error, Result};
 use crate::failure::Dialect;
 use crate::slot::language::assembly::{End, Open, each_step};
 use crate::slot::language::job::{Job, Question};
+use crate::slot::language::marks::Origin;
 use crate::slot::language::reader::Piece;
 use crate::slot::language::step::{News, Scored, Step, Steps};
 use crate::slot::language::stream::{Events, Writer, respond};
@@ -36,13 +37,13 @@ async fn respond_to(language: Arc<Language>, request: Request) -> Result<HttpRes
         let prompt = language.prompt(&request.conversation, generation.constraint.as_ref())?;
         let steps = Steps::new(1, 1, generation.logprobs.is_some(), prompt.reading, &prompt.functions);
         let question = Question { tokens: prompt.tokens, constraint: prompt.constraint, echo: false };
-        let job = language.submit(vec![question], &generation)?;
+        let job = language.submit(vec![question], &generation, Origin::default())?;
         Ok((job, steps, generation, request.echoed))
     });
     let (job, steps, generation, echoed) = begun.await?;
     let writer = ResponseWriter::new(&language, &generation, echoed);
     if generation.stream {
-        return Ok(respond(language, job, steps, writer));
+        return Ok(respond(language, job, steps, writer, None));
     }
     whole(&language, job, steps, writer).await
 }

@@ -1,0 +1,278 @@
+//! `cargo xtask bench inference`: what serving a tiny model takes, of our server and of Python ones.
+//!
+//! All answer the same bodies on the same path, one after the other in each round, in the other order the next. Our own load
+//! tool asks all of them: in a closed loop, which shows how many requests a server gets through, and at a rate far below
+//! that, which shows what it adds to a request.
+
+mod peer;
+
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use self::peer::Peer;
+use super::ours::Ours;
+use super::report::{median, spread, summary};
+use super::{http, memory, number, progress};
+use crate::arguments::Arguments;
+use crate::process;
+
+/// Rounds when nobody says how many: most of the time goes into starting peers.
+const ROUNDS: usize = 3;
+const SECONDS: usize = 5;
+/// Requests a second of the open loop.
+const RATE: usize = 1000;
+/// Connections of the closed loop.
+const CONNECTIONS: usize = 16;
+/// How long a server may take until it answers.
+const START_MAX: Duration = Duration::from_secs(120);
+const PATH: &str = "/v2/models/mlp/infer";
+
+/// What is measured, and where it lies.
+struct Scene {
+    ours: Ours,
+    peers: Vec<Peer>,
+    scratch: TempDir,
+    seconds: String,
+}
+
+/// What one server did in one round.
+struct Row {
+    requests_per_second: f64,
+    closed_p99_ms: f64,
+    open_p50_ms: f64,
+    open_p99_ms: f64,
+    /// What the server itself says a run of the graph takes.
+    run_ms: Option<f64>,
+    peak_mib: f64,
+}
+
+pub(super) fn run(mut arguments: Arguments) -> Result<ExitCode> {
+    let program = arguments.value("--program")?.map(PathBuf::from);
+    let peers = arguments.value("--peers")?.map(PathBuf::from);
+    let install = arguments.flag("--install-peers");
+    let rounds = number(arguments.value("--rounds")?, "--rounds")?.unwrap_or(ROUNDS);
+    let seconds = number(arguments.value("--seconds")?, "--seconds")?.unwrap_or(SECONDS).to_string();
+    let as_json = arguments.flag("--json");
+    arguments.finish()?;
+    let scratch = TempDir::new()?;
+    let peers = peer::find(peers, install, scratch.path())?;
+    let scene = Scene { ours: Ours::find(program)?, peers, scratch, seconds };
+    scene.prepare()?;
+    let mut rows: Vec<(String, Vec<Row>)> = Vec::new();
+    for round in 0..rounds {
+        progress(format_args!("round {} of {rounds}, load {}", round + 1, memory::load_average()));
+        let mut order: Vec<Option<&Peer>> =
+            std::iter::once(None).chain(scene.peers.iter().map(Some)).collect();
+        if round % 2 == 1 {
+            order.reverse();
+        }
+        for peer in order {
+            let name = peer.map_or("bms", |peer| peer.name);
+            let row = scene.measure(peer).with_context(|| format!("failed to measure {name}"))?;
+            progress(format_args!(
+                "  {name}: {:.0} requests/s, p50 {:.2} ms at {RATE}/s",
+                row.requests_per_second, row.open_p50_ms
+            ));
+            match rows.iter_mut().find(|(known, _)| known == name) {
+                Some((_, rows)) => rows.push(row),
+                None => rows.push((name.to_owned(), vec![row])),
+            }
+        }
+    }
+    match as_json {
+        true => println!("{}", json(&rows)),
+        false => print!("{}", text(&rows)),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Scene {
+    fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    /// Writes the graph, the bundle, and what is asked.
+    fn prepare(&self) -> Result<()> {
+        let graph = self.path("mlp.onnx");
+        let mut example = process::cargo();
+        example.args(["run", "--quiet", "--release", "-p", "bms-nn", "--example", "write_mlp", "--"]);
+        process::run(example.arg(&graph))?;
+        let mut package = self.ours.command(&["package", "--name", "mlp"]);
+        process::output(package.arg("--out").arg(self.path("mlp")).arg(&graph))?;
+        let bodies: Vec<String> = (0..64_u32).map(|n| body(n).to_string()).collect();
+        Ok(std::fs::write(self.path("bodies.jsonl"), bodies.join("\n"))?)
+    }
+
+    fn measure(&self, peer: Option<&Peer>) -> Result<Row> {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let mut command = match peer {
+            Some(peer) => peer.command(&self.path("mlp.onnx"), port),
+            None => {
+                let mut command = self.ours.command(&["serve", "--until-stdin-closes"]);
+                command.arg(self.path("mlp")).arg("--listen").arg(address.to_string());
+                command
+            }
+        };
+        let server = Running::start(&mut command, address)?;
+        let closed = self.load(address, &["--connections", &CONNECTIONS.to_string()])?;
+        let open = self.load(address, &["--connections", "64", "--rate", &RATE.to_string()])?;
+        let figure = |report: &Value, path: &str| {
+            report.pointer(path).and_then(Value::as_f64).with_context(|| format!("no `{path}` was measured"))
+        };
+        let run_ms = match peer {
+            Some(_) => None,
+            None => Some(run_ms(address)?),
+        };
+        Ok(Row {
+            requests_per_second: figure(&closed, "/answers_per_second")?,
+            closed_p99_ms: figure(&closed, "/latency_ms/p99")?,
+            open_p50_ms: figure(&open, "/latency_ms/p50")?,
+            open_p99_ms: figure(&open, "/latency_ms/p99")?,
+            run_ms,
+            peak_mib: memory::peak_bytes(server.0.id()) as f64 / f64::from(1 << 20),
+        })
+    }
+
+    fn load(&self, address: SocketAddr, how: &[&str]) -> Result<Value> {
+        let mut command = self.ours.command(&["bench", "serve", "mlp", "--json", "--seconds", &self.seconds]);
+        command.args(["--warm-up", "1", "--server", &format!("http://{address}")]).args(how);
+        let printed = process::output(command.arg("--bodies").arg(self.path("bodies.jsonl")))?;
+        let last = printed.lines().rev().find(|line| line.starts_with('{'));
+        let report: Value = serde_json::from_str(last.context("the load tool printed nothing")?)?;
+        let failed = report["failed"].as_object().is_some_and(|failed| !failed.is_empty());
+        ensure!(!failed, "requests failed: {}", report["failed"]);
+        Ok(report)
+    }
+}
+
+/// A request with numbers of its own.
+fn body(n: u32) -> Value {
+    let value = |i: u32| f64::from((n * 64 + i).wrapping_mul(2_654_435_761) >> 8) / f64::from(1 << 24);
+    let data: Vec<f64> = (0..64).map(value).collect();
+    json!({ "inputs": [{ "name": "x", "shape": [1, 64], "datatype": "FP32", "data": data }] })
+}
+
+/// What our server says a run of the graph takes.
+fn run_ms(address: SocketAddr) -> Result<f64> {
+    let said: Value = serde_json::from_str(&http::get(address, "/v2/models/mlp/stats")?)?;
+    let infer = &said["model_stats"][0]["inference_stats"]["compute_infer"];
+    let (count, ns) = (infer["count"].as_f64(), infer["ns"].as_f64());
+    let (count, ns) = count.zip(ns).context("the server tells no time of its model")?;
+    Ok(ns / count.max(1.0) / 1e6)
+}
+
+/// A server while it is measured; dropping it ends it and what it started.
+struct Running(Child);
+
+impl Running {
+    fn start(command: &mut Command, address: SocketAddr) -> Result<Running> {
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        // A group of its own: some peers are several processes.
+        std::os::unix::process::CommandExt::process_group(command, 0);
+        let child =
+            command.spawn().with_context(|| format!("failed to start `{}`", process::shown(command)))?;
+        let (mut server, begin) = (Running(child), Instant::now());
+        while let Err(error) = http::post(address, PATH, &body(0)) {
+            if let Some(status) = server.0.try_wait()? {
+                bail!("`{}` ended with {status}", process::shown(command));
+            }
+            if START_MAX < begin.elapsed() {
+                return Err(error.context(format!("`{}` does not answer", process::shown(command))));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(server)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let group = format!("-{}", self.0.id());
+        for signal in ["-TERM", "-KILL"] {
+            let _ = Command::new("kill").args([signal, "--", &group]).stderr(Stdio::null()).status();
+            let begin = Instant::now();
+            while begin.elapsed() < Duration::from_secs(5) {
+                if matches!(self.0.try_wait(), Ok(Some(_))) {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
+}
+
+type Figure = (&'static str, usize, fn(&Row) -> f64);
+const FIGURES: [Figure; 5] = [
+    ("requests/s", 0, |row| row.requests_per_second),
+    ("p99 ms then", 2, |row| row.closed_p99_ms),
+    ("p50 ms at the rate", 3, |row| row.open_p50_ms),
+    ("p99 ms at the rate", 3, |row| row.open_p99_ms),
+    ("peak MiB", 0, |row| row.peak_mib),
+];
+
+fn text(rows: &[(String, Vec<Row>)]) -> String {
+    let mut text = format!(
+        "{CONNECTIONS} connections in a closed loop, then {RATE} requests/s; median (lowest..highest)\n\n"
+    );
+    let _ = write!(text, "{:<10}", "server");
+    for (title, ..) in FIGURES {
+        let _ = write!(text, " {title:>28}");
+    }
+    let _ = writeln!(text, " {:>24}", "our requests/s to its");
+    for (name, of_it) in rows {
+        let _ = write!(text, "{name:<10}");
+        for (_, digits, figure) in FIGURES {
+            let values: Vec<f64> = of_it.iter().map(figure).collect();
+            let _ = write!(text, " {:>28}", spread(&values, digits));
+        }
+        let _ = writeln!(text, " {:>24}", spread(&ratios(rows, of_it), 1));
+    }
+    let over = overheads(rows);
+    let _ = writeln!(
+        text,
+        "\nours beyond its run of the graph, ms: p50 {}, p99 {}",
+        spread(&over[0], 3),
+        spread(&over[1], 3)
+    );
+    text
+}
+
+/// How many times as many requests we get through as it does, a round at a time.
+fn ratios(rows: &[(String, Vec<Row>)], of_it: &[Row]) -> Vec<f64> {
+    let ours = rows.iter().find(|(name, _)| name == "bms").map_or(&[][..], |(_, rows)| rows);
+    ours.iter().zip(of_it).map(|(a, b)| a.requests_per_second / b.requests_per_second).collect()
+}
+
+/// Median and 99th percentile at the rate beyond the graph's run, a round at a time.
+fn overheads(rows: &[(String, Vec<Row>)]) -> [Vec<f64>; 2] {
+    let ours = rows.iter().find(|(name, _)| name == "bms").map_or(&[][..], |(_, rows)| rows);
+    let beyond = |figure: fn(&Row) -> f64| {
+        ours.iter().filter_map(|row| Some(figure(row) - row.run_ms?)).collect::<Vec<_>>()
+    };
+    [beyond(|row| row.open_p50_ms), beyond(|row| row.open_p99_ms)]
+}
+
+fn json(rows: &[(String, Vec<Row>)]) -> Value {
+    let servers = rows.iter().map(|(name, of_it)| {
+        let figures = FIGURES.iter().map(|(title, _, figure)| {
+            ((*title).to_owned(), summary(&of_it.iter().map(figure).collect::<Vec<_>>()))
+        });
+        let mut figures: serde_json::Map<String, Value> = figures.collect();
+        figures.insert("our requests/s to its".to_owned(), json!(median(&ratios(rows, of_it))));
+        (name.clone(), Value::Object(figures))
+    });
+    let [p50, p99] = overheads(rows);
+    json!({
+        "connections": CONNECTIONS, "rate": RATE, "servers": servers.collect::<serde_json::Map<_, _>>(),
+        "beyond_the_run_ms": { "p50": summary(&p50), "p99": summary(&p99) },
+    })
+}
