@@ -36,6 +36,8 @@ Usage: cargo xtask COMMAND
   bench scan --corpus DIR [--peers VENV | --install-peers]
       Runs the scanner, and others where they are installed, over a folder with `labels.json`, then over a benign
       checkpoint of 200 MiB; prints what was found and how long it took.
+  bench inference [--peers DIR | --install-peers] [--program BMS] [--rounds N] [--seconds N] [--json]
+      Serves a tiny graph, beside LitServe, MLServer and BentoML.
   bench seal [--program BMS] [--rounds N]
       Seals and opens models, beside openssl's cipher.
   bench store [--mib N] [--rounds N] [--dir DIR]

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::thread::{JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
 use bms_nn::Tensor;
@@ -96,6 +96,8 @@ pub(crate) struct Batcher {
 struct Graph {
     session: Mutex<Box<dyn Run>>,
     home: Option<Home>,
+    /// The thread that runs what waits: the batcher's own, or the session's home.
+    works_on: OnceLock<ThreadId>,
     bounds: Bounds,
     statistics: Statistics,
     /// What a row took in the last runs; 0 before the first.
@@ -153,6 +155,7 @@ impl Batcher {
         let (sender, receiver) = crossbeam_channel::bounded(bounds.queue_rows_max + 1);
         let graph = Arc::new(Graph {
             home: session.home(),
+            works_on: OnceLock::new(),
             session: Mutex::new(Box::new(session)),
             bounds,
             statistics: Statistics::default(),
@@ -236,7 +239,7 @@ impl Drop for Batcher {
         // Without a sender the thread finishes what waits, then ends.
         drop(self.sender.take());
         if let Some(thread) = self.thread.take()
-            && thread.thread().id() != std::thread::current().id()
+            && self.graph.works_on.get() != Some(&std::thread::current().id())
         {
             // Its panics are caught inside; there is nothing to learn from its end.
             let _ = thread.join();
@@ -284,6 +287,7 @@ impl Waiting {
 
 /// The thread: takes a job, joins others to it, runs them, until all handles are gone.
 fn work(graph: &Graph, mut waiting: Waiting) {
+    graph.works_on.get_or_init(|| std::thread::current().id());
     while let Some(first) = waiting.next(None) {
         let mut session = graph.lock();
         let mut batch = vec![first];

@@ -192,7 +192,8 @@ impl fmt::Debug for Session {
 /// Loads a graph from the bytes of an `.onnx` file.
 ///
 /// With [`RuntimeChoice::Auto`] and both run-times able to run it, both are run on a synthetic input
-/// of the declared shape; the faster is kept, or ONNX Runtime when their answers differ.
+/// of the declared shape; the faster is kept, or ONNX Runtime when their answers differ, or the graph takes 64-bit integers,
+/// of which the built-in run-time takes those of 32 bits.
 ///
 /// # Errors
 /// `InvalidBundle` when the bytes are no sound ONNX model (garbage, truncated, dangling names);

@@ -82,7 +82,8 @@ async fn a_slot_with_nothing_to_do_is_left_alone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_prefill_is_left_alone() {
-    let size = Size { width: 128, layers: 3, context: 16_384 };
+    // Deep enough for a prompt that takes several times the limit on a fast machine.
+    let size = Size { width: 128, layers: 9, context: 16_384 };
     let served = Served::start(size, |settings| {
         settings.launch.hung_after = HUNG_AFTER;
         settings.launch.threads = Some(1);
