@@ -52,6 +52,7 @@ mod json;
 mod key;
 mod manifest;
 mod path;
+mod pipeline;
 mod policy;
 mod trust;
 
@@ -69,6 +70,7 @@ pub use gate::{Admitted, Rejected, Signer, Verified};
 pub use key::{PublicKey, SigningKey};
 pub use manifest::{DataRef, Evaluation, FileEntry, Lineage, Manifest, SourceRef, TensorInfo, check_name};
 pub use path::check_path;
+pub use pipeline::read_pipeline;
 pub use policy::{Mode, Policy};
 pub use scan::Format;
 pub use signature::{sign_bundle, sign_dir};

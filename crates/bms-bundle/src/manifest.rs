@@ -19,8 +19,19 @@ const RANK_MAX: usize = 16;
 /// Tasks of models that take text.
 const LANGUAGE_TASKS: [&str; 2] = ["text-generation", "text-embedding"];
 /// All tasks.
-const TASKS: [&str; 5] =
-    ["image-classification", "tabular-classification", "tensor", LANGUAGE_TASKS[0], LANGUAGE_TASKS[1]];
+const TASKS: [&str; 11] = [
+    "image-classification",
+    "tabular-classification",
+    "tensor",
+    LANGUAGE_TASKS[0],
+    LANGUAGE_TASKS[1],
+    "text-classification",
+    "file-classification",
+    "feature-extraction",
+    "object-detection",
+    "image-to-text",
+    "voice-activity-detection",
+];
 /// Characters of a quantisation's name.
 const PRECISION_CHARS_MAX: usize = 16;
 /// Element types a tensor signature may name.
@@ -35,7 +46,7 @@ pub struct Manifest {
     pub schema: u32,
     /// Model name: `[a-z0-9][a-z0-9._-]*`.
     pub name: String,
-    /// `image-classification`, `tabular-classification`, `tensor`, `text-generation` or `text-embedding`.
+    /// `text-generation` or `text-embedding` of a language model, `tensor`, or what [`Pipeline::task`] says.
     pub task: String,
     /// Path of the model's graph, such as `model.onnx`; of a language model its GGUF file, or the `config.json`
     /// beside its safetensors.
@@ -207,6 +218,11 @@ impl Manifest {
                 manifest.model
             )));
         }
+        let absent = |path: &&str| !manifest.files.iter().any(|file| file.path == **path);
+        if let Some(path) = manifest.pipeline.files().iter().find(|path| absent(path)) {
+            return Err(invalid(format!("the pipeline's file {path:?} is not among the listed files"))
+                .hint("Add it with `bms package --add PATH=FILE`."));
+        }
         Ok(manifest)
     }
 
@@ -300,20 +316,21 @@ impl Manifest {
                 unique("columns", table.columns.iter().map(String::as_str))?;
                 scaling(&table.mean, &table.std)?;
             }
-            Preprocess::Tensor {} => {}
+            Preprocess::Tensor {}
+            | Preprocess::Picture(_)
+            | Preprocess::Text(_)
+            | Preprocess::Bytes(_)
+            | Preprocess::Audio(_) => {}
         }
+        self.pipeline.check()?;
+        self.pipeline.files().into_iter().try_for_each(path::check_path)?;
         if let Postprocess::Classify { labels } = &self.pipeline.postprocess {
             if labels.is_empty() {
                 return Err(invalid("a classifier without labels"));
             }
             unique("labels", labels.iter().map(String::as_str))?;
         }
-        let classify = matches!(self.pipeline.postprocess, Postprocess::Classify { .. });
-        let fits = match self.task.as_str() {
-            "image-classification" => matches!(self.pipeline.preprocess, Preprocess::Image(_)) && classify,
-            "tabular-classification" => matches!(self.pipeline.preprocess, Preprocess::Table(_)) && classify,
-            _ => true,
-        };
+        let fits = self.task == "tensor" || self.task == self.pipeline.task();
         match fits {
             true => Ok(()),
             false => Err(invalid(format!("the pipeline does not fit the task {:?}", self.task))),

@@ -26,16 +26,22 @@ mod digits;
 mod folder;
 mod image;
 mod images;
+mod picture;
 mod preprocess;
 mod random;
+mod region;
+mod resample;
 mod resize;
 mod table;
 
 pub mod augment;
+pub mod draw;
 
 pub use dataset::{Dataset, OpenOptions};
 pub use digits::digits;
 pub use image::Image;
 pub use images::{ImageSample, ImageSet};
+pub use picture::{Frame, Prepared, prepare_picture};
 pub use preprocess::{preprocess_image, preprocess_row};
+pub use region::cut_out;
 pub use table::{TableSet, read_rows};

@@ -212,6 +212,20 @@ impl Batcher {
         if self.graph.bounds.joins_rows { self.graph.bounds.rows_max } else { 0 }
     }
 
+    /// Runs these tensors and waits for what comes out.
+    pub(crate) fn ask(&self, inputs: Named, rows: usize, priority: Priority) -> Result<Named> {
+        let (since, seat) = (Instant::now(), self.admit(rows)?);
+        let (sender, receiver) = crossbeam_channel::bounded(1);
+        let reply = move |answer| {
+            // The receiver waits below; it cannot be gone.
+            let _ = sender.send(answer);
+        };
+        let (wanted, reply) = (Box::new(|| true), Box::new(reply));
+        self.submit(Job { inputs, rows, priority, since, wanted, reply, _seat: seat })?;
+        let ended = || Err(Error::new(Code::Internal, "the engine's thread ended before it answered"));
+        receiver.recv().unwrap_or_else(|_| ended())
+    }
+
     pub(crate) fn statistics(&self) -> &Statistics {
         &self.graph.statistics
     }

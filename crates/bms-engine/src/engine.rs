@@ -1,5 +1,6 @@
 //! One loaded model.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bms_bundle::Verified;
@@ -8,11 +9,12 @@ use bms_nn::onnx::{self, LoadOptions, RuntimeChoice, RuntimeKind, ValueSpec};
 use bms_wire::oip::about::ModelStatistics;
 use bms_wire::{Code, Error, Pipeline, Postprocess, Preprocess, Result, limits};
 
-use crate::answer::{Answer, classify};
+use crate::answer::Answer;
 use crate::batch::{Batcher, Bounds, Job, Run};
 use crate::independence::rows_are_independent;
-use crate::input::{self, Input};
-use crate::{Priority, Progress};
+use crate::input::{self, Input, Ready};
+use crate::parts::Parts;
+use crate::{Priority, Progress, fit, post, runs};
 
 /// How a model is loaded and batched.
 #[derive(Clone, Debug)]
@@ -69,19 +71,12 @@ pub struct Description {
 impl Description {
     /// Class names in the order of the logits; empty when the model does not classify.
     pub fn labels(&self) -> &[String] {
-        match &self.pipeline.postprocess {
-            Postprocess::Classify { labels } => labels,
-            Postprocess::Tensor {} => &[],
-        }
+        self.pipeline.labels()
     }
 
     /// Lengths of one row as the pipeline makes it; `None` when requests bring the graph's own tensors.
     fn row_shape(&self) -> Option<Vec<usize>> {
-        match &self.pipeline.preprocess {
-            Preprocess::Tensor {} => None,
-            Preprocess::Image(i) => Some(vec![i.channels(), i.height as usize, i.width as usize]),
-            Preprocess::Table(t) => Some(vec![t.columns.len()]),
-        }
+        fit::row_shape(&self.pipeline)
     }
 
     /// Rows that fit in one run: no more than the limit, and no more than make the largest tensor.
@@ -103,8 +98,9 @@ impl Description {
 /// A loaded model. Share it between threads by reference; dropping it ends its thread after the waiting work.
 #[derive(Debug)]
 pub struct Engine {
-    description: Description,
-    batcher: Batcher,
+    pub(crate) description: Arc<Description>,
+    pub(crate) batcher: Batcher,
+    pub(crate) parts: Parts,
 }
 
 impl Engine {
@@ -136,7 +132,8 @@ impl Engine {
             pipeline: manifest.pipeline.clone(),
             size_bytes: bundle.size_bytes(),
         };
-        check_pipeline(&description)?;
+        fit::check(&description.pipeline, &description.inputs, &description.outputs)?;
+        let parts = Parts::load(&bundle, &description, &load)?;
         let bounds = Bounds {
             rows_max: options.batch_rows_max.clamp(1, description.rows_max()),
             wait: options.batch_wait.min(Duration::from_millis(limits::INFER_DEADLINE_MS)),
@@ -146,7 +143,7 @@ impl Engine {
         let batcher = Batcher::start(session, bounds)?;
         // What was loaded is what was checked.
         bundle.recheck()?;
-        Ok(Engine { description, batcher })
+        Ok(Engine { description: Arc::new(description), batcher, parts })
     }
 
     /// What was loaded.
@@ -165,7 +162,8 @@ impl Engine {
     }
 
     /// Takes work; `reply` is called once, on the engine's thread, so it must be quick; or on this one before this returns,
-    /// when nothing waits and the model is known to be quick. Preprocessing happens here, on the caller's thread.
+    /// when nothing waits and the model is known to be quick. Preprocessing happens here, on the caller's thread. So does all
+    /// of a pipeline that runs graphs several times for one input (regions of text, a recording): it returns when that is done.
     ///
     /// # Errors
     /// [`Code::QueueFull`] at once when too much waits, [`Code::InvalidInput`] when the input does not fit the model.
@@ -185,15 +183,18 @@ impl Engine {
         wanted: impl Fn() -> bool + Send + 'static,
         reply: impl FnOnce(Result<Answer>) + Send + 'static,
     ) -> Result<()> {
+        if self.takes_several_runs(&input) {
+            if let Some(answer) = runs::answer(self, input, priority, &wanted)? {
+                reply(Ok(answer));
+            }
+            return Ok(());
+        }
         let (rows, since) = (input.rows(), Instant::now());
         let seat = self.batcher.admit(rows)?;
-        let inputs = input::prepare(&self.description, input)?;
-        let labels = self.description.labels().to_vec();
+        let Ready { tensors: inputs, context } = input::prepare(&self.description, &self.parts, input)?;
+        let description = self.description.clone();
         let finish = move |outputs: Result<Vec<(String, Tensor)>>| {
-            reply(outputs.and_then(|outputs| {
-                let classes = classify(&outputs, &labels)?;
-                Ok(Answer { outputs, classes })
-            }));
+            reply(outputs.and_then(|outputs| post::finish(&description, context, outputs)));
         };
         self.batcher.submit(Job {
             inputs,
@@ -204,6 +205,16 @@ impl Engine {
             reply: Box::new(finish),
             _seat: seat,
         })
+    }
+
+    /// Whether an input takes several runs, so that handing it in blocks.
+    pub fn takes_several_runs(&self, input: &Input) -> bool {
+        let pipeline = &self.description.pipeline;
+        match input {
+            Input::Images(_) => matches!(pipeline.postprocess, Postprocess::Lines(_)),
+            Input::Files(_) => matches!(pipeline.preprocess, Preprocess::Audio(_)),
+            Input::Tensors(_) | Input::Rows(_) | Input::Texts(_) => false,
+        }
     }
 
     /// Answers and waits for it.
@@ -229,35 +240,6 @@ impl Engine {
     /// Rows that wait or run now.
     pub fn waiting_rows(&self) -> usize {
         self.batcher.waiting_rows()
-    }
-}
-
-/// A pipeline for pictures or rows needs one f32 input, and a classifier as many logits as labels.
-fn check_pipeline(description: &Description) -> Result<()> {
-    let refuse = |what: String| Err(Error::new(Code::InvalidBundle, what));
-    if let Some(width) = description.row_shape() {
-        let [input] = &description.inputs[..] else {
-            return refuse(format!(
-                "the pipeline feeds one input, the graph has {}",
-                description.inputs.len()
-            ));
-        };
-        let fits = input.shape.len() == width.len() + 1
-            && input.shape[1..].iter().zip(&width).all(|(dim, want)| dim.is_none_or(|dim| dim == *want));
-        if input.dtype != bms_nn::DType::F32 || (input.ranked && !fits) {
-            return refuse(format!("the pipeline makes f32 [?, {width:?}], the graph takes {input}"));
-        }
-    }
-    let labels = description.labels().len();
-    match &description.outputs[..] {
-        [] => refuse("the graph has no outputs".to_owned()),
-        [first, ..] if labels != 0 && first.ranked && first.shape.len() != 2 => {
-            refuse(format!("labels need logits of the shape [rows, {labels}], the graph gives {first}"))
-        }
-        [first, ..] if labels != 0 && first.shape.last().copied().flatten().is_some_and(|n| n != labels) => {
-            refuse(format!("there are {labels} labels, the graph gives {first}"))
-        }
-        _ => Ok(()),
     }
 }
 

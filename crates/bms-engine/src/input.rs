@@ -1,11 +1,16 @@
 //! What goes into a model, and how it becomes the graph's tensors.
 
-use bms_data::{Image, preprocess_image, preprocess_row};
+mod bytes;
+pub(crate) mod recording;
+mod text;
+
+use bms_data::{Frame, Image, prepare_picture, preprocess_image, preprocess_row};
 use bms_nn::onnx::ValueSpec;
 use bms_nn::{Data, Tensor};
-use bms_wire::{Code, Error, Preprocess, Result, limits};
+use bms_wire::{Code, Error, PictureInput, Preprocess, Result, limits};
 
 use crate::Description;
+use crate::parts::Parts;
 
 /// One request's input.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +21,10 @@ pub enum Input {
     Images(Vec<Vec<u8>>),
     /// Rows of numbers, in the order of the pipeline's columns.
     Rows(Vec<Vec<f32>>),
+    /// Texts, one a row.
+    Texts(Vec<String>),
+    /// Files as they are, one a row: what the pipeline says of their bytes, or recordings (WAV).
+    Files(Vec<Vec<u8>>),
 }
 
 impl Input {
@@ -25,15 +34,36 @@ impl Input {
             Input::Tensors(tensors) => tensors.iter().map(|(_, tensor)| tensor.rows()).max().unwrap_or(0),
             Input::Images(images) => images.len(),
             Input::Rows(rows) => rows.len(),
+            Input::Texts(texts) => texts.len(),
+            Input::Files(files) => files.len(),
         }
     }
 }
 
+/// Tensors a graph takes, and what the answer needs of where they came from.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) tensors: Vec<(String, Tensor)>,
+    pub(crate) context: Context,
+}
+
+/// What the answer needs of its input.
+#[derive(Debug)]
+pub(crate) enum Context {
+    /// Nothing.
+    Plain,
+    /// Where the prepared pictures lie in their originals.
+    Frames(Vec<Frame>),
+    /// Which places of the texts are tokens, row by row.
+    Mask(Vec<Vec<bool>>),
+}
+
 /// Checks and preprocesses an input into tensors the graph takes.
-pub(crate) fn prepare(model: &Description, input: Input) -> Result<Vec<(String, Tensor)>> {
+pub(crate) fn prepare(model: &Description, parts: &Parts, input: Input) -> Result<Ready> {
     if input.rows() == 0 {
         return Err(Error::new(Code::InvalidInput, "the request holds no rows"));
     }
+    let mut context = Context::Plain;
     let tensors = match (&model.pipeline.preprocess, input) {
         (_, Input::Tensors(tensors)) => tensors,
         (Preprocess::Image(pipeline), Input::Images(pictures)) => {
@@ -57,17 +87,53 @@ pub(crate) fn prepare(model: &Description, input: Input) -> Result<Vec<(String, 
             }
             one(model, vec![rows.len(), pipeline.columns.len()], values)?
         }
+        (Preprocess::Picture(pipeline), Input::Images(pictures)) => {
+            let (tensor, frames) = picture_tensor(pipeline, &pictures)?;
+            context = Context::Frames(frames);
+            vec![(first_name(model), tensor)]
+        }
+        (Preprocess::Text(pipeline), Input::Texts(texts)) => {
+            let (tensors, mask) = text::tensors(model, pipeline, parts, &texts)?;
+            context = Context::Mask(mask);
+            tensors
+        }
+        (Preprocess::Bytes(pipeline), Input::Files(files)) => {
+            vec![(first_name(model), bytes::tensor(pipeline, &files)?)]
+        }
         (_, Input::Images(_)) => return Err(unfit(model, "pictures")),
         (_, Input::Rows(_)) => return Err(unfit(model, "rows of numbers")),
+        (_, Input::Texts(_)) => return Err(unfit(model, "texts")),
+        (_, Input::Files(_)) => return Err(unfit(model, "files")),
     };
     check(model, &tensors)?;
-    Ok(tensors)
+    Ok(Ready { tensors, context })
+}
+
+/// Pictures that come out of the pipeline's steps equally large, and how they lie in their originals.
+pub(crate) fn picture_tensor(pipeline: &PictureInput, pictures: &[Vec<u8>]) -> Result<(Tensor, Vec<Frame>)> {
+    let (mut values, mut frames, mut shape) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, picture) in pictures.iter().enumerate() {
+        let prepared = Image::decode(picture).and_then(|image| prepare_picture(pipeline, &image));
+        let prepared = prepared.map_err(|e| e.while_doing(format!("read picture {index}")))?;
+        if index != 0 && shape != prepared.shape {
+            return Err(Error::new(Code::InvalidInput, format!("picture {index} comes out of another size"))
+                .hint("Send pictures of different sizes in requests of their own."));
+        }
+        check_count(pictures.len(), prepared.values.len())?;
+        values.extend(prepared.values);
+        frames.push(prepared.frame);
+        shape = prepared.shape;
+    }
+    Ok((Tensor::f32([&[pictures.len()], &shape[..]].concat(), values)?, frames))
+}
+
+fn first_name(model: &Description) -> String {
+    model.inputs.first().map(|spec| spec.name.clone()).unwrap_or_default()
 }
 
 /// The graph's one input with these values.
 fn one(model: &Description, shape: Vec<usize>, values: Vec<f32>) -> Result<Vec<(String, Tensor)>> {
-    let name = model.inputs.first().map(|spec| spec.name.clone()).unwrap_or_default();
-    Ok(vec![(name, Tensor::f32(shape, values)?)])
+    Ok(vec![(first_name(model), Tensor::f32(shape, values)?)])
 }
 
 fn check_count(rows: usize, values: usize) -> Result<()> {

@@ -15,15 +15,21 @@ mod batch;
 mod engine;
 mod independence;
 mod input;
+mod parts;
+mod post;
+mod present;
 mod priority;
 mod progress;
+mod runs;
 mod statistics;
 
+pub mod fit;
 pub mod lm;
 pub mod oip;
 
 pub use answer::{Answer, Classification};
 pub use engine::{Description, Engine, EngineOptions};
 pub use input::Input;
+pub use present::drawn;
 pub use priority::Priority;
 pub use progress::Progress;

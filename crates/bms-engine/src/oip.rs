@@ -3,6 +3,7 @@
 
 mod about;
 mod data;
+mod found;
 mod request;
 mod response;
 
@@ -14,7 +15,7 @@ use bms_wire::{Code, Error, Result, limits};
 use crate::Description;
 
 pub use about::{config, statistics};
-pub use request::{Asked, read, request_to_input};
+pub use request::{Asked, plain, read, request_to_input};
 pub use response::{Response, answer_to_response};
 
 /// Output of labels, best first, `[rows, labels]`.

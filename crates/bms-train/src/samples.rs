@@ -74,7 +74,8 @@ fn mismatch() -> Error {
 pub(crate) fn labels(pipeline: &Pipeline) -> Result<&[String]> {
     match &pipeline.postprocess {
         Postprocess::Classify { labels } => Ok(labels),
-        Postprocess::Tensor {} => Err(Error::new(Code::InvalidInput, "the model is not a classifier")),
+        Postprocess::Labels(output) => Ok(&output.labels),
+        _ => Err(Error::new(Code::InvalidInput, "the model is not a classifier")),
     }
 }
 
@@ -139,7 +140,7 @@ pub(crate) fn input_shape(pipeline: &Pipeline) -> Result<InputShape> {
             width: input.width as usize,
         }),
         Preprocess::Table(input) => Ok(InputShape::Row { columns: input.columns.len() }),
-        Preprocess::Tensor {} => Err(mismatch()),
+        _ => Err(mismatch()),
     }
 }
 

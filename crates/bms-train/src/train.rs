@@ -179,7 +179,7 @@ fn manifest(
 ) -> Manifest {
     let name = match pipeline.preprocess {
         Preprocess::Table(_) => "tabular-classification",
-        Preprocess::Image(_) | Preprocess::Tensor {} => "image-classification",
+        _ => "image-classification",
     };
     let tensor = |name: &str, dims: Vec<usize>| TensorInfo {
         name: name.into(),

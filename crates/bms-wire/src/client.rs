@@ -1,6 +1,7 @@
 //! A small blocking client for the management API and the Open Inference Protocol.
 
 mod lifecycle;
+mod plain;
 mod rollout;
 
 use std::io::Read;

@@ -9,6 +9,7 @@ mod code;
 mod error;
 mod fields;
 mod host;
+mod outcome;
 mod pipeline;
 
 pub mod anthropic;
@@ -25,4 +26,9 @@ pub use code::{Code, Retry};
 pub use error::{Error, ErrorBody, Result};
 pub use fields::Fields;
 pub use host::{check_address, check_host};
-pub use pipeline::{ImageInput, Pipeline, Postprocess, Preprocess, TableInput};
+pub use outcome::{FoundBox, FoundLine, Outcome, Outcomes, Scored, Segment};
+pub use pipeline::{
+    Activation, AudioInput, BoxLayout, BoxesOutput, BytesInput, Colour, ImageInput, LabelsOutput, Layout,
+    LineOutput, LinesOutput, PictureInput, PictureStep, Pipeline, Pooled, Postprocess, Preprocess,
+    Recogniser, Resampler, SpeechOutput, StateTensor, TableInput, TextInput, VectorOutput,
+};

@@ -53,6 +53,26 @@ pub const TENSOR_VALUES_MAX: usize = 32 << 20;
 pub const IMAGE_SIDE_MAX: u32 = 16_384;
 /// Pixels of a decoded picture.
 pub const IMAGE_PIXELS_MAX: u64 = 64 << 20;
+/// Pixels of a picture that an answer is drawn into.
+pub const DRAWN_PIXELS_MAX: u64 = 16 << 20;
+/// Steps of one picture in a pipeline, and states of one graph.
+pub const PIPELINE_STEPS_MAX: usize = 16;
+/// Labels or characters of a pipeline.
+pub const PIPELINE_LABELS_MAX: usize = 100_000;
+/// Tokens of one text given to a graph.
+pub const PIPELINE_TOKENS_MAX: usize = 8192;
+/// Bytes of either end of a file given to a graph.
+pub const PIPELINE_BYTES_MAX: usize = 1 << 20;
+/// Boxes of one picture.
+pub const BOXES_MAX: usize = 1000;
+/// Candidates over a detector's threshold that are compared with each other: the comparisons grow with their square.
+pub const BOX_CANDIDATES_MAX: usize = 30_000;
+/// Regions of text in one picture, each of which is read by itself.
+pub const REGIONS_MAX: usize = 3000;
+/// Samples of one recording.
+pub const AUDIO_SAMPLES_MAX: usize = 16 << 20;
+/// Windows of one recording, each of which is a run of the graph.
+pub const AUDIO_WINDOWS_MAX: usize = 64 << 10;
 /// Levels of priority of inference requests, 1 goes first.
 pub const PRIORITY_LEVELS: u64 = 9;
 /// Requests of one stream that are worked on at once.

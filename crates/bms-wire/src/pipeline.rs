@@ -1,7 +1,19 @@
 //! Declarative pre- and postprocessing: how raw input becomes the model's tensor and how its
 //! output becomes an answer. Stored in a bundle's manifest; the same on every path.
 
+mod answer;
+mod check;
+mod input;
+mod picture;
+
 use serde::{Deserialize, Serialize};
+
+pub use answer::{
+    Activation, BoxLayout, BoxesOutput, LabelsOutput, LineOutput, LinesOutput, Pooled, Recogniser,
+    SpeechOutput, VectorOutput,
+};
+pub use input::{AudioInput, BytesInput, StateTensor, TextInput};
+pub use picture::{Colour, Layout, PictureInput, PictureStep, Resampler};
 
 /// What happens around the graph.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,6 +35,14 @@ pub enum Preprocess {
     Table(TableInput),
     /// Tensors are passed through as they are.
     Tensor {},
+    /// A picture goes through named steps and becomes an f32 tensor.
+    Picture(PictureInput),
+    /// A text becomes tokens.
+    Text(TextInput),
+    /// The bytes at both ends of a file become an i32 tensor `[batch, head + tail]`.
+    Bytes(BytesInput),
+    /// A recording becomes windows, which the graph hears one after the other while it carries its state.
+    Audio(AudioInput),
 }
 
 /// How a picture is prepared: decode, convert to grey or RGB, resize (bilinear), then
@@ -63,6 +83,61 @@ pub enum Postprocess {
     },
     /// The output tensors as they are.
     Tensor {},
+    /// Scores `[batch, labels]` to the best labels.
+    Labels(LabelsOutput),
+    /// Hidden states `[batch, tokens, width]` or vectors `[batch, width]` to one vector.
+    Vector(VectorOutput),
+    /// A detector's candidates to boxes that do not overlap.
+    Boxes(BoxesOutput),
+    /// Probabilities of characters `[batch, steps, characters + 1]` to one line of text.
+    Line(LineOutput),
+    /// A map of where text is to lines, each read by a second graph.
+    Lines(LinesOutput),
+    /// Probabilities of speech, one a window, to the times of speech.
+    Speech(SpeechOutput),
+}
+
+impl Pipeline {
+    /// What the pipeline makes of its model, as tasks are called in manifests.
+    pub fn task(&self) -> &'static str {
+        use Postprocess as Post;
+        use Preprocess as Pre;
+        match (&self.preprocess, &self.postprocess) {
+            (Pre::Image(_) | Pre::Picture(_), Post::Classify { .. } | Post::Labels(_)) => {
+                "image-classification"
+            }
+            (Pre::Table(_), Post::Classify { .. } | Post::Labels(_)) => "tabular-classification",
+            (Pre::Text(_), Post::Labels(_)) => "text-classification",
+            (Pre::Bytes(_), Post::Labels(_)) => "file-classification",
+            (Pre::Text(_) | Pre::Picture(_), Post::Vector(_)) => "feature-extraction",
+            (Pre::Picture(_), Post::Boxes(_)) => "object-detection",
+            (Pre::Picture(_), Post::Line(_) | Post::Lines(_)) => "image-to-text",
+            (Pre::Audio(_), Post::Speech(_)) => "voice-activity-detection",
+            _ => "tensor",
+        }
+    }
+
+    /// Class names in the order of the graph's scores; empty when the model does not classify.
+    pub fn labels(&self) -> &[String] {
+        match &self.postprocess {
+            Postprocess::Classify { labels } => labels,
+            Postprocess::Labels(output) => &output.labels,
+            _ => &[],
+        }
+    }
+
+    /// The bundle's files besides the graph that the pipeline needs.
+    pub fn files(&self) -> Vec<&str> {
+        let tokenizer = match &self.preprocess {
+            Preprocess::Text(text) => Some(text.tokenizer.as_str()),
+            _ => None,
+        };
+        let recogniser = match &self.postprocess {
+            Postprocess::Lines(lines) => Some(lines.recognise.model.as_str()),
+            _ => None,
+        };
+        tokenizer.into_iter().chain(recogniser).collect()
+    }
 }
 
 impl ImageInput {

@@ -7,22 +7,30 @@ fn answer(values: &[f32], probabilities: Option<&[f32]>) -> Answer {
     Answer {
         outputs: vec![("y".to_owned(), Tensor::f32(vec![1, values.len()], values.to_vec()).unwrap())],
         classes: probabilities.map(|p| vec![ranked(p)]),
+        found: None,
     }
 }
 
 #[test]
 fn only_finite_values_and_whole_probabilities_pass() {
-    assert!(check(&answer(&[1.0, -2.0], None)).is_ok());
-    assert!(check(&answer(&[1.0], Some(&[0.75, 0.25]))).is_ok());
+    assert!(check(&answer(&[1.0, -2.0], None), true).is_ok());
+    assert!(check(&answer(&[1.0], Some(&[0.75, 0.25])), true).is_ok());
     for (values, probabilities) in [
         (&[f32::NAN][..], None),
         (&[1.0, f32::INFINITY], None),
         (&[1.0], Some(&[0.75, 0.5][..])),
         (&[1.0], Some(&[f32::NAN, 0.5])),
     ] {
-        let refused = check(&answer(values, probabilities)).unwrap_err();
+        let refused = check(&answer(values, probabilities), true).unwrap_err();
         assert_eq!(refused.code(), Code::UnsupportedModel, "{values:?} {probabilities:?}");
     }
+}
+
+#[test]
+fn a_part_of_the_labels_need_not_sum_to_one() {
+    assert!(check(&answer(&[1.0], Some(&[0.5, 0.25])), false).is_ok());
+    assert!(check(&answer(&[1.0], Some(&[f32::NAN, 0.25])), false).is_err());
+    assert!(check(&answer(&[1.0], Some(&[1.5])), false).is_err());
 }
 
 #[test]

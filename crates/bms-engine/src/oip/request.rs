@@ -9,7 +9,7 @@ use bms_wire::oip::{Datatype, InferRequest, InferTensor, Parameters, binary};
 use bms_wire::{Code, Error, Preprocess, Result, limits};
 use serde_json::Value;
 
-use super::{LABEL, PROBABILITY, data, dtype, shape};
+use super::{LABEL, PROBABILITY, data, dtype, found, shape};
 use crate::{Description, Input, Priority};
 
 /// Name of the input of raw rows for a model whose pipeline takes rows.
@@ -83,6 +83,7 @@ fn output_names(model: &Description) -> Vec<&str> {
     if !model.labels().is_empty() {
         names.extend([LABEL, PROBABILITY]);
     }
+    names.extend(found::names(&model.pipeline.postprocess));
     names
 }
 
@@ -129,9 +130,27 @@ pub fn read(model: &Description, body: &[u8], head_bytes: Option<usize>) -> Resu
     Ok((input(model, given)?, asked))
 }
 
+/// A body that is no request but the one thing a model is asked about: a picture, a text, a recording or a file.
+///
+/// # Errors
+/// [`Code::InvalidInput`] when it is not what the model takes, [`Code::InvalidRequest`] when the model takes tensors.
+pub fn plain(model: &Description, body: &[u8]) -> Result<Input> {
+    Ok(match &model.pipeline.preprocess {
+        Preprocess::Image(_) | Preprocess::Picture(_) => Input::Images(vec![body.to_vec()]),
+        Preprocess::Text(_) => Input::Texts(vec![text((0, body))?]),
+        Preprocess::Bytes(_) | Preprocess::Audio(_) => Input::Files(vec![body.to_vec()]),
+        Preprocess::Table(_) | Preprocess::Tensor {} => {
+            let what = format!("`{}` takes tensors, and the request is none in JSON", model.name);
+            return Err(Error::new(Code::InvalidRequest, what)
+                .hint("Send a request of the Open Inference Protocol, as `application/json`."));
+        }
+    })
+}
+
 /// A request's input for a model, and what the answer needs of it.
 ///
-/// - One `BYTES` input for a pipeline that takes pictures: PNG or JPEG, as base64 in JSON.
+/// - One `BYTES` input for a pipeline that takes pictures (PNG or JPEG), files or recordings (WAV): as base64 in JSON.
+/// - One `BYTES` input for a pipeline that takes texts: as they are.
 /// - One `FP32` or `FP64` input called `rows`: raw rows, for a pipeline that takes rows.
 /// - Otherwise the graph's own tensors, by name.
 ///
@@ -153,7 +172,12 @@ fn input(model: &Description, given: Vec<Given<'_>>) -> Result<Input> {
     if let [only @ (tensor, _)] = &given[..] {
         let is_text = model.inputs.iter().any(|spec| spec.name == tensor.name && spec.dtype == DType::Text);
         if tensor.datatype == Datatype::Bytes && !is_text {
-            return pictures(only).map(Input::Images).map_err(|e| e.while_doing(reading(&tensor.name)));
+            let read = match &model.pipeline.preprocess {
+                Preprocess::Text(_) => texts(only).map(Input::Texts),
+                Preprocess::Bytes(_) | Preprocess::Audio(_) => pictures(only).map(Input::Files),
+                _ => pictures(only).map(Input::Images),
+            };
+            return read.map_err(|e| e.while_doing(reading(&tensor.name)));
         }
         let takes_rows = matches!(model.pipeline.preprocess, Preprocess::Table(_));
         if takes_rows && tensor.name == ROWS && !model.inputs.iter().any(|spec| spec.name == ROWS) {
@@ -194,6 +218,14 @@ fn text((index, element): (usize, &[u8])) -> Result<String> {
     })
 }
 
+fn texts(given: &Given<'_>) -> Result<Vec<String>> {
+    match tensor(given)?.into_parts().1 {
+        Data::Text(texts) => Ok(texts),
+        other => Err(Error::new(Code::InvalidInput, format!("texts are BYTES, not {}", other.dtype()))),
+    }
+}
+
+/// Pictures, recordings and other files.
 fn pictures((input, bytes): &Given<'_>) -> Result<Vec<Vec<u8>>> {
     if let Some(bytes) = bytes {
         let count = shape(&input.shape)?.iter().product();
@@ -209,7 +241,7 @@ fn pictures((input, bytes): &Given<'_>) -> Result<Vec<Vec<u8>>> {
 
 fn not_base64(index: usize, why: &str) -> Error {
     Error::new(Code::InvalidInput, format!("element {index} is not base64: {why}"))
-        .hint("A BYTES input holds one base64-encoded PNG or JPEG a row.")
+        .hint("A BYTES input holds one base64-encoded picture or file a row.")
 }
 
 fn rows(given: &Given<'_>) -> Result<Vec<Vec<f32>>> {
@@ -238,8 +270,8 @@ fn raw(model: &Description, body: &[u8]) -> Result<Input> {
         Error::new(Code::InvalidRequest, format!("the request has no JSON, and {why}"))
             .hint(format!("Say in `{}` how long the JSON in front of the tensors is.", binary::HEADER_LENGTH))
     };
-    if matches!(model.pipeline.preprocess, Preprocess::Image(_)) {
-        return Ok(Input::Images(vec![body.to_vec()]));
+    if !matches!(model.pipeline.preprocess, Preprocess::Tensor {} | Preprocess::Table(_)) {
+        return plain(model, body);
     }
     let [only] = &model.inputs[..] else {
         return Err(unclear(&format!("`{}` has {} inputs", model.name, model.inputs.len())));

@@ -6,7 +6,7 @@ use bms_wire::{Code, Error, Result};
 use serde_json::{Value, json};
 
 use super::request::Asked;
-use super::{LABEL, PROBABILITY, data, datatype};
+use super::{LABEL, PROBABILITY, data, datatype, found};
 use crate::{Answer, Classification, Description};
 
 /// An answer: what is said in JSON, and the tensors that follow it.
@@ -45,12 +45,24 @@ pub fn answer_to_response(
     version: Option<String>,
 ) -> Result<Response> {
     let mut tensors = answer.outputs;
+    let raw = tensors.len();
     if let Some(classes) = &answer.classes {
         tensors.extend(class_outputs(classes)?);
     }
+    if let Some(outcomes) = &answer.found {
+        tensors.extend(found::outputs(outcomes)?);
+    }
+    let absent = asked.outputs.iter().find(|wanted| !tensors.iter().any(|(name, _)| *name == wanted.name));
+    if let Some(wanted) = absent {
+        let what = format!("the answer to this input has no output `{}`", wanted.name);
+        return Err(Error::new(Code::InvalidInput, what)
+            .hint("A graph that runs several times for one input has no output of its own; tensors have no outcome."));
+    }
     let (mut outputs, mut tail) = (Vec::new(), Vec::new());
     if asked.outputs.is_empty() {
-        for (name, tensor) in &tensors {
+        // What was found is the answer; what it was found in can be asked for.
+        let shown = if answer.found.is_some() { raw } else { 0 };
+        for (name, tensor) in &tensors[shown..] {
             outputs.push(output(name, tensor, asked.all_binary, &mut tail));
         }
     }

@@ -5,4 +5,5 @@ mod binary;
 mod hostile;
 mod language;
 mod models;
+mod pipelines;
 mod queue;

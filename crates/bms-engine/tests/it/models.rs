@@ -83,16 +83,16 @@ pub(crate) fn tensor_pipeline() -> Pipeline {
 
 /// Writes, signs and verifies a bundle with this model file: the way every model takes.
 pub(crate) fn verified(pipeline: Pipeline, model: Vec<u8>) -> Verified {
-    let task = match &pipeline.preprocess {
-        Preprocess::Image(_) => "image-classification",
-        Preprocess::Table(_) => "tabular-classification",
-        Preprocess::Tensor {} => "tensor",
-    };
+    verified_with(pipeline, model, Vec::new())
+}
+
+/// The same, with further files.
+pub(crate) fn verified_with(pipeline: Pipeline, model: Vec<u8>, files: Vec<(&str, Vec<u8>)>) -> Verified {
     let tensor = |name: &str| TensorInfo { name: name.into(), dtype: "f32".into(), shape: vec![None, None] };
     let manifest = Manifest {
         schema: 1,
         name: "small".into(),
-        task: task.into(),
+        task: pipeline.task().into(),
         model: "model.onnx".into(),
         inputs: vec![tensor("x")],
         outputs: vec![tensor("logits")],
@@ -110,6 +110,9 @@ pub(crate) fn verified(pipeline: Pipeline, model: Vec<u8>) -> Verified {
     let key = SigningKey::generate();
     let mut draft = Draft::new(manifest);
     draft.add("model.onnx", model).unwrap();
+    for (path, bytes) in files {
+        draft.add(path, bytes).unwrap();
+    }
     draft.write_signed(&dir, &key).unwrap();
     let bundle = Bundle::open(&dir).unwrap();
     Policy::trusting(key.public(), "tests").verify(bundle).map_err(|rejected| rejected.error).unwrap()

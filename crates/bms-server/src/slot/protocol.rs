@@ -1,4 +1,6 @@
-//! The Open Inference Protocol as one loaded model answers it.
+//! The Open Inference Protocol as one loaded model answers it, and the same questions and answers in plain form.
+
+mod plain;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +24,7 @@ use tokio::sync::oneshot;
 use crate::aside::aside;
 use crate::body::{self, Segments};
 use crate::failure::{self, Failure};
+use plain::Manner;
 
 /// Bytes of a request or numbers of an answer that are converted without leaving the thread that talks to
 /// the network: a fraction of a millisecond of work.
@@ -100,20 +103,25 @@ async fn infer(
         Some(_) => limits::TENSOR_BODY_BYTES_MAX,
         None => limits::INFER_BODY_BYTES_MAX,
     };
+    let manner = Manner::of(request.headers());
     let body = body::read(request, limit, |_| Ok(())).await?;
-    let is_quick = body.len() <= SMALL && !takes_pictures(&engine);
+    let is_quick = body.len() <= SMALL && !takes_its_time(&engine);
+    // Dropped with the request: then the engine leaves it out.
+    let abandoned = Abandoned(Arc::default());
     let work = {
-        let engine = engine.clone();
-        move || begin(&engine, &body, head_bytes)
+        let (engine, flag) = (engine.clone(), abandoned.0.clone());
+        move || begin(&engine, &body, head_bytes, manner, flag)
     };
     let begun = if is_quick { work() } else { aside(work).await };
-    let Begun { answer, asked, abandoned: _abandoned } = begun?;
+    let Begun { answer, asked, picture } = begun?;
     let answer =
         answer.await.map_err(|e| Error::new(Code::Internal, "the engine gave no answer").because(e))??;
-    let is_quick = numbers(&answer) <= SMALL;
-    let work = move || write(&engine, answer, asked, named.version);
-    let (body, head_bytes) = (if is_quick { work() } else { aside(work).await })?;
-    let kind = if head_bytes.is_some() { "application/octet-stream" } else { "application/json" };
+    let is_quick = numbers(&answer) <= SMALL && picture.is_none();
+    let work = move || match manner.is_plain() {
+        true => plain::write(&engine, answer, named.version, picture),
+        false => write(&engine, answer, asked, named.version),
+    };
+    let Written { body, head_bytes, kind } = (if is_quick { work() } else { aside(work).await })?;
     let kind = [(header::CONTENT_TYPE, HeaderValue::from_static(kind))];
     let mut response = (kind, Body::from(body)).into_response();
     if let Some(head_bytes) = head_bytes {
@@ -142,8 +150,16 @@ async fn statistics(
 struct Begun {
     answer: oneshot::Receiver<Result<Answer>>,
     asked: Asked,
-    /// Dropped with the request: then the engine leaves it out.
-    abandoned: Abandoned,
+    /// What the answer is to be drawn into.
+    picture: Option<Vec<u8>>,
+}
+
+/// An answer as it goes out.
+struct Written {
+    body: Vec<u8>,
+    /// How much of it is JSON, when something follows.
+    head_bytes: Option<usize>,
+    kind: &'static str,
 }
 
 /// Says, once dropped, that nobody waits for the answer any more.
@@ -156,11 +172,19 @@ impl Drop for Abandoned {
 }
 
 /// Reads a request and hands it to the engine.
-fn begin(engine: &Engine, body: &Bytes, head_bytes: Option<usize>) -> Result<Begun> {
-    let (input, asked) = oip::read(engine.describe(), body, head_bytes)?;
+fn begin(
+    engine: &Engine,
+    body: &Bytes,
+    head_bytes: Option<usize>,
+    manner: Manner,
+    flag: Arc<AtomicBool>,
+) -> Result<Begun> {
+    let (input, asked) = match manner.brings_plain {
+        true => (oip::plain(engine.describe(), body)?, Asked::default()),
+        false => oip::read(engine.describe(), body, head_bytes)?,
+    };
+    let picture = if manner.wants_picture { Some(plain::one_picture(&input)?) } else { None };
     let (reply, answer) = oneshot::channel();
-    let abandoned = Abandoned(Arc::default());
-    let flag = abandoned.0.clone();
     engine.submit_while(
         input,
         asked.priority,
@@ -170,26 +194,26 @@ fn begin(engine: &Engine, body: &Bytes, head_bytes: Option<usize>) -> Result<Beg
             let _ = reply.send(answer);
         },
     )?;
-    Ok(Begun { answer, asked, abandoned })
+    Ok(Begun { answer, asked, picture })
 }
 
-/// The answer as it goes out.
-fn write(
-    engine: &Engine,
-    answer: Answer,
-    asked: Asked,
-    version: Option<String>,
-) -> Result<(Vec<u8>, Option<usize>)> {
-    oip::answer_to_response(engine.describe(), answer, &asked, version)?.into_body()
+/// The answer in the protocol's form.
+fn write(engine: &Engine, answer: Answer, asked: Asked, version: Option<String>) -> Result<Written> {
+    let response = oip::answer_to_response(engine.describe(), answer, &asked, version)?;
+    let (body, head_bytes) = response.into_body()?;
+    let kind = if head_bytes.is_some() { "application/octet-stream" } else { "application/json" };
+    Ok(Written { body, head_bytes, kind })
 }
 
-fn takes_pictures(engine: &Engine) -> bool {
-    matches!(engine.describe().pipeline.preprocess, Preprocess::Image(_))
+/// Whether what a request brings is worked on before the engine takes it.
+fn takes_its_time(engine: &Engine) -> bool {
+    !matches!(engine.describe().pipeline.preprocess, Preprocess::Tensor {} | Preprocess::Table(_))
 }
 
 /// Numbers in an answer, which is what writing it costs.
 fn numbers(answer: &Answer) -> usize {
     let values: usize = answer.outputs.iter().map(|(_, tensor)| tensor.data().len()).sum();
     let classes = answer.classes.iter().flatten().map(|class| class.ranked.len()).sum::<usize>();
-    values.saturating_add(classes)
+    let found = answer.found.iter().flatten().map(plain::numbers).sum::<usize>();
+    values.saturating_add(classes).saturating_add(found)
 }

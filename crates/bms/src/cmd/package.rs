@@ -1,8 +1,11 @@
 //! `bms package`: a signed bundle of a model made elsewhere: an ONNX file, a GGUF file, or a Hugging Face folder.
 
+mod pipeline;
+
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bms_bundle::{Draft, Lineage, Manifest, TensorInfo};
@@ -27,9 +30,21 @@ pub(crate) struct Package {
     /// Name of the model.
     #[arg(long)]
     name: String,
-    /// Of an ONNX file: class names, one a line, in the order of the logits: the model classifies.
+    /// Of an ONNX file: class names, one a line (or, in a file `.json`, a list), in the order of the logits. Without a
+    /// pipeline: the model classifies.
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
+    /// Of an ONNX file: what happens before and after it, in TOML or JSON; see the guide `pipelines`.
+    #[arg(long, value_name = "FILE", conflicts_with = "image")]
+    pipeline: Option<PathBuf>,
+    /// Of an ONNX file that reads text: its characters, one a line. Without it they are taken from the file's metadata,
+    /// key `character`, and a space is added, as RapidOCR does.
+    #[arg(long, value_name = "FILE", requires = "pipeline")]
+    characters: Option<PathBuf>,
+    /// A further file of the bundle that the pipeline names, such as `tokenizer.json=path/to/tokenizer.json`. May be given
+    /// several times.
+    #[arg(long, value_name = "PATH=FILE", value_parser = file_to_add, requires = "pipeline")]
+    add: Vec<(String, PathBuf)>,
     /// Of an ONNX file: the model takes pictures of this size, as WIDTHxHEIGHT.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     image: Option<(u32, u32)>,
@@ -51,6 +66,9 @@ pub(crate) fn draft_of(path: &Path, name: &str, licence: Option<String>) -> Resu
         out: PathBuf::new(),
         name: name.to_owned(),
         labels: None,
+        pipeline: None,
+        characters: None,
+        add: Vec::new(),
         image: None,
         mean: vec![0.0; 3],
         std: vec![1.0; 3],
@@ -60,6 +78,12 @@ pub(crate) fn draft_of(path: &Path, name: &str, licence: Option<String>) -> Resu
         true => package.language_model(),
         false => package.graph(),
     }
+}
+
+fn file_to_add(text: &str) -> std::result::Result<(String, PathBuf), String> {
+    let (path, file) =
+        text.split_once('=').ok_or("expected PATH=FILE, for example tokenizer.json=tokenizer.json")?;
+    Ok((path.to_owned(), file.into()))
 }
 
 fn size(text: &str) -> std::result::Result<(u32, u32), String> {
@@ -85,8 +109,9 @@ impl Package {
 
     /// A bundle of a language model, which says itself what one has to know.
     fn language_model(&self) -> Result<Draft> {
-        if self.labels.is_some() || self.image.is_some() {
-            return Err(Error::new(Code::InvalidRequest, "a language model takes no --labels or --image"));
+        if self.labels.is_some() || self.image.is_some() || self.pipeline.is_some() {
+            let what = "a language model takes no --labels, --image or --pipeline";
+            return Err(Error::new(Code::InvalidRequest, what));
         }
         let mut draft = Draft::of_model(&self.model, Some(&self.name))?;
         if self.licence.is_some() {
@@ -98,15 +123,25 @@ impl Package {
     /// A bundle of an ONNX file.
     fn graph(&self) -> Result<Draft> {
         let bytes = std::fs::read(&self.model).map_err(|e| Error::io("read", &self.model, e))?;
-        let (inputs, outputs) = onnx::signature(&bytes.clone().into())
-            .map_err(|e| e.while_doing(format!("read `{}`", self.model.display())))?;
-        let manifest = self.manifest(&inputs, &outputs)?;
+        let bytes: Arc<[u8]> = bytes.into();
+        let (inputs, outputs) =
+            onnx::signature(&bytes).map_err(|e| e.while_doing(format!("read `{}`", self.model.display())))?;
+        let (pipeline, files) = match &self.pipeline {
+            Some(path) => self.asked_pipeline(path, &bytes)?,
+            None => (self.plain_pipeline()?, Vec::new()),
+        };
+        bms_engine::fit::check(&pipeline, &inputs, &outputs)?;
+        let manifest = self.manifest(&inputs, &outputs, pipeline)?;
         let mut draft = Draft::new(manifest);
-        draft.add("model.onnx", bytes)?;
+        draft.add("model.onnx", bytes.to_vec())?;
+        for (path, bytes) in files {
+            draft.add(path, bytes)?;
+        }
         Ok(draft)
     }
 
-    fn manifest(&self, inputs: &[ValueSpec], outputs: &[ValueSpec]) -> Result<Manifest> {
+    /// The pipeline that the options make.
+    fn plain_pipeline(&self) -> Result<Pipeline> {
         let preprocess = match self.image {
             Some((width, height)) => Preprocess::Image(ImageInput {
                 width,
@@ -120,18 +155,18 @@ impl Package {
             Some(labels) => Postprocess::Classify { labels },
             None => Postprocess::Tensor {},
         };
-        let task = match (&preprocess, &postprocess) {
-            (Preprocess::Image(_), Postprocess::Classify { .. }) => "image-classification",
-            _ => "tensor",
-        };
+        Ok(Pipeline { preprocess, postprocess })
+    }
+
+    fn manifest(&self, inputs: &[ValueSpec], outputs: &[ValueSpec], pipeline: Pipeline) -> Result<Manifest> {
         let manifest = Manifest {
             schema: 1,
             name: self.name.clone(),
-            task: task.to_owned(),
+            task: pipeline.task().to_owned(),
             model: "model.onnx".to_owned(),
             inputs: inputs.iter().map(tensor_info).collect(),
             outputs: outputs.iter().map(tensor_info).collect(),
-            pipeline: Pipeline { preprocess, postprocess },
+            pipeline,
             metrics: Vec::new(),
             lineage: Lineage::default(),
             precision: "fp32".to_owned(),
@@ -147,8 +182,13 @@ impl Package {
     fn labels(&self) -> Result<Option<Vec<String>>> {
         let Some(path) = &self.labels else { return Ok(None) };
         let text = std::fs::read_to_string(path).map_err(|e| Error::io("read", path, e))?;
-        let labels: Vec<String> =
-            text.lines().map(|l| l.trim().to_owned()).filter(|l| !l.is_empty()).collect();
+        let labels: Vec<String> = match path.extension().is_some_and(|e| e.eq_ignore_ascii_case("json")) {
+            true => serde_json::from_str(&text).map_err(|e| {
+                Error::new(Code::InvalidInput, format!("`{}` is no list of names: {e}", path.display()))
+                    .because(e)
+            })?,
+            false => text.lines().map(|l| l.trim().to_owned()).filter(|l| !l.is_empty()).collect(),
+        };
         if labels.is_empty() {
             return Err(Error::new(Code::InvalidInput, format!("`{}` holds no labels", path.display())));
         }

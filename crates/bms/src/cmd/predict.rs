@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use bms_engine::{Answer, Input};
 use bms_wire::client::Client;
 use bms_wire::oip::{Datatype, InferRequest, InferTensor, Parameters};
-use bms_wire::{Code, Error, Preprocess, Result};
+use bms_wire::{Code, Error, Outcome, Outcomes, Preprocess, Result};
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -21,7 +21,8 @@ use crate::run_model;
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("where").required(true).args(["bundle", "server"])))]
 pub(crate) struct Predict {
-    /// Inputs: pictures (PNG, JPEG), a CSV of rows, or a JSON file with an Open Inference Protocol request.
+    /// Inputs: pictures (PNG, JPEG), texts, recordings (WAV) or other files, as the model's pipeline takes them; a CSV of
+    /// rows; or a JSON file with an Open Inference Protocol request.
     #[arg(required = true, value_name = "FILE")]
     inputs: Vec<PathBuf>,
     /// Answer here, with the bundle in this folder.
@@ -33,6 +34,9 @@ pub(crate) struct Predict {
     /// The model to ask the server for.
     #[arg(long)]
     model: Option<String>,
+    /// Write the one input picture with the answer drawn into it to this PNG file.
+    #[arg(long, value_name = "FILE")]
+    draw: Option<PathBuf>,
     /// Labels to show an input.
     #[arg(long, value_name = "N", default_value_t = 3)]
     top: usize,
@@ -59,10 +63,16 @@ struct Prediction {
     ranked: Vec<Ranked>,
     #[serde(skip_serializing_if = "Option::is_none")]
     outputs: Option<Value>,
+    /// What the pipeline made of it, when that is no label.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<Outcome>,
 }
 
 impl Predict {
     pub(crate) fn run(self, home: &Home, output: &Output) -> Result<()> {
+        if self.draw.is_some() && self.inputs.len() != 1 {
+            return Err(Error::new(Code::InvalidRequest, "--draw takes one picture"));
+        }
         let predictions = match (&self.bundle, &self.server, &self.model) {
             (Some(bundle), _, _) => self.here(home, bundle)?,
             (None, Some(server), Some(model)) => self.there(&Client::new(server)?, model)?,
@@ -82,15 +92,23 @@ impl Predict {
         let mut predictions = Vec::new();
         for path in &self.inputs {
             let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
-            let input = match kind(path) {
+            let takes = &engine.describe().pipeline.preprocess;
+            let kind = if is_about_files(takes) { Kind::Plain } else { kind(path) };
+            let input = match kind {
                 Kind::Request => {
                     bms_engine::oip::request_to_input(engine.describe(), parse_request(path, &bytes)?)?.0
                 }
                 Kind::Rows => Input::Rows(rows(path, &bytes, &engine.describe().pipeline.preprocess)?),
-                Kind::Picture => Input::Images(vec![bytes]),
+                Kind::Plain => bms_engine::oip::plain(engine.describe(), &bytes)?,
             };
             let answer =
                 engine.predict(input).map_err(|e| e.while_doing(format!("answer `{}`", path.display())))?;
+            if let Some(target) = &self.draw {
+                let outcomes = answer.clone().into_outcomes().unwrap_or_default();
+                let nothing = || Error::new(Code::NotSupported, "the model's answer cannot be drawn");
+                let picture = bms_engine::drawn(&bytes, outcomes.first().ok_or_else(nothing)?)?;
+                std::fs::write(target, picture).map_err(|e| Error::io("write", target, e))?;
+            }
             predictions.extend(from_answer(path, answer));
         }
         Ok(predictions)
@@ -102,14 +120,32 @@ impl Predict {
             let bytes = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
             let input = path.display().to_string();
             match kind(path) {
-                Kind::Picture => {
-                    let ranked = classify(client, model, &bytes, true)?;
-                    predictions.push(Prediction { input, ranked, outputs: None });
+                Kind::Request | Kind::Rows if self.draw.is_some() => {
+                    let what = format!("--draw takes a picture, `{}` is none", path.display());
+                    return Err(Error::new(Code::InvalidRequest, what));
+                }
+                Kind::Plain => {
+                    let media = media(path);
+                    if let Some(target) = &self.draw {
+                        let picture = client.ask(model, &bytes, media, "image/png")?;
+                        std::fs::write(target, picture).map_err(|e| Error::io("write", target, e))?;
+                    }
+                    let outcomes = match client.ask(model, &bytes, media, "application/json") {
+                        // An edge node takes requests in JSON only.
+                        Err(error) if error.code() == Code::InvalidRequest && media.starts_with("image/") => {
+                            let ranked = classify(client, model, &bytes, true)?;
+                            predictions.push(Prediction { input, ranked, outputs: None, outcome: None });
+                            continue;
+                        }
+                        answer => parse_outcomes(&answer?)?,
+                    };
+                    predictions
+                        .extend(outcomes.into_iter().map(|outcome| from_outcome(input.clone(), outcome)));
                 }
                 Kind::Request => {
                     let response = client.infer(model, &parse_request(path, &bytes)?)?;
                     let outputs = serde_json::to_value(&response.outputs).ok();
-                    predictions.push(Prediction { input, ranked: Vec::new(), outputs });
+                    predictions.push(Prediction { input, ranked: Vec::new(), outputs, outcome: None });
                 }
                 Kind::Rows => {
                     return Err(Error::new(Code::InvalidRequest, "a CSV is answered with --bundle only")
@@ -124,7 +160,8 @@ impl Predict {
 }
 
 enum Kind {
-    Picture,
+    /// A picture, text, recording or file.
+    Plain,
     Rows,
     Request,
 }
@@ -133,7 +170,42 @@ fn kind(path: &Path) -> Kind {
     match path.extension().and_then(|e| e.to_str()) {
         Some(e) if e.eq_ignore_ascii_case("json") => Kind::Request,
         Some(e) if e.eq_ignore_ascii_case("csv") => Kind::Rows,
-        _ => Kind::Picture,
+        _ => Kind::Plain,
+    }
+}
+
+/// Whether the model is asked about files of any kind, so that none is taken for a request.
+fn is_about_files(takes: &Preprocess) -> bool {
+    matches!(takes, Preprocess::Bytes(_))
+}
+
+/// The media type of a file, by its name.
+fn media(path: &Path) -> &'static str {
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+    match extension.as_str() {
+        "png" => "image/png",
+        "jpg" | "jpeg" => "image/jpeg",
+        "wav" => "audio/wav",
+        "txt" => "text/plain",
+        _ => "application/octet-stream",
+    }
+}
+
+fn parse_outcomes(answer: &[u8]) -> Result<Vec<Outcome>> {
+    let read: std::result::Result<Outcomes, _> = serde_json::from_slice(answer);
+    let read =
+        read.map_err(|e| Error::new(Code::Internal, "the server's answer is not understood").because(e));
+    Ok(read?.outcomes)
+}
+
+fn from_outcome(input: String, outcome: Outcome) -> Prediction {
+    match outcome {
+        Outcome::Labels { labels } => {
+            let ranked =
+                labels.into_iter().map(|s| Ranked { label: s.label, probability: s.probability }).collect();
+            Prediction { input, ranked, outputs: None, outcome: None }
+        }
+        other => Prediction { input, ranked: Vec::new(), outputs: None, outcome: Some(other) },
     }
 }
 
@@ -183,25 +255,23 @@ pub(crate) fn classify(client: &Client, model: &str, picture: &[u8], collect: bo
 
 fn from_answer(path: &Path, answer: Answer) -> Vec<Prediction> {
     let input = path.display().to_string();
-    match answer.classes {
-        Some(classes) => classes
-            .into_iter()
-            .map(|c| {
-                let ranked =
-                    c.ranked.into_iter().map(|(label, probability)| Ranked { label, probability }).collect();
-                Prediction { input: input.clone(), ranked, outputs: None }
-            })
-            .collect(),
+    let outputs = answer.outputs.clone();
+    match answer.into_outcomes() {
+        Some(outcomes) => outcomes.into_iter().map(|outcome| from_outcome(input.clone(), outcome)).collect(),
         None => {
-            let outputs = answer.outputs.iter().map(|(name, tensor)| {
+            let outputs = outputs.iter().map(|(name, tensor)| {
                 json!({"name": name, "shape": tensor.shape(), "datatype": tensor.dtype().as_str(), "data": tensor.as_f32()})
             });
-            vec![Prediction { input, ranked: Vec::new(), outputs: Some(outputs.collect()) }]
+            vec![Prediction { input, ranked: Vec::new(), outputs: Some(outputs.collect()), outcome: None }]
         }
     }
 }
 
 fn row(prediction: &Prediction, top: usize) -> [String; 4] {
+    if let Some(outcome) = &prediction.outcome {
+        let (answer, score) = shown(outcome);
+        return [prediction.input.clone(), answer, score, String::new()];
+    }
     let Some(best) = prediction.ranked.first() else {
         let outputs = prediction.outputs.as_ref().map(Value::to_string).unwrap_or_default();
         return [prediction.input.clone(), outputs.chars().take(120).collect(), String::new(), String::new()];
@@ -210,4 +280,31 @@ fn row(prediction: &Prediction, top: usize) -> [String; 4] {
     let next: Vec<_> =
         next.map(|r| format!("{} {}", r.label, output::percent(r.probability.into()))).collect();
     [prediction.input.clone(), best.label.clone(), output::percent(best.probability.into()), next.join(", ")]
+}
+
+/// An outcome as a person reads it, and how sure it is.
+fn shown(outcome: &Outcome) -> (String, String) {
+    let percent = |part: f32| output::percent(part.into());
+    match outcome {
+        Outcome::Labels { .. } => Default::default(),
+        Outcome::Vector { vector } => {
+            let first: Vec<_> = vector.iter().take(4).map(|x| format!("{x:.4}")).collect();
+            (format!("{} … ({} numbers)", first.join(" "), vector.len()), String::new())
+        }
+        Outcome::Boxes { boxes, .. } => {
+            let lines = boxes.iter().map(|b| {
+                format!("{} at {:.0},{:.0} to {:.0},{:.0}", b.label, b.left, b.top, b.right, b.bottom)
+            });
+            let scores = boxes.iter().map(|b| percent(b.score));
+            (lines.collect::<Vec<_>>().join("\n"), scores.collect::<Vec<_>>().join("\n"))
+        }
+        Outcome::Line { text, score } => (text.clone(), percent(*score)),
+        Outcome::Lines { text, lines, .. } => {
+            (text.clone(), lines.iter().map(|line| percent(line.score)).collect::<Vec<_>>().join("\n"))
+        }
+        Outcome::Speech { seconds, segments, .. } => {
+            let times = segments.iter().map(|s| format!("{:.2} s to {:.2} s", s.start, s.end));
+            (format!("speech in {seconds:.2} s:\n{}", times.collect::<Vec<_>>().join("\n")), String::new())
+        }
+    }
 }
