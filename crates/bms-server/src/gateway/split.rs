@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bms_wire::Result;
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderName, Method, Request, StatusCode, header};
 use http_body_util::Full;
 use tokio::time::Instant;
 
@@ -63,22 +63,24 @@ pub(crate) async fn ask_once(
     let Ok(lease) = leased else { return Once::NotReady };
     let of = slot.of();
     let infer = format!("/v2/models/{}/versions/{}{INFER}", of.model, of.version);
-    let mut request =
+    let request =
         Request::builder().method(Method::POST).uri(path.unwrap_or(&infer)).header(header::HOST, "slot");
-    for name in REQUEST_HEADERS {
-        if let Some(value) = headers.get(&name) {
-            request = request.header(name, value);
-        }
-    }
-    let Ok(request) = request.body(Full::new(body)) else {
+    let Ok(mut request) = request.body(Full::new(body)) else {
         return Once::Failed("the request cannot be forwarded".to_owned());
     };
+    request.headers_mut().extend(forwarded(headers));
     match lease.exchange(request, deadline, hung_after).await {
         None => Once::Failed("it did not answer in time".to_owned()),
         Some(Err(Broken::Lost(why))) => Once::Failed(why),
         Some(Err(Broken::Oversized)) => Once::Failed("its answer is too large".to_owned()),
         Some(Ok(answer)) => Once::Answered(answer),
     }
+}
+
+/// What a slot gets of a request's headers. What is kept of a request has no others: a caller's key is not for keeping.
+pub(super) fn forwarded(headers: &HeaderMap) -> HeaderMap {
+    let known = |name: HeaderName| headers.get(&name).map(|value| (name, value.clone()));
+    REQUEST_HEADERS.into_iter().filter_map(known).collect()
 }
 
 impl Gateway {
@@ -96,7 +98,7 @@ impl Gateway {
         if target.version.is_some() || target.operation != INFER {
             return self.ask(target, headers, body, time, record, door).await;
         }
-        let sample = || Sample { path: None, headers: headers.clone(), body: body.clone() };
+        let sample = || Sample { path: None, headers: forwarded(headers), body: body.clone() };
         let Some(trial) = self.rollouts.trial(target.model, headers, &body) else {
             let answer = self.ask(target, headers, body.clone(), time, record, door).await?;
             if answer.status() == StatusCode::OK {
@@ -169,7 +171,7 @@ impl Gateway {
         served: &http::Response<Bytes>,
     ) {
         let (split, path, served) = (trial.split.clone(), path.map(str::to_owned), served.clone());
-        self.rollouts.shadows.send(Copied { split, path, headers: headers.clone(), body, served });
+        self.rollouts.shadows.send(Copied { split, path, headers: forwarded(headers), body, served });
     }
 
     /// Has the candidate answer a copy. `None` when it takes no requests now.

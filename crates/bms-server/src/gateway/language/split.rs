@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{Ask, Gateway, LOAD_ADAPTER, Target, UNLOAD_ADAPTER};
 use crate::gateway::Room;
 use crate::gateway::record::Record;
-use crate::gateway::split::FAULTS_FROM;
+use crate::gateway::split::{FAULTS_FROM, forwarded};
 use crate::rollout::{Side, Trial};
 use crate::warm::Sample;
 
@@ -93,5 +93,5 @@ impl Gateway {
 }
 
 fn sample(ask: &Ask<'_>) -> Sample {
-    Sample { path: Some(ask.path.to_owned()), headers: ask.headers.clone(), body: ask.body.clone() }
+    Sample { path: Some(ask.path.to_owned()), headers: forwarded(&ask.headers), body: ask.body.clone() }
 }
