@@ -10,6 +10,11 @@ pub type Ink = [u8; 3];
 /// Pixels of a letter at scale 1.
 const LETTER: i64 = 8;
 
+/// Points of a pixel, along a side, at which a smoothed letter is looked at.
+const SAMPLES: u32 = 4;
+/// How much wider than high a letter may be.
+const WIDER: f32 = 0.8;
+
 /// Inks that are easy to tell apart, on light and dark pictures (Okabe and Ito, without black).
 pub const INKS: [Ink; 7] = [
     [213, 94, 0],
@@ -33,6 +38,16 @@ impl Canvas {
     pub fn new(image: &Image) -> Canvas {
         let scale = i64::from(image.width.min(image.height) / 320 + 1);
         Canvas { image: image.to_rgb(), scale }
+    }
+
+    /// The picture, and to its right as much white to write on.
+    pub fn beside(image: &Image) -> Canvas {
+        let mut canvas = Canvas::new(image);
+        let row = canvas.image.width as usize * 3;
+        let rows = canvas.image.pixels.chunks_exact(row.max(1));
+        canvas.image.pixels = rows.flat_map(|pixels| [pixels, &vec![255; row]].concat()).collect();
+        canvas.image.width *= 2;
+        canvas
     }
 
     /// The picture.
@@ -100,6 +115,38 @@ impl Canvas {
         for (index, letter) in letters.into_iter().enumerate() {
             let (x, y) = (left + self.scale + index as i64 * LETTER * self.scale, top + self.scale);
             self.letter(x, y, letter, ink);
+        }
+    }
+
+    /// One line of text as high as this space, and as wide or narrower. Letters are smoothed.
+    pub fn text_in(&mut self, [left, top]: [f32; 2], [width, height]: [f32; 2], text: &str) {
+        let (columns, rows) = (f32::from(LETTER as u8) * text.chars().count().max(1) as f32, LETTER as f32);
+        let (across, down) = ((columns / width).max(rows / height / WIDER), rows / height);
+        if ![left, top, across, down].iter().all(|number| number.is_finite()) || across <= 0.0 || down <= 0.0
+        {
+            return;
+        }
+        let glyphs: Vec<[u8; 8]> = text.chars().map(glyph).collect();
+        let is_set = |x: f32, y: f32| {
+            let (column, row) = (x as usize, y as usize);
+            let bits = glyphs.get(column / LETTER as usize).and_then(|rows| rows.get(row));
+            bits.is_some_and(|bits| bits >> (column % LETTER as usize) & 1 == 1)
+        };
+        let (image_width, image_height) = (self.image.width as f32, self.image.height as f32);
+        let (right, bottom) = ((left + columns / across).min(image_width), (top + height).min(image_height));
+        for y in top.max(0.0) as u32..bottom.max(0.0) as u32 {
+            for x in left.max(0.0) as u32..right.max(0.0) as u32 {
+                let mut hits = 0;
+                for part in 0..SAMPLES * SAMPLES {
+                    let inside = |n: u32| (n as f32 + 0.5) / SAMPLES as f32;
+                    let (dx, dy) = (inside(part % SAMPLES), inside(part / SAMPLES));
+                    hits += u32::from(is_set((x as f32 + dx - left) * across, (y as f32 + dy - top) * down));
+                }
+                let grey = 255 - (255 * hits / (SAMPLES * SAMPLES)) as u8;
+                if grey < 255 {
+                    self.dot(i64::from(x), i64::from(y), [grey; 3]);
+                }
+            }
         }
     }
 

@@ -159,3 +159,22 @@ fn what_is_drawn_stays_within_the_picture() {
     let white = drawn.pixels.chunks_exact(3).filter(|p| *p == [255, 255, 255]).count();
     assert!(30 < white, "{white}");
 }
+
+#[test]
+fn text_beside_a_picture_fills_its_space_and_no_more() {
+    let input = picture(40, 30);
+    let mut canvas = draw::Canvas::beside(&input);
+    canvas.text_in([50.0, 5.0], [24.0, 16.0], "II");
+    canvas.text_in([60.0, f32::NAN], [24.0, 16.0], "I");
+    canvas.text_in([-1e30, 1e30], [f32::INFINITY, 0.0], "I");
+    let drawn = canvas.into_image();
+    drawn.check().unwrap();
+    assert_eq!((drawn.width, drawn.height), (80, 30));
+    let left = drawn.pixels.chunks_exact(240).flat_map(|row| &row[..120]);
+    assert!(left.eq(&input.to_rgb().pixels));
+    let is_dark = |x: usize, y: usize| drawn.pixels[(y * 80 + x) * 3] < 128;
+    let dark: Vec<_> =
+        (0..30).flat_map(|y| (40..80).map(move |x| (x, y))).filter(|&(x, y)| is_dark(x, y)).collect();
+    assert!(dark.iter().all(|&(x, y)| (50..74).contains(&x) && (5..21).contains(&y)), "{dark:?}");
+    assert!(dark.iter().any(|&(x, _)| x < 62) && dark.iter().any(|&(x, _)| 62 <= x), "{dark:?}");
+}
