@@ -7,12 +7,15 @@
 mod address;
 mod condition;
 mod connections;
+mod foreign;
 mod launch;
 mod process;
 mod progress;
 mod slot;
 mod source;
+pub(crate) mod splice;
 mod supervise;
+mod translate;
 mod watching;
 
 pub use launch::{KvCache, LanguageLaunch, Launch};
