@@ -86,7 +86,10 @@ impl Fleet {
             return;
         }
         for wanted in wanted {
-            let running = slots.iter().find(|slot| slot.is_of(&wanted.of, &wanted.runner) && !slot.is_stopping()).cloned();
+            let running = slots
+                .iter()
+                .find(|slot| slot.is_of(&wanted.of, &wanted.runner) && !slot.is_stopping())
+                .cloned();
             let slot = running.unwrap_or_else(|| {
                 let slot = Slot::start(
                     self.launcher.clone(),

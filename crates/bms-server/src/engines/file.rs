@@ -121,7 +121,9 @@ fn engine(name: &str, entry: Entry) -> Result<Engine> {
         (1..=limits::ENGINE_ARGUMENT_BYTES_MAX).contains(&name.len()) && !name.contains(['{', '}'])
     };
     if !parts.into_iter().flatten().all(is_segment) {
-        return Err(invalid("`model` and `model_version` are not empty, and of placeholders take {name} only"));
+        return Err(invalid(
+            "`model` and `model_version` are not empty, and of placeholders take {name} only",
+        ));
     }
     if entry.protocol == Protocol::OpenAi && entry.model_version.is_some() {
         return Err(invalid("`model_version` is for `protocol = \"oip\"`"));
@@ -150,7 +152,9 @@ fn runs(entry: &Entry) -> Result<Runs> {
             let parsed = Url::parse(url).map_err(|e| invalid(format!("`{url}` is no URL: {e}")).because(e));
             elsewhere(entry, &parsed?)
         }
-        (Some(_), Some(_)) => Err(invalid("both `command` and `url`: it is started here, or it runs already")),
+        (Some(_), Some(_)) => {
+            Err(invalid("both `command` and `url`: it is started here, or it runs already"))
+        }
         (None, None) => Err(invalid("neither `command` nor `url`: say how to start it, or where it runs")),
     }
 }
@@ -179,7 +183,9 @@ fn here(entry: &Entry, command: &[String]) -> Result<Runs> {
     let mentions = |placeholder: &str| texts.iter().any(|text| text.contains(placeholder));
     if mentions("{socket}") == mentions("{port}") {
         return Err(invalid("the engine has to be told where to listen, by one of {socket} and {port}")
-            .hint("{socket} is the better one where the engine can: no other user of the machine gets there."));
+            .hint(
+                "{socket} is the better one where the engine can: no other user of the machine gets there.",
+            ));
     }
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let threads = entry.threads.unwrap_or(processors);
@@ -191,7 +197,9 @@ fn here(entry: &Entry, command: &[String]) -> Result<Runs> {
 
 fn elsewhere(entry: &Entry, url: &Url) -> Result<Runs> {
     if !entry.environment.is_empty() || entry.threads.is_some() || entry.start_seconds.is_some() {
-        return Err(invalid("`environment`, `threads` and `start_seconds` are for an engine with a `command`"));
+        return Err(invalid(
+            "`environment`, `threads` and `start_seconds` are for an engine with a `command`",
+        ));
     }
     if entry.serves.is_none() {
         return Err(invalid("an engine at a `url` runs a model of its own")
@@ -200,8 +208,10 @@ fn elsewhere(entry: &Entry, url: &Url) -> Result<Runs> {
     let is_plain = url.username().is_empty() && url.password().is_none();
     let is_bare = is_plain && url.query().is_none() && url.fragment().is_none();
     if !["http", "https"].contains(&url.scheme()) || url.host_str().is_none() || !is_bare {
-        return Err(invalid("`url` is http:// or https:// with a host, and without user, query and fragment")
-            .hint("A key goes into a file: key_file = \"FILE\"."));
+        return Err(invalid(
+            "`url` is http:// or https:// with a host, and without user, query and fragment",
+        )
+        .hint("A key goes into a file: key_file = \"FILE\"."));
     }
     if entry.ca_file.is_some() && url.scheme() != "https" {
         return Err(invalid("`ca_file` is for a `url` with https"));
@@ -221,7 +231,8 @@ fn operations(protocol: Protocol, given: Option<Vec<String>>) -> Result<Vec<Stri
                 None => Ok(given),
                 Some(unknown) => {
                     let what = format!("`operations` has `{unknown}`, which the gateway does not pass on");
-                    Err(invalid(what).hint(format!("It passes on {}.", known().collect::<Vec<_>>().join(", "))))
+                    Err(invalid(what)
+                        .hint(format!("It passes on {}.", known().collect::<Vec<_>>().join(", "))))
                 }
             }
         }
@@ -240,8 +251,10 @@ fn check_placeholders(text: &str, has_no_bundle: bool) -> Result<()> {
             return Err(invalid(format!("`{{{word}}}` stands for nothing")).hint(format!("There are {all}.")));
         }
         if has_no_bundle && OF_A_BUNDLE.contains(&word) {
-            return Err(invalid(format!("`{{{word}}}` is of a version, and an engine that `serves` has none"))
-                .hint("Leave `serves` out, and deploy a model with this engine."));
+            return Err(invalid(format!(
+                "`{{{word}}}` is of a version, and an engine that `serves` has none"
+            ))
+            .hint("Leave `serves` out, and deploy a model with this engine."));
         }
     }
     Ok(())
@@ -249,7 +262,9 @@ fn check_placeholders(text: &str, has_no_bundle: bool) -> Result<()> {
 
 #[expect(clippy::ptr_arg, reason = "as iterators over strings want it")]
 fn is_path(path: &String) -> bool {
-    path.starts_with('/') && path.len() <= limits::ENGINE_ARGUMENT_BYTES_MAX && path.parse::<http::Uri>().is_ok()
+    path.starts_with('/')
+        && path.len() <= limits::ENGINE_ARGUMENT_BYTES_MAX
+        && path.parse::<http::Uri>().is_ok()
 }
 
 fn is_variable(name: &str) -> bool {

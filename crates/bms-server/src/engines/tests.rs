@@ -18,7 +18,8 @@ fn refused(lines: &str, part: &str) {
     assert!(text.contains(part), "{lines}: {text}");
 }
 
-const HERE: &str = "protocol = \"openai\"\ncommand = [\"llama-server\", \"-m\", \"{weights}\", \"--port\", \"{port}\"]";
+const HERE: &str =
+    "protocol = \"openai\"\ncommand = [\"llama-server\", \"-m\", \"{weights}\", \"--port\", \"{port}\"]";
 const AWAY: &str = "protocol = \"openai\"\nurl = \"http://gpu-7:8000/vllm/\"\nserves = \"big\"";
 
 #[test]
@@ -111,6 +112,7 @@ fn a_secret_comes_from_its_file_and_is_not_shown() {
     }
     std::fs::write(&file, "x".repeat(usize::try_from(limits::KEY_FILE_BYTES_MAX).unwrap() + 1)).unwrap();
     assert_eq!(super::secret::read(&file).unwrap_err().code(), Code::TooLarge);
-    let shown = format!("{:?}", entry(&format!("{HERE}\n[engines.e.environment]\nTOKEN = \"s3cret\"")).unwrap());
+    let shown =
+        format!("{:?}", entry(&format!("{HERE}\n[engines.e.environment]\nTOKEN = \"s3cret\"")).unwrap());
     assert!(!shown.contains("s3cret"), "{shown}");
 }

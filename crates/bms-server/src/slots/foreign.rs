@@ -101,7 +101,8 @@ async fn pass_gate(slot: &Slot, launcher: &Launcher) -> Result<Option<Given>> {
         let verified = policy.verify(bundle).map_err(Error::from)?;
         let format = verified.model_format();
         if policy.confine.contains(&format) {
-            let what = format!("{format} is only loaded in a confined process, and an external engine is not");
+            let what =
+                format!("{format} is only loaded in a confined process, and an external engine is not");
             return Err(Error::new(Code::FormatDenied, what)
                 .hint("`confine` in the trust policy says which formats need it."));
         }
@@ -154,7 +155,8 @@ async fn here(slot: &Slot, launcher: &Arc<Launcher>, engine: &Arc<Engine>) -> En
         }
     }
     // What was checked is what it has read, and it is this engine that answers.
-    let sound = given.map_or(Ok(()), |given| given.verified.recheck()).and_then(|()| process.check_listener());
+    let sound =
+        given.map_or(Ok(()), |given| given.verified.recheck()).and_then(|()| process.check_listener());
     if let Err(e) = sound {
         process.kill().await;
         return lost(e.to_string());

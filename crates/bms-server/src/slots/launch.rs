@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bms_bundle::{Bundle, Policy};
 use bms_bundle::seal::DataKey;
+use bms_bundle::{Bundle, Policy};
 use bms_kernels::Isa;
 use bms_nn::onnx::RuntimeChoice;
 use bms_registry::Registry;

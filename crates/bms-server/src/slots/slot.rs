@@ -67,7 +67,12 @@ pub(crate) enum Unavailable {
 
 impl Slot {
     /// Starts a slot for a version. The process starts in the background.
-    pub(crate) fn start(launcher: Arc<Launcher>, of: VersionName, source: Source, runner: Runner) -> Arc<Self> {
+    pub(crate) fn start(
+        launcher: Arc<Launcher>,
+        of: VersionName,
+        source: Source,
+        runner: Runner,
+    ) -> Arc<Self> {
         let silent_after = runner.engine().map(|engine| engine.silent_after);
         let slot = Arc::new(Slot {
             of,

@@ -94,7 +94,9 @@ fn value(json: &[u8], from: usize) -> Option<usize> {
         b'{' | b'[' => container(json, from),
         _ => {
             let rest = &json[from..];
-            let length = rest.iter().position(|byte| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r'))?;
+            let length = rest
+                .iter()
+                .position(|byte| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r'))?;
             (0 < length).then_some(from + length)
         }
     }

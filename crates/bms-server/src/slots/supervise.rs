@@ -9,13 +9,13 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 
-use super::{Launcher, foreign};
 use super::address::Address;
 use super::connections::Connections;
 use super::process::{Greeting, Process, Ready, usage, would_run};
 use super::progress::{Seen, Verdict, Watchdog};
 use super::slot::Slot;
 use super::translate::Back;
+use super::{Launcher, foreign};
 use crate::engines::Runner;
 use crate::event::{Event, SlotLost, SlotReady, SlotRefused};
 

@@ -106,9 +106,13 @@ fn unsendable() -> Error {
 /// A request of OpenAI's protocol: the engine's name of the model takes the place of the client's.
 fn text(engine: &Engine, of: &VersionName, path: &str, body: &Bytes) -> Result<(Bytes, Back)> {
     if !engine.operations.iter().any(|operation| operation == path) {
-        let what = format!("`{}` is served by the engine `{}`, which is not asked for {path}", of.model, engine.name);
-        return Err(Error::new(Code::NotSupported, what)
-            .hint(format!("It is for {}.", engine.operations.join(", "))));
+        let what = format!(
+            "`{}` is served by the engine `{}`, which is not asked for {path}",
+            of.model, engine.name
+        );
+        return Err(
+            Error::new(Code::NotSupported, what).hint(format!("It is for {}.", engine.operations.join(", ")))
+        );
     }
     let own = json_string(&of.model)?;
     let asked = splice::field(body, "model").map(|range| body.slice(range));
@@ -127,7 +131,10 @@ fn check_no_adapter(engine: &Engine, of: &VersionName, asked: &[u8]) -> Result<(
     let asked: String = serde_json::from_slice(asked).unwrap_or_default();
     match asked.strip_prefix(&of.model).and_then(|rest| rest.strip_prefix(':')) {
         Some(adapter) if adapter.parse::<u64>().is_err() => {
-            let what = format!("`{}` is served by the engine `{}`, whose adapters are not known here", of.model, engine.name);
+            let what = format!(
+                "`{}` is served by the engine `{}`, whose adapters are not known here",
+                of.model, engine.name
+            );
             Err(Error::new(Code::NotSupported, what)
                 .hint("Declare an engine for each that serves it under a name of its own.")
                 .about("model"))
@@ -141,8 +148,9 @@ fn tensors(engine: &Engine, of: &VersionName, path: &str) -> Result<String> {
     let slot = format!("/v2/models/{}/versions/{}", of.model, of.version);
     let Some(operation) = path.strip_prefix(&slot) else {
         let what = format!("`{}` is served by the engine `{}`, which takes tensors", of.model, engine.name);
-        return Err(Error::new(Code::NotSupported, what)
-            .hint(format!("Ask it at /v2/models/{}/infer.", of.model)));
+        return Err(
+            Error::new(Code::NotSupported, what).hint(format!("Ask it at /v2/models/{}/infer.", of.model))
+        );
     };
     let model = segment(&engine.model_of(&of.model));
     let version = engine.model_version.as_ref().map(|version| format!("/versions/{}", segment(version)));
@@ -237,7 +245,10 @@ impl Events {
         }
         self.line.extend_from_slice(piece);
         if limits::ENGINE_EVENT_BYTES_MAX < self.line.len() + self.event.len() {
-            let what = format!("an event of its stream is over the limit of {} bytes", limits::ENGINE_EVENT_BYTES_MAX);
+            let what = format!(
+                "an event of its stream is over the limit of {} bytes",
+                limits::ENGINE_EVENT_BYTES_MAX
+            );
             return Err(Broken::Lost(what));
         }
         Ok(out.freeze())

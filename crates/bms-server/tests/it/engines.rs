@@ -57,7 +57,11 @@ async fn an_engine_answers_under_our_names_and_is_replaced_without_loss() {
     load.more(50).await;
     load.end().await;
     let shown = slot(&server).await;
-    assert_eq!((&shown["restarts"], &shown["last_restart"]["reason"]), (&json!(2), &json!("ended")), "{shown}");
+    assert_eq!(
+        (&shown["restarts"], &shown["last_restart"]["reason"]),
+        (&json!(2), &json!("ended")),
+        "{shown}"
+    );
     // Deployed again without the engine it is this program's, and the engine goes.
     let pid = shown["pid"].as_u64().unwrap();
     server.client(|client| client.deploy("m", "production")).await.unwrap();
@@ -125,7 +129,8 @@ async fn an_engine_that_hangs_is_replaced_and_what_waits_is_answered() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_engine_that_does_not_start_is_told_and_one_that_is_not_known_refused() {
-    let engines = "schema = 1\n[engines.e]\nprotocol = \"oip\"\ncommand = [\"/nowhere/engine\", \"{port}\"]\n";
+    let engines =
+        "schema = 1\n[engines.e]\nprotocol = \"oip\"\ncommand = [\"/nowhere/engine\", \"{port}\"]\n";
     let server = server(engines).await;
     let told = |_: u16, deployments: &Value| {
         deployments[0]["problem"].as_str().is_some_and(|problem| problem.contains("/nowhere/engine"))

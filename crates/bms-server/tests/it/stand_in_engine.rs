@@ -37,7 +37,8 @@ fn program() -> String {
 /// An engine `e` of this protocol, listening at `place`, with more arguments and more lines in its entry.
 pub(crate) fn declared(protocol: &str, place: &str, arguments: &[&str], lines: &str) -> String {
     let words = [program()].into_iter().chain(ENGINE.map(str::to_owned));
-    let words = words.chain(["--listen", place].into_iter().chain(arguments.iter().copied()).map(str::to_owned));
+    let words =
+        words.chain(["--listen", place].into_iter().chain(arguments.iter().copied()).map(str::to_owned));
     let version = if protocol == "oip" { "model_version = \"5\"\n" } else { "" };
     format!(
         "schema = 1\n[engines.e]\nprotocol = {protocol:?}\ncommand = {}\nmodel = {KNOWN:?}\nhealth = [\"/health\"]\n\
@@ -118,7 +119,8 @@ fn engine() {
         let health = async move |headers: HeaderMap| {
             let is_sick = option("--sick").is_some_and(|file| PathBuf::from(file).exists());
             let key = option("--key").map(|key| format!("Bearer {key}"));
-            let has_key = key.is_none() || headers.get("authorization").map(|k| k.as_bytes()) == key.as_ref().map(|k| k.as_bytes());
+            let has_key = key.is_none()
+                || headers.get("authorization").map(|k| k.as_bytes()) == key.as_ref().map(|k| k.as_bytes());
             match began.elapsed() < slow || is_sick || !has_key {
                 true => StatusCode::SERVICE_UNAVAILABLE,
                 false => StatusCode::OK,
@@ -132,7 +134,9 @@ fn engine() {
             .route(&format!("{model}/infer"), post(stand_in::infer))
             .merge(stand_in_language::routes());
         match place.parse::<u16>() {
-            Ok(port) => axum::serve(TcpListener::bind(("127.0.0.1", port)).await.unwrap(), router).await.unwrap(),
+            Ok(port) => {
+                axum::serve(TcpListener::bind(("127.0.0.1", port)).await.unwrap(), router).await.unwrap()
+            }
             Err(_) => axum::serve(UnixListener::bind(place).unwrap(), router).await.unwrap(),
         }
     });

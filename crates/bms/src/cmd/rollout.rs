@@ -130,7 +130,8 @@ impl Deploy {
         let alias = self.alias.as_deref().unwrap_or("production");
         let deployment = client.deploy_on(&self.model, alias, self.engine.as_deref())?;
         let version = deployment.version.map_or("none yet".to_owned(), |v| v.to_string());
-        let by = deployment.engine.as_ref().map(|engine| format!(", by the engine {engine}")).unwrap_or_default();
+        let by =
+            deployment.engine.as_ref().map(|engine| format!(", by the engine {engine}")).unwrap_or_default();
         output.result(
             format_args!("{} serves {} (version {version}{by})", deployment.model, deployment.alias),
             &deployment,

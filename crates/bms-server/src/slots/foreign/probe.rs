@@ -60,7 +60,8 @@ impl Probe {
             if let Some(headers) = request.headers_mut() {
                 headers.insert(header::CONNECTION, http::HeaderValue::from_static("close"));
             }
-            let invalid = |e| Error::new(Code::Internal, "an engine cannot be asked for its health").because(e);
+            let invalid =
+                |e| Error::new(Code::Internal, "an engine cannot be asked for its health").because(e);
             request.body(Full::default()).map_err(invalid)
         };
         let requests = engine.health.iter().map(request).collect::<Result<_>>()?;

@@ -52,7 +52,8 @@ pub(super) fn listens_on(root: u32, port: u16) -> Option<bool> {
     if tables.is_empty() {
         return None;
     }
-    let sockets: Vec<String> = tables.iter().flat_map(|table| table.lines()).filter_map(|line| listener(line, port)).collect();
+    let sockets: Vec<String> =
+        tables.iter().flat_map(|table| table.lines()).filter_map(|line| listener(line, port)).collect();
     let holds = |pid: u32| {
         let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
         files.into_iter().any(|file| fs::read_link(file.path()).is_ok_and(|to| is_one_of(&to, &sockets)))

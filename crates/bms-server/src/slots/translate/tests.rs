@@ -12,7 +12,9 @@ fn engine(lines: &str) -> std::sync::Arc<Engine> {
 }
 
 fn text_engine() -> std::sync::Arc<Engine> {
-    engine("protocol = \"openai\"\nurl = \"http://gpu:8000/x/\"\nserves = \"m\"\nmodel = \"org/Big \\\"1\\\"\"")
+    engine(
+        "protocol = \"openai\"\nurl = \"http://gpu:8000/x/\"\nserves = \"m\"\nmodel = \"org/Big \\\"1\\\"\"",
+    )
 }
 
 fn of() -> VersionName {
@@ -33,7 +35,8 @@ async fn sent(engine: &Engine, path: &str, body: &str) -> bms_wire::Result<(Stri
 }
 
 fn head(kind: &'static str) -> http::response::Parts {
-    let response = http::Response::builder().header(header::CONTENT_TYPE, kind).header("x-bms-continuable", "1");
+    let response =
+        http::Response::builder().header(header::CONTENT_TYPE, kind).header("x-bms-continuable", "1");
     response.body(()).unwrap().into_parts().0
 }
 
@@ -122,7 +125,8 @@ async fn tensors_go_and_come_under_the_right_names() {
     let (path, _, back) = sent(&engine, "/v2/models/m/versions/0/infer", "{}").await.unwrap();
     assert_eq!(path, "/v2/models/a%20b/versions/7/infer");
     let mut parts = head("application/octet-stream");
-    let answer = json!({ "model_name": "a b", "model_version": "7", "outputs": [{ "name": "y" }] }).to_string();
+    let answer =
+        json!({ "model_name": "a b", "model_version": "7", "outputs": [{ "name": "y" }] }).to_string();
     parts.headers.insert(INFERENCE_HEADER_LENGTH, HeaderValue::from(answer.len()));
     let back = back.head(&mut parts).unwrap();
     let whole = back.whole(&mut parts, [answer.as_bytes(), b"\0\x01\xff"].concat().into());
@@ -133,5 +137,8 @@ async fn tensors_go_and_come_under_the_right_names() {
     let mut parts = head("application/json");
     let about = json!({ "name": "a b", "versions": ["7"], "inputs": [{ "name": "x" }], "platform": "p" });
     let about: Value = serde_json::from_slice(&back.whole(&mut parts, about.to_string().into())).unwrap();
-    assert_eq!((&about["name"], &about["versions"], &about["inputs"][0]["name"]), (&json!("m"), &json!(["0"]), &json!("x")));
+    assert_eq!(
+        (&about["name"], &about["versions"], &about["inputs"][0]["name"]),
+        (&json!("m"), &json!(["0"]), &json!("x"))
+    );
 }
