@@ -7,18 +7,21 @@ use serde_json::json;
 use crate::Registry;
 use crate::aliases::not_servable;
 use crate::clock::now_ms;
-use crate::database::{count, reading, text, writing};
-use crate::names::check_alias;
+use crate::database::{count, reading, text, value, writing};
+use crate::names::{check_alias, check_name};
 use crate::rollouts::{end_with_deployment, refuse_other_alias_during_rollout};
 use crate::versions::{alias_target, no_alias, read_version};
 
 impl Registry {
-    /// Asks for the model to be loaded, following the alias wherever it points.
+    /// Asks for the model to be loaded, following the alias wherever it points, by the engine that is named.
     ///
     /// # Errors
     /// [`Code::ModelNotFound`] when there is no such model or alias.
     pub async fn set_deployment(&self, model: &str, set: &SetDeployment) -> Result<Deployment> {
         check_alias(&set.alias)?;
+        if let Some(engine) = &set.engine {
+            check_name("name of an engine", engine)?;
+        }
         let mut change = self.change().await?;
         let version = alias_target(change.db(), model, &set.alias).await?;
         let version = version.ok_or_else(|| no_alias(model, &set.alias))?;
@@ -27,24 +30,32 @@ impl Registry {
         }
         refuse_other_alias_during_rollout(change.db(), model, &set.alias).await?;
         let changed = sqlx::query(
-            "INSERT INTO deployments (model, alias, updated_ms) VALUES ($1, $2, $3)
-             ON CONFLICT (model) DO UPDATE SET alias = excluded.alias, updated_ms = excluded.updated_ms
-             WHERE deployments.alias <> excluded.alias",
+            "INSERT INTO deployments (model, alias, updated_ms, engine) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (model) DO UPDATE SET alias = excluded.alias, updated_ms = excluded.updated_ms,
+                engine = excluded.engine
+             WHERE deployments.alias <> excluded.alias
+                OR COALESCE(deployments.engine, '') <> COALESCE(excluded.engine, '')",
         )
         .bind(model)
         .bind(&set.alias)
         .bind(now_ms())
+        .bind(set.engine.as_deref())
         .execute(change.db())
         .await
         .map_err(writing)?;
         if 0 < changed.rows_affected() {
-            change.audit("deployment.set", model, json!({ "alias": set.alias, "version": version })).await?;
+            let mut details = json!({ "alias": set.alias, "version": version });
+            if let Some(engine) = &set.engine {
+                details["engine"] = json!(engine);
+            }
+            change.audit("deployment.set", model, details).await?;
         }
         change.commit().await?;
         Ok(Deployment {
             model: model.to_owned(),
             alias: set.alias.clone(),
             version: Some(version),
+            engine: set.engine.clone(),
             problem: None,
         })
     }
@@ -52,7 +63,7 @@ impl Registry {
     /// Every deployment, by model; `problem` is for whoever runs it to fill in.
     pub async fn deployments(&self) -> Result<Vec<Deployment>> {
         let rows = sqlx::query(
-            "SELECT d.model, d.alias, a.version FROM deployments d
+            "SELECT d.model, d.alias, d.engine, a.version FROM deployments d
              JOIN aliases a ON a.model = d.model AND a.alias = d.alias ORDER BY d.model",
         )
         .fetch_all(&self.db.pool)
@@ -64,6 +75,7 @@ impl Registry {
                 model: text(row, "model")?,
                 alias: text(row, "alias")?,
                 version: Some(count(row, "version")?),
+                engine: value(row, "engine")?,
                 problem: None,
             });
         }

@@ -12,6 +12,7 @@
 //! What a machine cannot enforce is no error, but [`Enforced`] says it, and whoever loads the model decides.
 //! [`Support`] says beforehand what a machine can do.
 
+mod child;
 mod confinement;
 mod enforced;
 mod environment;
@@ -28,6 +29,7 @@ use elsewhere as system;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 use linux as system;
 
+pub use child::end_with_parent;
 pub use confinement::Confinement;
 pub use enforced::Enforced;
 pub use environment::set_variable;

@@ -31,6 +31,18 @@ impl Event for SlotReady<'_> {
     }
 }
 
+/// An external engine that this program did not start is down.
+pub(crate) struct EngineDown<'a> {
+    pub(crate) of: &'a VersionName,
+    pub(crate) why: &'a str,
+}
+
+impl Event for EngineDown<'_> {
+    fn emit(&self, _metrics: &Metrics) {
+        tracing::warn!(slot = %self.of, "{}", self.why);
+    }
+}
+
 /// The gate or the engine said no; the version is not tried again.
 pub(crate) struct SlotRefused<'a> {
     pub(crate) of: &'a VersionName,

@@ -14,6 +14,7 @@ use bms_wire::api::{self, SlotState};
 use bms_wire::{Code, Error, ErrorBody, Result, limits};
 use tokio::time::Instant;
 
+use crate::engines::Runner;
 use crate::event::{Event, TrafficSwitched};
 use crate::gateway::Door;
 use crate::metrics::SlotReading;
@@ -31,6 +32,8 @@ pub(crate) struct Wanted {
     /// The alias the deployment follows.
     pub(crate) alias: Option<String>,
     pub(crate) source: Source,
+    /// What runs it.
+    pub(crate) runner: Runner,
     /// Kept loaded and warm, without being where the model's requests go.
     pub(crate) standby: bool,
 }
@@ -83,9 +86,17 @@ impl Fleet {
             return;
         }
         for wanted in wanted {
-            let running = slots.iter().find(|slot| slot.of() == &wanted.of && !slot.is_stopping()).cloned();
+            let running = slots
+                .iter()
+                .find(|slot| slot.is_of(&wanted.of, &wanted.runner) && !slot.is_stopping())
+                .cloned();
             let slot = running.unwrap_or_else(|| {
-                let slot = Slot::start(self.launcher.clone(), wanted.of.clone(), wanted.source.clone());
+                let slot = Slot::start(
+                    self.launcher.clone(),
+                    wanted.of.clone(),
+                    wanted.source.clone(),
+                    wanted.runner.clone(),
+                );
                 slots.push(slot.clone());
                 slot
             });
@@ -98,7 +109,7 @@ impl Fleet {
         let is_wanted = |model: &str| wanted.iter().any(|w| !w.standby && w.of.model == model);
         self.routes.write().unwrap_or_else(PoisonError::into_inner).retain(|model, _| is_wanted(model));
         for slot in slots.iter().filter(|slot| !slot.is_stopping()) {
-            if !wanted.iter().any(|w| &w.of == slot.of()) && !self.has_traffic(slot) {
+            if !wanted.iter().any(|w| slot.is_of(&w.of, &w.runner)) && !self.has_traffic(slot) {
                 self.retire(slot.clone());
             }
         }

@@ -9,6 +9,7 @@ use bms_wire::api::Deployment;
 use bms_wire::{Code, ErrorBody, Result};
 use tokio::sync::Notify;
 
+use crate::engines::{Engine, Engines, Runner};
 use crate::event::{Event, ReconcileFailed};
 use crate::fleet::{Fleet, Wanted};
 use crate::policy::PolicyWatch;
@@ -17,6 +18,9 @@ use crate::slots::{Source, VersionName};
 
 /// How often the registry is looked at without being told of a change: other programs write to it too.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The number of what is no version of the registry: those begin at 1.
+const NO_VERSION: u64 = 0;
 
 /// Refusals of a published version that concern its bytes or its publisher, rather than this machine.
 const QUARANTINED: [Code; 6] = [
@@ -61,7 +65,9 @@ async fn step(
     policy.look(registry).await?;
     let under_way = driver.look().await?;
     let mut wanted = Vec::new();
-    for deployment in registry.deployments().await? {
+    let engines = &fleet.launcher.launch.engines;
+    let deployments = registry.deployments().await?;
+    for deployment in deployments.iter().cloned() {
         let Some(version) = deployment.version else { continue };
         if policy.is_revoked(registry, &deployment).await? {
             continue;
@@ -70,6 +76,7 @@ async fn step(
             of: VersionName { model: deployment.model, version },
             alias: Some(deployment.alias),
             source: Source::Registry { registry: registry.clone(), into: work_dir.to_owned() },
+            runner: engines.runner(deployment.engine.as_deref()),
             standby: false,
         });
     }
@@ -78,15 +85,19 @@ async fn step(
             model: of.model.clone(),
             alias: String::new(),
             version: Some(of.version),
+            engine: None,
             problem: None,
         };
+        let deployed = deployments.iter().find(|deployment| deployment.model == of.model);
+        let runner = engines.runner(deployed.and_then(|deployment| deployment.engine.as_deref()));
         let is_served = wanted.iter().any(|w: &Wanted| w.of == of);
         if is_served || policy.is_revoked(registry, &deployment).await? {
             continue;
         }
         let source = Source::Registry { registry: registry.clone(), into: work_dir.to_owned() };
-        wanted.push(Wanted { of, alias: None, source, standby: true });
+        wanted.push(Wanted { of, alias: None, source, runner, standby: true });
     }
+    wanted.extend(served_by_engines(engines, &deployments));
     fleet.reconcile(&wanted);
     for (of, why) in fleet.fresh_refusals() {
         let details = serde_json::json!({ "code": why.code, "reason": why.error });
@@ -96,6 +107,22 @@ async fn step(
         }
     }
     driver.lead(fleet, &under_way).await
+}
+
+/// What engines serve without a version of the registry. A model that is deployed passed the gate, and goes first.
+fn served_by_engines(engines: &Engines, deployments: &[Deployment]) -> Vec<Wanted> {
+    let wanted = |engine: &Arc<Engine>| {
+        let model = engine.serves.clone()?;
+        let is_free = !deployments.iter().any(|deployment| deployment.model == model);
+        is_free.then(|| Wanted {
+            of: VersionName { model, version: NO_VERSION },
+            alias: None,
+            source: Source::Engine,
+            runner: Runner::Engine(engine.clone()),
+            standby: false,
+        })
+    };
+    engines.serving_all().filter_map(wanted).collect()
 }
 
 /// Versions that are loaded without being served: candidates, and what was replaced a short while ago.

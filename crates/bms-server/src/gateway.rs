@@ -192,6 +192,7 @@ impl Gateway {
             let hung_after = self.fleet.launcher.launch.hung_after;
             let why = match lease.exchange(slot_request, time.deadline(), hung_after).await {
                 None => return Err(too_late(target, time)),
+                Some(Err(Broken::Refused(error))) => return Err(error),
                 Some(Err(Broken::Oversized)) => return Err(oversized(target)),
                 Some(Ok(response)) if response.status() != StatusCode::SERVICE_UNAVAILABLE => {
                     return Ok(response);

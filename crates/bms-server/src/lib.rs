@@ -20,6 +20,7 @@ mod body;
 mod care;
 mod continuation;
 mod dashboard;
+mod engines;
 mod event;
 mod failure;
 mod files;
@@ -42,8 +43,10 @@ mod slots;
 mod traffic;
 mod warm;
 
+pub mod keeper;
 pub mod slot;
 
 pub use care::Care;
+pub use engines::Engines;
 pub use server::{Settings, run, serve_one};
 pub use slots::{KvCache, LanguageLaunch, Launch, Place};

@@ -128,7 +128,11 @@ impl Repository {
                 .hint("Publish a version with the files and settings it shall have: `bms push`."));
         }
         let alias = alias_to_deploy(api, model).await?;
-        let deployment = api.registry.set_deployment(model, &SetDeployment { alias }).await?;
+        // Loading again is no reason to run it on something else.
+        let deployments = api.registry.deployments().await?;
+        let engine = deployments.into_iter().find(|d| d.model == model).and_then(|d| d.engine);
+        let set = SetDeployment { alias, engine };
+        let deployment = api.registry.set_deployment(model, &set).await?;
         let fleet = &api.gateway.fleet;
         fleet.forget_refusals(model);
         api.changed.notify_one();

@@ -25,6 +25,7 @@ use tokio::time::Instant;
 
 use crate::api::Api;
 use crate::care::Care;
+use crate::engines::{Engines, Runner};
 use crate::failure::{self, Failure};
 use crate::fleet::{Fleet, Wanted};
 use crate::follow::follow;
@@ -68,6 +69,8 @@ pub struct Settings {
     pub client_stall: Duration,
     /// How the store is looked after; not at all when absent.
     pub care: Option<Care>,
+    /// The external engine that runs the model of [`serve_one`], one of [`Launch::engines`]; absent for this program.
+    pub engine: Option<String>,
 }
 
 impl Settings {
@@ -83,6 +86,7 @@ impl Settings {
             language_deadline: Duration::from_millis(limits::LANGUAGE_DEADLINE_MS),
             client_stall: Duration::from_secs(limits::CLIENT_STALL_SECONDS_MAX),
             care: None,
+            engine: None,
         }
     }
 }
@@ -108,6 +112,7 @@ pub async fn run(
     }
     isolation::warn(&policy);
     isolation::audit(&policy, &registry).await?;
+    check_engines(&settings.launch.engines, &registry).await?;
     let kept = deployed_digests(&registry).await?;
     work_dir.sweep(&kept)?;
     let policy = SharedPolicy::new(policy);
@@ -159,11 +164,15 @@ pub async fn serve_one(
         Place::Bare { path, name } => (name.clone(), Place::Bare { path: resolve(path)?, name }),
     };
     isolation::warn(&policy);
+    if let Some(engine) = &settings.engine {
+        settings.launch.engines.check(engine)?;
+    }
+    let runner = settings.launch.engines.runner(settings.engine.as_deref());
     let parts = Parts::new(&settings, &SharedPolicy::new(policy), None)?;
     let of = VersionName { model, version: ONLY_VERSION };
     let mut shutdown = std::pin::pin!(shutdown);
     let ready = tokio::select! {
-        ready = parts.load_one(of, place) => ready,
+        ready = parts.load_one(of, place, runner) => ready,
         () = &mut shutdown => {
             parts.close().await;
             return Ok(());
@@ -175,6 +184,24 @@ pub async fn serve_one(
     }
     parts.close().await;
     ready
+}
+
+/// What engines serve that is no version of the registry passed no gate: the audit log says so, and where it runs. A model
+/// that is deployed cannot be meant by the same name.
+async fn check_engines(engines: &Engines, registry: &Registry) -> Result<()> {
+    let deployments = registry.deployments().await?;
+    for engine in engines.serving_all() {
+        let model = engine.serves.as_deref().unwrap_or_default();
+        if deployments.iter().any(|deployment| deployment.model == model) {
+            let what = format!("the engine `{}` serves `{model}`, which is deployed, too", engine.name);
+            return Err(Error::new(Code::Conflict, what)
+                .hint("Give what the engine serves another name, or undeploy the model first."));
+        }
+        let details = serde_json::json!({ "engine": engine.name, "runs": engine.whereabouts() });
+        registry.audit("engine.unverified", model, details).await?;
+        tracing::warn!(model, engine = engine.name, "an engine serves a model that passed no gate");
+    }
+    Ok(())
 }
 
 /// The name in a bundle's manifest. Nothing is trusted yet: the slot checks the bundle.
@@ -239,9 +266,10 @@ impl Parts {
     }
 
     /// Loads one model and waits until it answers, or cannot.
-    async fn load_one(&self, of: VersionName, place: Place) -> Result<()> {
+    async fn load_one(&self, of: VersionName, place: Place, runner: Runner) -> Result<()> {
         let fleet = &self.gateway.fleet;
-        let wanted = Wanted { of: of.clone(), alias: None, source: Source::Place(place), standby: false };
+        let source = Source::Place(place);
+        let wanted = Wanted { of: of.clone(), alias: None, source, runner, standby: false };
         fleet.reconcile(&[wanted]);
         while !fleet.is_ready() {
             self.changed.notified().await;

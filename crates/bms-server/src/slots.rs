@@ -4,14 +4,18 @@
 //! memory returns to the system. Requests borrow a slot through a [`Lease`]; a slot that is being
 //! unloaded gives no new leases and ends once the last one is returned.
 
+mod address;
 mod condition;
 mod connections;
+mod foreign;
 mod launch;
 mod process;
 mod progress;
 mod slot;
 mod source;
+pub(crate) mod splice;
 mod supervise;
+mod translate;
 mod watching;
 
 pub use launch::{KvCache, LanguageLaunch, Launch};

@@ -170,6 +170,9 @@ pub struct EvaluationGate {
 pub struct SetDeployment {
     /// The alias that says which version, e.g. `production`.
     pub alias: String,
+    /// The engine that runs its versions, one of those the server's operator declared; absent for this program itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
 }
 
 /// A deployment and how it stands.
@@ -181,6 +184,9 @@ pub struct Deployment {
     pub alias: String,
     /// The version the alias points at now.
     pub version: Option<u64>,
+    /// The engine that runs its versions; absent for this program itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
     /// Why it does not serve, when it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
@@ -207,7 +213,7 @@ pub enum SlotState {
 pub struct Slot {
     /// Model name.
     pub model: String,
-    /// Version number.
+    /// Version number; 0 for what an engine serves without a version of the registry.
     pub version: u64,
     /// Process id, when one runs.
     pub pid: Option<u32>,
@@ -247,7 +253,7 @@ pub struct SlotProgress {
 /// Why a slot's process was replaced.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastRestart {
-    /// In one word: `ended`, `hung`, `spinning`, `overdue` or `start`.
+    /// In one word: `ended`, `hung`, `spinning`, `overdue`, `unhealthy` or `start`.
     pub reason: String,
     /// In a sentence.
     pub why: String,

@@ -187,7 +187,12 @@ impl Client {
 
     /// Keeps the version `alias` points at loaded.
     pub fn deploy(&self, model: &str, alias: &str) -> Result<api::Deployment> {
-        let body = api::SetDeployment { alias: alias.to_owned() };
+        self.deploy_on(model, alias, None)
+    }
+
+    /// Keeps the version `alias` points at loaded, by an engine the server's operator declared.
+    pub fn deploy_on(&self, model: &str, alias: &str, engine: Option<&str>) -> Result<api::Deployment> {
+        let body = api::SetDeployment { alias: alias.to_owned(), engine: engine.map(str::to_owned) };
         self.send("PUT", &format!("/api/v1/deployments/{}", segment(model)), &body)
     }
 

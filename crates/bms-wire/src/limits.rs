@@ -123,6 +123,22 @@ pub const SLOT_HUNG_MS: u64 = 3_000;
 pub const SLOT_REPORT_MS: u64 = 500;
 /// Seconds for which a slot may use the processor without a step or an answer before it counts as hung.
 pub const SLOT_SPIN_SECONDS_MAX: u64 = 120;
+/// External engines one server knows.
+pub const ENGINES_MAX: usize = 100;
+/// Arguments of an external engine's command, variables of its environment, and paths at which its health is asked.
+pub const ENGINE_ARGUMENTS_MAX: usize = 256;
+/// Bytes of one of these.
+pub const ENGINE_ARGUMENT_BYTES_MAX: usize = 4096;
+/// Seconds an external engine may take until it is ready.
+pub const ENGINE_START_SECONDS_MAX: u64 = 3600;
+/// Seconds nothing may be heard of an external engine before it counts as hung.
+pub const ENGINE_SILENT_SECONDS_MAX: u64 = 600;
+/// Seconds requests may wait for an external engine, with no answer to any, although it seems to be well.
+pub const ENGINE_STALLED_SECONDS_MAX: u64 = 3600;
+/// Requests an external engine works on at a time.
+pub const ENGINE_REQUESTS_MAX: usize = 1024;
+/// Bytes of one event in a stream of an external engine.
+pub const ENGINE_EVENT_BYTES_MAX: usize = 4 << 20;
 /// Seconds a client may take nothing of an answer before it is cut off.
 pub const CLIENT_STALL_SECONDS_MAX: u64 = 30;
 /// Seconds open requests get to finish when the server stops.

@@ -106,6 +106,9 @@ enum Command {
     /// Run a slot process; started by the server.
     #[command(hide = true)]
     Slot(cmd::serve::Slot),
+    /// Run an external engine and end with whoever started it; started by the server.
+    #[command(hide = true)]
+    KeepEngine(cmd::serve::KeepEngine),
     /// Talk to a language model: a file, a bundle, or a server's.
     Chat(cmd::chat::Chat),
     /// Answer from the command line: pictures, rows or tensors in, labelled answers out.
@@ -162,6 +165,7 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<()> {
         Command::Up(args) => args.run(&home, output),
         Command::Serve(args) => args.run(&home, output),
         Command::Slot(args) => args.run(),
+        Command::KeepEngine(args) => args.run(),
         Command::Chat(args) => args.run(&home, output),
         Command::Predict(args) => args.run(&home, output),
         Command::Edge(args) => args.run(&home, output),

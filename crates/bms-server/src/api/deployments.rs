@@ -53,6 +53,15 @@ async fn deploy(
     Segments(model): Segments<String>,
     Document(set): Document<SetDeployment>,
 ) -> Answer<Deployment> {
+    let engines = &api.gateway.fleet.launcher.launch.engines;
+    if let Some(engine) = &set.engine {
+        engines.check(engine)?;
+    }
+    if let Some(engine) = engines.serving(&model) {
+        let what = format!("`{model}` is what the engine `{}` serves here", engine.name);
+        let hint = "Its operator has to give that another name first.";
+        return Err(Error::new(Code::Conflict, what).hint(hint).into());
+    }
     let deployment = api.registry.set_deployment(&model, &set).await?;
     api.gateway.fleet.forget_refusals(&model);
     api.changed.notify_one();

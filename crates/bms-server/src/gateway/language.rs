@@ -22,6 +22,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bms_wire::{Code, Error, Result, limits};
 use bytes::Bytes;
+use http::response::Parts;
 use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use http_body_util::Full;
 use serde::Deserialize;
@@ -155,9 +156,8 @@ impl Gateway {
                 Some(Ok((parts, _))) if parts.status == StatusCode::SERVICE_UNAVAILABLE => {
                     Err(Broken::Lost("it says that it is unavailable".to_owned()))
                 }
-                Some(Ok((parts, coming))) => {
-                    let first = First::of(&parts.headers, coming);
-                    let first = tokio::time::timeout_at(ask.deadline, first).await;
+                Some(Ok((mut parts, coming))) => {
+                    let first = tokio::time::timeout_at(ask.deadline, First::of(&mut parts, coming)).await;
                     first.map_err(|_| self.language_too_late(target))?.map(|first| (parts, first))
                 }
                 Some(Err(broken)) => Err(broken),
@@ -183,6 +183,7 @@ impl Gateway {
                     };
                     return Ok(client_response(&parts, body));
                 }
+                Err(Broken::Refused(error)) => return Err(error),
                 Err(Broken::Oversized) => return Err(oversized(target)),
                 Err(Broken::Lost(why)) => why,
             };
@@ -298,12 +299,13 @@ enum First {
 }
 
 impl First {
-    async fn of(headers: &HeaderMap, mut coming: Coming) -> Result<First, Broken> {
-        let streams = headers
+    async fn of(parts: &mut Parts, mut coming: Coming) -> Result<First, Broken> {
+        let streams = parts
+            .headers
             .get(header::CONTENT_TYPE)
             .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
         match streams {
-            false => coming.whole().await.map(First::Whole),
+            false => coming.whole(parts).await.map(First::Whole),
             true => match coming.next().await.transpose()? {
                 Some(piece) => Ok(First::Piece(piece, coming)),
                 None => Ok(First::Whole(Bytes::new())),

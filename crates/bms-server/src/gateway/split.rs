@@ -72,6 +72,7 @@ pub(crate) async fn ask_once(
     match lease.exchange(request, deadline, hung_after).await {
         None => Once::Failed("it did not answer in time".to_owned()),
         Some(Err(Broken::Lost(why))) => Once::Failed(why),
+        Some(Err(Broken::Refused(error))) => Once::Failed(error.to_string()),
         Some(Err(Broken::Oversized)) => Once::Failed("its answer is too large".to_owned()),
         Some(Ok(answer)) => Once::Answered(answer),
     }

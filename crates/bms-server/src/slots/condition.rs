@@ -48,6 +48,12 @@ impl Condition {
         }
     }
 
+    /// It is down, which is not for this program to change: requests are told so.
+    pub(crate) fn is_down(&mut self, problem: ErrorBody) {
+        (self.state, self.problem) = (SlotState::Restarting, Some(problem));
+        self.failures = FAILURES_BEFORE_GIVING_UP_WAITING;
+    }
+
     /// Whether it keeps failing to start: then waiting for it is not worth a request's time.
     pub(crate) fn is_failing(&self) -> bool {
         FAILURES_BEFORE_GIVING_UP_WAITING <= self.failures

@@ -1,24 +1,24 @@
-//! Kept-alive connections to one slot process over its Unix socket, and whether its work moves.
+//! Kept-alive connections to one slot process, and whether its work moves.
 
-use std::path::PathBuf;
+use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bms_wire::{api, limits};
+use bms_wire::{Error, api, limits};
 use bytes::Bytes;
 use http::response::Parts;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use hyper::client::conn::http1::SendRequest;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::AbortHandle;
 
+use super::address::Address;
 use super::progress::Reports;
+use super::translate::Back;
 
 /// Requests one process works on at a time. More than its engine puts into a batch, so that a batch
 /// fills while another runs; few enough that their file descriptors do not run out.
@@ -32,17 +32,33 @@ pub(crate) enum Broken {
     Lost(String),
     /// The answer is larger than any client accepts.
     Oversized,
+    /// An external engine is not asked for this, or its answer is no answer; asking again would not help.
+    Refused(Error),
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Broken::Lost(why) => f.write_str(why),
+            Broken::Oversized => f.write_str("its answer is too large"),
+            Broken::Refused(error) => error.fmt(f),
+        }
+    }
 }
 
 /// The connections to one process.
 #[derive(Debug)]
 pub(crate) struct Connections {
-    socket: PathBuf,
+    address: Address,
     idle: Mutex<Vec<Connection>>,
     seats: Arc<Semaphore>,
     progress: Mutex<Progress>,
     /// Rung when a request got no answer in all the time it had.
     overdue: Notify,
+    /// Rung when an exchange broke off.
+    trouble: Notify,
+    /// Set once, when there is nobody at the other end any more: what is under way is given up.
+    closed: watch::Sender<bool>,
     /// What the process says of its work.
     reports: Arc<Reports>,
 }
@@ -60,11 +76,16 @@ struct Progress {
 }
 
 impl Connections {
-    pub(crate) fn new(socket: PathBuf, reports: Arc<Reports>) -> Self {
+    pub(crate) fn new(address: Address, reports: Arc<Reports>) -> Self {
+        Connections::with_seats(address, reports, CONNECTIONS_MAX)
+    }
+
+    /// Connections to a process that works on so many requests at a time.
+    pub(crate) fn with_seats(address: Address, reports: Arc<Reports>, seats: usize) -> Self {
         Connections {
-            socket,
+            address,
             idle: Mutex::new(Vec::new()),
-            seats: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            seats: Arc::new(Semaphore::new(seats)),
             progress: Mutex::new(Progress {
                 outstanding: 0,
                 answered: 0,
@@ -73,6 +94,8 @@ impl Connections {
                 quiet: Duration::ZERO,
             }),
             overdue: Notify::new(),
+            trouble: Notify::new(),
+            closed: watch::Sender::new(false),
             reports,
         }
     }
@@ -88,9 +111,11 @@ impl Connections {
     pub(crate) async fn exchange(
         self: &Arc<Self>,
         request: Request<Full<Bytes>>,
+        back: Back,
     ) -> Result<Response<Bytes>, Broken> {
-        let (parts, answer) = self.begin(request).await?;
-        Ok(Response::from_parts(parts, answer.whole().await?))
+        let (mut parts, answer) = self.begin(request, back).await?;
+        let body = answer.whole(&mut parts).await?;
+        Ok(Response::from_parts(parts, body))
     }
 
     /// Sends a request and waits for the head of the answer. Dropping the answer closes the connection, by which the
@@ -98,14 +123,55 @@ impl Connections {
     pub(crate) async fn begin(
         self: &Arc<Self>,
         request: Request<Full<Bytes>>,
+        back: Back,
     ) -> Result<(Parts, Coming), Broken> {
         let waiting = Outstanding::begin(self);
-        let mut connection = self.connection().await?;
-        let response = connection.sender.send_request(request).await.map_err(lost)?;
-        let (parts, body) = response.into_parts();
-        let coming =
-            Coming { connections: self.clone(), connection: Some(connection), body, waiting: Some(waiting) };
-        Ok((parts, coming))
+        let begun = async {
+            let mut connection = self.connection().await?;
+            let response = connection.sender.send_request(request).await.map_err(lost)?;
+            Ok::<_, Broken>((connection, response))
+        };
+        let begun = match back {
+            Back::Own => begun.await,
+            _ => tokio::select! {
+                begun = begun => begun.inspect_err(|_| self.trouble()),
+                () = self.closing() => Err(given_up()),
+            },
+        };
+        let (connection, response) = begun?;
+        let (mut parts, body) = response.into_parts();
+        let back = back.head(&mut parts)?;
+        let closing: Option<Closing> = match back {
+            // A slot of this program is gone when its connection is.
+            Back::Own => None,
+            _ => Some(Box::pin(self.clone().closed())),
+        };
+        let (connections, connection, waiting) = (self.clone(), Some(connection), Some(waiting));
+        Ok((parts, Coming { connections, connection, body, waiting, back, closing }))
+    }
+
+    /// Gives up whatever is under way: there is nobody at the other end any more.
+    pub(crate) fn close(&self) {
+        self.closed.send_replace(true);
+    }
+
+    async fn closing(&self) {
+        // The sender lives in `self`, so waiting cannot fail.
+        let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
+    }
+
+    async fn closed(self: Arc<Self>) {
+        self.closing().await;
+    }
+
+    /// Says that an exchange broke off.
+    pub(crate) fn trouble(&self) {
+        self.trouble.notify_one();
+    }
+
+    /// Waits for that.
+    pub(crate) async fn troubled(&self) {
+        self.trouble.notified().await;
     }
 
     /// A connection that was kept, or a fresh one.
@@ -117,13 +183,8 @@ impl Connections {
                 return Ok(connection);
             }
         }
-        let stream = UnixStream::connect(&self.socket).await.map_err(lost)?;
-        let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
-        let driver = tokio::spawn(async move {
-            // Its failure shows as the failure of the request it carried.
-            let _ = driver.await;
-        });
-        Ok(Connection { sender, driver: driver.abort_handle() })
+        let (sender, driver) = self.address.connect().await?;
+        Ok(Connection { sender, driver })
     }
 
     /// Says that something came from the process.
@@ -209,7 +270,6 @@ impl Drop for Connection {
 }
 
 /// An answer whose head has come.
-#[derive(Debug)]
 pub(crate) struct Coming {
     connections: Arc<Connections>,
     /// Until the answer is complete; then it is kept for the next request.
@@ -218,12 +278,32 @@ pub(crate) struct Coming {
     /// While the process is waited for. A client that does not take what has come leaves the process nothing to
     /// do, which is not its fault.
     waiting: Option<Outstanding>,
+    /// How it becomes what the client asked for.
+    back: Back,
+    /// Done when there is nobody at the other end any more.
+    closing: Option<Closing>,
+}
+
+/// Done once connections are closed.
+type Closing = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl fmt::Debug for Coming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Coming").field("connection", &self.connection).finish_non_exhaustive()
+    }
 }
 
 impl Coming {
     /// The next piece; `None` after the last.
     pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
         loop {
+            if self.connection.is_none() {
+                return Poll::Ready(None);
+            }
+            if self.closing.as_mut().is_some_and(|closing| closing.as_mut().poll(context).is_ready()) {
+                (self.waiting, self.connection) = (None, None);
+                return Poll::Ready(Some(Err(given_up())));
+            }
             if self.waiting.is_none() {
                 self.waiting = Some(Outstanding::begin(&self.connections));
             }
@@ -232,6 +312,7 @@ impl Coming {
                 Err(e) => {
                     self.waiting = None;
                     self.connection = None;
+                    self.connections.trouble();
                     return Poll::Ready(Some(Err(lost(e))));
                 }
                 Ok(frame) => {
@@ -239,11 +320,22 @@ impl Coming {
                     self.connections.touch();
                     let Some(frame) = frame else {
                         lock(&self.connections.idle).extend(self.connection.take());
-                        return Poll::Ready(None);
+                        let rest = match &mut self.back {
+                            Back::Stream(events) => events.rest(),
+                            _ => None,
+                        };
+                        return Poll::Ready(rest.map(Ok));
                     };
                     // Trailers mean nothing here.
                     let Ok(data) = frame.into_data() else { continue };
-                    return Poll::Ready(Some(Ok(data)));
+                    match &mut self.back {
+                        Back::Stream(events) => match events.take(&data) {
+                            // None is whole yet.
+                            Ok(events) if events.is_empty() => continue,
+                            taken => return Poll::Ready(Some(taken)),
+                        },
+                        _ => return Poll::Ready(Some(Ok(data))),
+                    }
                 }
             }
         }
@@ -254,8 +346,8 @@ impl Coming {
         std::future::poll_fn(|context| self.poll_next(context)).await
     }
 
-    /// All of it, which is bounded.
-    pub(crate) async fn whole(mut self) -> Result<Bytes, Broken> {
+    /// All of it, which is bounded, to the head that came before.
+    pub(crate) async fn whole(mut self, parts: &mut Parts) -> Result<Bytes, Broken> {
         let mut whole = Vec::new();
         let mut first = Bytes::new();
         while let Some(piece) = self.next().await.transpose()? {
@@ -269,7 +361,7 @@ impl Coming {
                 (_, false) => whole.extend_from_slice(&piece),
             }
         }
-        Ok(if whole.is_empty() { first } else { whole.into() })
+        Ok(self.back.whole(parts, if whole.is_empty() { first } else { whole.into() }))
     }
 }
 
@@ -292,6 +384,10 @@ impl Drop for Outstanding {
     fn drop(&mut self) {
         lock(&self.0.progress).outstanding -= 1;
     }
+}
+
+fn given_up() -> Broken {
+    Broken::Lost("it has gone".to_owned())
 }
 
 fn lost(error: impl std::fmt::Display) -> Broken {

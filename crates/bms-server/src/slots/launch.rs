@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bms_bundle::Bundle;
 use bms_bundle::seal::DataKey;
+use bms_bundle::{Bundle, Policy};
 use bms_kernels::Isa;
 use bms_nn::onnx::RuntimeChoice;
 use bms_registry::Registry;
@@ -18,6 +18,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::Notify;
 
 use super::Place;
+use crate::engines::Engines;
 use crate::metrics::Metrics;
 use crate::policy::SharedPolicy;
 
@@ -117,6 +118,10 @@ pub struct Launch {
     /// What comes before the arguments every slot gets (`--bundle DIR --socket PATH --policy FILE
     /// --runtime NAME`, and the options that are set), normally the name of the command.
     pub args: Vec<OsString>,
+    /// The same for the process that keeps an external engine, whose command follows.
+    pub keeper_args: Vec<OsString>,
+    /// The external engines there are.
+    pub engines: Engines,
     /// The process's whole environment.
     pub environment: Vec<(OsString, OsString)>,
     /// What executes the graphs; passed on as `--runtime`.
@@ -138,6 +143,8 @@ impl Launch {
         Launch {
             program,
             args: vec!["slot".into()],
+            keeper_args: vec!["keep-engine".into(), "--".into()],
+            engines: Engines::default(),
             environment: environment.filter(|(name, _)| known(name)).collect(),
             runtime: RuntimeChoice::Auto,
             threads: None,
@@ -193,6 +200,11 @@ impl Launcher {
     pub(crate) fn fresh_socket(&self) -> PathBuf {
         let number = self.sockets.fetch_add(1, Ordering::Relaxed);
         self.run_dir.join(format!("{number}.sock"))
+    }
+
+    /// The trust policy that counts now.
+    pub(crate) fn policy_now(&self) -> Arc<Policy> {
+        self.keys.now()
     }
 
     /// The key a slot needs for the model that lies there, if it is sealed. May ask a service.

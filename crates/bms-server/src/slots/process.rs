@@ -174,7 +174,7 @@ fn hex_line(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// One line without its end; `None` at the end of the stream.
-async fn next_line(from: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Option<Vec<u8>>> {
+pub(super) async fn next_line(from: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     loop {
         let buffer = from.fill_buf().await?;

@@ -6,7 +6,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bms_engine::Progress;
-use bms_wire::limits;
 use serde::{Deserialize, Serialize};
 
 /// How a line on a process's standard output begins that is a report.
@@ -97,8 +96,8 @@ pub(crate) struct Watchdog {
 }
 
 impl Watchdog {
-    pub(crate) fn new(hung_after: Duration, now: Instant) -> Self {
-        let spinning_after = Duration::from_secs(limits::SLOT_SPIN_SECONDS_MAX).max(hung_after);
+    pub(crate) fn new(hung_after: Duration, spinning_after: Duration, now: Instant) -> Self {
+        let spinning_after = spinning_after.max(hung_after);
         Watchdog { hung_after, spinning_after, looked: now, worked: now, used: Duration::ZERO, faults: 0 }
     }
 

@@ -17,7 +17,9 @@ use tokio::time::Instant;
 use super::condition::Condition;
 use super::connections::{Broken, Coming, Connections};
 use super::process::resident_bytes;
-use super::{Launcher, Source, VersionName, supervise};
+use super::translate::Back;
+use super::{Launcher, Source, VersionName, foreign, supervise, translate};
+use crate::engines::{Runner, Runs};
 use crate::event::{Event, SlotUnloaded};
 
 /// How long the end of a process that broke a connection is waited for. A process that breaks
@@ -37,6 +39,7 @@ pub(crate) struct Slot {
     requests: AtomicU64,
     supervisor: Mutex<Option<JoinHandle<()>>>,
     source: Source,
+    runner: Runner,
     /// The refusal was handed out by [`Slot::take_refusal`].
     refusal_taken: AtomicBool,
     /// How long its work may stand still.
@@ -64,7 +67,13 @@ pub(crate) enum Unavailable {
 
 impl Slot {
     /// Starts a slot for a version. The process starts in the background.
-    pub(crate) fn start(launcher: Arc<Launcher>, of: VersionName, source: Source) -> Arc<Self> {
+    pub(crate) fn start(
+        launcher: Arc<Launcher>,
+        of: VersionName,
+        source: Source,
+        runner: Runner,
+    ) -> Arc<Self> {
+        let silent_after = runner.engine().map(|engine| engine.silent_after);
         let slot = Arc::new(Slot {
             of,
             condition: watch::Sender::new(Condition::starting()),
@@ -74,8 +83,9 @@ impl Slot {
             requests: AtomicU64::new(0),
             supervisor: Mutex::new(None),
             source,
+            runner,
             refusal_taken: AtomicBool::new(false),
-            hung_after: launcher.launch.hung_after,
+            hung_after: silent_after.unwrap_or(launcher.launch.hung_after),
         });
         let task = tokio::spawn(supervise::run(slot.clone(), launcher));
         *slot.supervisor.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
@@ -117,6 +127,16 @@ impl Slot {
         (!self.refusal_taken.swap(true, Ordering::SeqCst)).then(|| problem.clone())
     }
 
+    /// What its process is.
+    pub(crate) fn runner(&self) -> &Runner {
+        &self.runner
+    }
+
+    /// Whether it holds this version, on this.
+    pub(crate) fn is_of(&self, of: &VersionName, runner: &Runner) -> bool {
+        &self.of == of && self.runner.name() == runner.name()
+    }
+
     /// Where its bundle comes from.
     pub(crate) fn source(&self) -> &Source {
         &self.source
@@ -138,7 +158,10 @@ impl Slot {
             runtime: condition.runtime,
             restarts: condition.restarts,
             requests: self.requests.load(Ordering::Relaxed),
-            resident_bytes: condition.pid.and_then(resident_bytes),
+            resident_bytes: match self.runner {
+                Runner::Own => condition.pid.and_then(resident_bytes),
+                _ => condition.pid.and_then(foreign::resident_bytes),
+            },
             progress: condition.connections.as_ref().map(|connections| connections.view(self.hung_after)),
             last_restart: condition.last_restart,
         }
@@ -170,7 +193,8 @@ impl Slot {
         loop {
             let now = condition.borrow_and_update().clone();
             if let Some(mut lease) = self.try_lease(&now)? {
-                if !seated {
+                // An external engine has no queue of ours.
+                if !seated && self.runner.engine().is_none() {
                     return Ok(lease);
                 }
                 let seat = tokio::time::timeout_at(deadline, lease.connections.seat()).await;
@@ -221,6 +245,10 @@ impl Slot {
 
     fn failure(&self, condition: &Condition) -> Error {
         let reason = condition.problem.as_ref().map_or("no reason known", |p| p.error.as_str());
+        if self.runner.engine().is_some_and(|engine| matches!(engine.runs, Runs::Elsewhere { .. })) {
+            let what = format!("{} is not served: {reason}", self.of.model);
+            return Error::new(Code::Unavailable, what).hint("It is served again once its engine is well.");
+        }
         Error::new(Code::Unavailable, format!("{} does not start: {reason}", self.of))
             .hint("It is tried again from time to time; the server's log says more.")
     }
@@ -324,7 +352,11 @@ impl Lease {
         hung_after: Duration,
     ) -> Option<Result<Response<Bytes>, Broken>> {
         let (began, answered) = (Instant::now(), self.connections.answered());
-        let exchanged = tokio::time::timeout_at(deadline, self.connections.exchange(request)).await;
+        let (request, back) = match self.translated(request).await {
+            Ok(translated) => translated,
+            Err(refused) => return Some(Err(Broken::Refused(refused))),
+        };
+        let exchanged = tokio::time::timeout_at(deadline, self.connections.exchange(request, back)).await;
         match exchanged {
             Ok(result) => {
                 if result.is_ok() {
@@ -350,11 +382,23 @@ impl Lease {
         request: Request<Full<Bytes>>,
         deadline: Instant,
     ) -> Option<Result<(Parts, Coming), Broken>> {
-        let begun = tokio::time::timeout_at(deadline, self.connections.begin(request)).await.ok()?;
+        let (request, back) = match self.translated(request).await {
+            Ok(translated) => translated,
+            Err(refused) => return Some(Err(Broken::Refused(refused))),
+        };
+        let begun = tokio::time::timeout_at(deadline, self.connections.begin(request, back)).await.ok()?;
         if begun.is_ok() {
             self.slot.0.requests.fetch_add(1, Ordering::Relaxed);
         }
         Some(begun)
+    }
+
+    /// A request as its process knows it.
+    async fn translated(&self, request: Request<Full<Bytes>>) -> Result<(Request<Full<Bytes>>, Back), Error> {
+        match self.slot.0.runner.engine() {
+            None => Ok((request, Back::Own)),
+            Some(engine) => translate::outgoing(engine, self.of(), request).await,
+        }
     }
 
     /// Waits until the supervisor has noticed that the process has gone, or shortly.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use bms_registry::Registry;
-use bms_wire::{Error, Result};
+use bms_wire::{Code, Error, Result};
 
 use super::VersionName;
 
@@ -30,6 +30,8 @@ pub(crate) enum Source {
     /// The registry: its files are written below `into`, anew for every start, so that whatever
     /// happened to an earlier copy does not last.
     Registry { registry: Registry, into: PathBuf },
+    /// An external engine brings its own model.
+    Engine,
 }
 
 impl Source {
@@ -37,6 +39,7 @@ impl Source {
     pub(crate) async fn place(&self, of: &VersionName) -> Result<Place> {
         match self {
             Source::Place(place) => Ok(place.clone()),
+            Source::Engine => Err(Error::new(Code::Internal, "what an engine brings lies nowhere here")),
             Source::Registry { registry, into } => {
                 registry.materialise(&of.model, of.version, into).await.map(Place::Bundle)
             }

@@ -4,16 +4,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bms_wire::api::{LastRestart, SlotState};
-use bms_wire::{Code, ErrorBody, Retry};
+use bms_wire::{Code, ErrorBody, Retry, limits};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 
-use super::Launcher;
+use super::address::Address;
 use super::connections::Connections;
 use super::process::{Greeting, Process, Ready, usage, would_run};
 use super::progress::{Seen, Verdict, Watchdog};
 use super::slot::Slot;
+use super::translate::Back;
+use super::{Launcher, foreign};
+use crate::engines::Runner;
 use crate::event::{Event, SlotLost, SlotReady, SlotRefused};
 
 /// The pause before a process is started again: none after the first loss, then doubling from here.
@@ -26,7 +29,7 @@ const STEADY_AFTER: Duration = Duration::from_secs(3);
 const LOOKS: u32 = 8;
 
 /// How a process came to its end.
-enum End {
+pub(super) enum End {
     /// As asked.
     Stopped,
     /// The version cannot be loaded; trying again would not help.
@@ -48,6 +51,8 @@ pub(crate) enum Reason {
     Spinning,
     /// A request got no answer in all the time it may take.
     Overdue,
+    /// An engine elsewhere is not well.
+    Unhealthy,
 }
 
 impl Reason {
@@ -58,6 +63,7 @@ impl Reason {
             Reason::Hung => "hung",
             Reason::Spinning => "spinning",
             Reason::Overdue => "overdue",
+            Reason::Unhealthy => "unhealthy",
         }
     }
 }
@@ -66,7 +72,11 @@ impl Reason {
 pub(crate) async fn run(slot: Arc<Slot>, launcher: Arc<Launcher>) {
     let mut losses = 0u32;
     loop {
-        match run_once(&slot, &launcher).await {
+        let end = match slot.runner() {
+            Runner::Own => run_once(&slot, &launcher).await,
+            runner => foreign::run_once(&slot, &launcher, runner).await,
+        };
+        match end {
             End::Stopped => break,
             End::Refused(why) => {
                 SlotRefused { of: slot.of(), why: &why }.emit(&launcher.metrics);
@@ -115,11 +125,14 @@ fn audit(slot: &Slot, launcher: &Launcher, reason: Reason, why: &str) {
 fn publish_loss(slot: &Slot, reason: Reason, why: String, served: bool) {
     let last = LastRestart { reason: reason.as_str().to_owned(), why: why.clone() };
     let problem = ErrorBody { error: why, code: Code::Unavailable, hint: None };
-    publish_end(slot, SlotState::Restarting, problem);
+    publish_end(slot, SlotState::Restarting, problem.clone());
     slot.publish(|c| {
         c.restarts += 1;
         c.last_restart = Some(last);
         c.failures = if served { 0 } else { c.failures.saturating_add(1) };
+        if reason == Reason::Unhealthy {
+            c.is_down(problem);
+        }
     });
 }
 
@@ -184,7 +197,8 @@ async fn run_once(slot: &Slot, launcher: &Arc<Launcher>) -> End {
 
 /// A process that is ready, until it ends or has to be ended.
 async fn serve(slot: &Slot, launcher: &Launcher, mut process: Process, ready: Ready, took: Duration) -> End {
-    let connections = Arc::new(Connections::new(process.socket().to_owned(), process.reports().clone()));
+    let address = Address::Unix(process.socket().to_owned());
+    let connections = Arc::new(Connections::new(address, process.reports().clone()));
     SlotReady { of: slot.of(), pid: process.pid(), runtime: Some(&ready.runtime), took }
         .emit(&launcher.metrics);
     slot.publish(|c| {
@@ -221,7 +235,8 @@ async fn serve(slot: &Slot, launcher: &Launcher, mut process: Process, ready: Re
 async fn hung(pid: Option<u32>, connections: &Arc<Connections>, hung_after: Duration) -> (Reason, String) {
     let mut looks = tokio::time::interval(hung_after / LOOKS);
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut watchdog = Watchdog::new(hung_after, Instant::now());
+    let spinning_after = Duration::from_secs(limits::SLOT_SPIN_SECONDS_MAX);
+    let mut watchdog = Watchdog::new(hung_after, spinning_after, Instant::now());
     loop {
         tokio::select! {
             _ = looks.tick() => {}
@@ -266,7 +281,7 @@ fn ask_whether_it_lives(connections: Arc<Connections>, hung_after: Duration) {
         let request = Request::get("/v2/health/live").header("host", "slot").body(Full::<Bytes>::default());
         let Ok(request) = request else { return };
         // As any request, it counts as outstanding; that it stays so is what the caller looks at.
-        let _ = tokio::time::timeout(2 * hung_after, connections.exchange(request)).await;
+        let _ = tokio::time::timeout(2 * hung_after, connections.exchange(request, Back::Own)).await;
     });
 }
 

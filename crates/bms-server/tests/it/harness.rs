@@ -24,7 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::stand_in;
+use crate::{stand_in, stand_in_engine};
 
 /// How long anything may take that should happen at once, on a machine that is busy with other things.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -33,6 +33,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(20);
 pub(crate) fn launch(mode: &str) -> Launch {
     let mut launch = Launch::new(std::env::current_exe().unwrap(), std::iter::empty());
     launch.args = stand_in::ARGS.map(Into::into).to_vec();
+    launch.keeper_args = stand_in_engine::KEEPER.map(Into::into).to_vec();
     // These do nothing for as long as a test needs.
     launch.hung_after = Duration::from_secs(10);
     launch.environment = vec![(stand_in::VARIABLE.into(), mode.into())];

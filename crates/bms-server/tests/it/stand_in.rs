@@ -134,7 +134,7 @@ struct Asked {
     status: Option<u16>,
 }
 
-async fn infer(
+pub(crate) async fn infer(
     Path((_, version)): Path<(String, u64)>,
     body: bytes::Bytes,
 ) -> (StatusCode, axum::Json<Value>) {

@@ -26,6 +26,9 @@ pub(crate) struct Deploy {
     /// The alias whose version shall serve [default: production].
     #[arg(long, conflicts_with = "candidate")]
     alias: Option<String>,
+    /// The engine that runs the model's versions, one of those in the server's engines file; without it this program does.
+    #[arg(long, value_name = "NAME", conflicts_with = "candidate")]
+    engine: Option<String>,
     /// Begin a rollout of what is deployed to this version: a number, an alias, or `latest`.
     #[arg(long, value_name = "VERSION")]
     candidate: Option<String>,
@@ -125,10 +128,12 @@ impl Deploy {
             return Ok(());
         }
         let alias = self.alias.as_deref().unwrap_or("production");
-        let deployment = client.deploy(&self.model, alias)?;
+        let deployment = client.deploy_on(&self.model, alias, self.engine.as_deref())?;
         let version = deployment.version.map_or("none yet".to_owned(), |v| v.to_string());
+        let by =
+            deployment.engine.as_ref().map(|engine| format!(", by the engine {engine}")).unwrap_or_default();
         output.result(
-            format_args!("{} serves {} (version {version})", deployment.model, deployment.alias),
+            format_args!("{} serves {} (version {version}{by})", deployment.model, deployment.alias),
             &deployment,
         );
         Ok(())

@@ -1,5 +1,6 @@
 //! `bms up`, `bms serve` and the slot process they start.
 
+use std::ffi::OsString;
 use std::future::Future;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use bms_engine::lm::AUDIT_SHARE_MAX;
 use bms_kernels::Isa;
 use bms_nn::onnx::RuntimeChoice;
 use bms_registry::{DatabaseUrl, Registry};
-use bms_server::{Care, KvCache, LanguageLaunch, Launch, Place, Settings};
+use bms_server::{Care, Engines, KvCache, LanguageLaunch, Launch, Place, Settings};
 use bms_store::Location;
 use bms_wire::client::Client;
 use bms_wire::{Code, Error, Result};
@@ -166,6 +167,9 @@ pub(crate) struct Up {
     /// Another store, from which these rounds repair what rotted.
     #[arg(long, value_name = "URL")]
     scrub_from: Option<String>,
+    /// A file of engines: programs and servers of other projects that run models, see the guide.
+    #[arg(long, env = "BMS_ENGINES", value_name = "FILE")]
+    engines: Option<PathBuf>,
     #[command(flatten)]
     policy: PolicyOption,
     #[command(flatten)]
@@ -187,6 +191,9 @@ impl Up {
         let audit_key = home.audit_key()?;
         let mut settings = Settings::new(launch(&self.runtime, &self.language)?, data.join("loaded"));
         settings.policy_file = Some(self.policy.file(home)?);
+        if let Some(file) = &self.engines {
+            settings.launch.engines = Engines::load(file)?;
+        }
         let store = self.store.as_deref().map(Location::parse).transpose()?;
         let (every, rate, from) = (self.scrub_every, self.scrub_rate, self.scrub_from);
         if every.is_zero() && from.is_some() {
@@ -222,6 +229,12 @@ pub(crate) struct Serve {
     /// What requests call a model that is no bundle [default: after its file or folder].
     #[arg(long)]
     name: Option<String>,
+    /// A file of engines: programs of other projects that run models, see the guide.
+    #[arg(long, env = "BMS_ENGINES", value_name = "FILE")]
+    engines: Option<PathBuf>,
+    /// The engine of that file that runs the model; without it this program does.
+    #[arg(long, value_name = "NAME", requires = "engines")]
+    engine: Option<String>,
     #[command(flatten)]
     policy: PolicyOption,
     #[command(flatten)]
@@ -236,7 +249,11 @@ impl Serve {
     pub(crate) fn run(self, home: &Home, output: &Output) -> Result<()> {
         let policy = self.policy.load(home)?;
         let work_dir = home.dir()?.join("serve");
-        let settings = Settings::new(launch(&self.runtime, &self.language)?, work_dir);
+        let mut settings = Settings::new(launch(&self.runtime, &self.language)?, work_dir);
+        if let (Some(file), Some(engine)) = (&self.engines, &self.engine) {
+            settings.launch.engines = Engines::load(file)?;
+            settings.engine = Some(engine.clone());
+        }
         let model = crate::sources::local(&self.model, home, output)?;
         let place = model::place(&model, self.name.as_deref())?;
         if let Place::Bare { .. } = place {
@@ -277,6 +294,20 @@ pub(crate) struct Slot {
     runtime: RuntimeOptions,
     #[command(flatten)]
     language: LanguageRunOptions,
+}
+
+/// Options of the process that keeps an external engine.
+#[derive(Debug, Args)]
+pub(crate) struct KeepEngine {
+    /// The engine's program and its arguments.
+    #[arg(last = true, required = true)]
+    command: Vec<OsString>,
+}
+
+impl KeepEngine {
+    pub(crate) fn run(self) -> Result<()> {
+        bms_server::keeper::run(&self.command)
+    }
 }
 
 /// Slots are this very program.

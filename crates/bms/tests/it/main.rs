@@ -4,6 +4,7 @@ mod agreement;
 mod clients;
 mod commands;
 mod durability;
+mod engines;
 mod language;
 mod lifecycle;
 mod load;

@@ -30,10 +30,10 @@ const DATATYPES: [(&str, DataType, &str); 14] = [
 ];
 
 /// One tensor: its name, ONNX's type and the manifest's, and its dimensions; −1 is free.
-type Spec<'a> = (&'a str, DataType, &'a str, &'a [i64]);
+pub(crate) type Spec<'a> = (&'a str, DataType, &'a str, &'a [i64]);
 
 /// A bundle whose graph gives back each input under another name.
-fn identity(folder: &Path, name: &str, pairs: &[(Spec<'_>, &str)]) {
+pub(crate) fn identity(folder: &Path, name: &str, pairs: &[(Spec<'_>, &str)]) {
     let value = |name: &str, kind, dims: &[i64]| {
         let dims: Vec<_> = dims.iter().map(|&dim| if dim < 0 { Err("n") } else { Ok(dim) }).collect();
         ValueInfoProto::tensor(name, kind, &dims)

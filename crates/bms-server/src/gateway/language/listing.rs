@@ -96,8 +96,8 @@ pub(in crate::gateway) async fn ask<T: DeserializeOwned>(slot: &Arc<Slot>, path:
     let deadline = Instant::now() + SLOT_WITHIN;
     let lease = slot.lease_unseated(deadline).await.ok()?;
     let request = Request::get(path).header("host", "slot").body(Full::default()).ok()?;
-    let (parts, coming) = lease.begin(request, deadline).await?.ok()?;
-    let body = tokio::time::timeout_at(deadline, coming.whole()).await.ok()?.ok()?;
+    let (mut parts, coming) = lease.begin(request, deadline).await?.ok()?;
+    let body = tokio::time::timeout_at(deadline, coming.whole(&mut parts)).await.ok()?.ok()?;
     if parts.status != StatusCode::OK {
         return None;
     }

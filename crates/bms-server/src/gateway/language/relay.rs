@@ -181,7 +181,7 @@ impl Body for Relay {
                     return self.end();
                 }
                 Poll::Ready(Some(Err(Broken::Lost(why)))) => why,
-                Poll::Ready(Some(Err(Broken::Oversized))) => "it is too large".to_owned(),
+                Poll::Ready(Some(Err(broken))) => broken.to_string(),
             };
             if let Err(error) = self.lose(lost) {
                 return self.break_off(error);

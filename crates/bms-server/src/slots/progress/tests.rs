@@ -1,12 +1,15 @@
+use bms_wire::limits;
+
 use super::*;
 
 const HUNG: Duration = Duration::from_secs(3);
+const SPINNING: Duration = Duration::from_secs(limits::SLOT_SPIN_SECONDS_MAX);
 const LOOK: Duration = Duration::from_millis(375);
 
 /// Looks until `seen` brings a verdict, or for ten minutes; after how long it did.
 fn verdict(mut seen: impl FnMut(Duration) -> Seen) -> Option<(Duration, Verdict)> {
     let begin = Instant::now();
-    let mut watchdog = Watchdog::new(HUNG, begin);
+    let mut watchdog = Watchdog::new(HUNG, SPINNING, begin);
     let mut since = Duration::ZERO;
     while since < Duration::from_secs(600) {
         since += LOOK;
@@ -44,8 +47,7 @@ fn a_prefill_of_any_length_goes_on_while_its_steps_do() {
 #[test]
 fn a_long_run_goes_on_while_it_computes_up_to_the_limit() {
     let (after, verdict) = verdict(|since| Seen { used: since / 2, ..still(since) }).unwrap();
-    let limit = Duration::from_secs(limits::SLOT_SPIN_SECONDS_MAX);
-    assert!((limit..limit + LOOK).contains(&after), "{after:?}");
+    assert!((SPINNING..SPINNING + LOOK).contains(&after), "{after:?}");
     assert!(matches!(verdict, Verdict::Spinning(_)), "{verdict:?}");
 }
 
@@ -68,7 +70,7 @@ fn waiting_for_a_processor_or_the_disk_is_work() {
 #[test]
 fn a_watchdog_that_was_stopped_itself_judges_nothing_at_once() {
     let begin = Instant::now();
-    let mut watchdog = Watchdog::new(HUNG, begin);
+    let mut watchdog = Watchdog::new(HUNG, SPINNING, begin);
     let minute = Duration::from_secs(60);
     assert_eq!(watchdog.look(still(minute), begin + minute).1, None);
     let later = minute + HUNG;
