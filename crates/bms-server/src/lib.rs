@@ -43,6 +43,7 @@ mod traffic;
 mod warm;
 
 pub mod slot;
+pub mod slurm;
 
 pub use care::Care;
 pub use server::{Settings, run, serve_one};

@@ -41,15 +41,18 @@ impl Known {
             std::fs::read_to_string(root.join(path)).with_context(|| format!("failed to read {path}"))
         };
         let options = options(&read("docs/reference/cli.md")?)?;
-        let metrics: BTreeSet<String> = ["crates/bms-server/src/metrics.rs", "crates/bms-server/src/metrics/language.rs"]
-            .iter()
-            .map(|path| Ok(quoted(&read(path)?, |name| name.starts_with("bms_"))))
-            .collect::<Result<Vec<_>>>()?
-            .into_iter()
-            .flatten()
-            .collect();
+        let metrics: BTreeSet<String> =
+            ["crates/bms-server/src/metrics.rs", "crates/bms-server/src/metrics/language.rs"]
+                .iter()
+                .map(|path| Ok(quoted(&read(path)?, |name| name.starts_with("bms_"))))
+                .collect::<Result<Vec<_>>>()?
+                .into_iter()
+                .flatten()
+                .collect();
         let mut variables = BTreeSet::new();
-        for path in ["crates/bms/src/cli.rs", "crates/bms/src/cmd/serve.rs", "crates/bms-nn/src/onnx/library.rs"] {
+        for path in
+            ["crates/bms/src/cli.rs", "crates/bms/src/cmd/serve.rs", "crates/bms-nn/src/onnx/library.rs"]
+        {
             variables.extend(quoted(&read(path)?, |name| name.starts_with("BMS_")));
         }
         for (what, count) in
@@ -63,7 +66,8 @@ impl Known {
 
 /// The options on the page of `bms up`, and whether each takes a value.
 pub(super) fn options(page: &str) -> Result<BTreeMap<String, bool>> {
-    let (_, section) = page.split_once("## `bms up`").context("the page of the command line has no `bms up`")?;
+    let (_, section) =
+        page.split_once("## `bms up`").context("the page of the command line has no `bms up`")?;
     let section = section.split("\n## ").next().unwrap_or_default();
     let found = section.lines().filter_map(|line| {
         let line = line.trim_start();
@@ -77,7 +81,8 @@ pub(super) fn options(page: &str) -> Result<BTreeMap<String, bool>> {
 
 /// Words in quotes of which `wanted` says yes.
 pub(super) fn quoted(text: &str, wanted: impl Fn(&str) -> bool) -> BTreeSet<String> {
-    let is_word = |word: &str| !word.is_empty() && word.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_');
+    let is_word =
+        |word: &str| !word.is_empty() && word.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_');
     text.split('"').filter(|word| is_word(word) && wanted(word)).map(str::to_owned).collect()
 }
 
@@ -141,7 +146,8 @@ fn server_problems(server: &Value, known: &Known) -> Vec<String> {
         problems.push("the server's command is not `bms up`".to_owned());
     }
     for argument in arguments.iter().skip(1) {
-        let (name, value) = argument.split_once('=').map_or((*argument, None), |(name, value)| (name, Some(value)));
+        let (name, value) =
+            argument.split_once('=').map_or((*argument, None), |(name, value)| (name, Some(value)));
         match known.options.get(name) {
             None => problems.push(format!("`bms up` has no option `{name}`")),
             Some(true) if value.is_none_or(str::is_empty) => problems.push(format!("`{name}` has no value")),
@@ -193,7 +199,9 @@ pub(super) fn never_used(renders: &BTreeMap<String, Vec<Rendered>>, known: &Know
     let rules = documents().filter(|document| document["kind"] == "PrometheusRule");
     let named = rules.flat_map(metrics).filter(|name| is_metric(name, known)).count();
     let mut problems = Vec::new();
-    for kind in ["Deployment", "StatefulSet", "PrometheusRule", "HorizontalPodAutoscaler", "NetworkPolicy", "Ingress"] {
+    for kind in
+        ["Deployment", "StatefulSet", "PrometheusRule", "HorizontalPodAutoscaler", "NetworkPolicy", "Ingress"]
+    {
         if !kinds.contains(kind) {
             problems.push(format!("no set of values renders a {kind}"));
         }

@@ -18,6 +18,7 @@ mod real;
 mod real_language;
 mod rollouts;
 mod sandbox;
+mod slurm;
 mod stand_in;
 mod stand_in_language;
 mod watched;

@@ -89,7 +89,8 @@ fn a_sound_pod_passes_and_each_fault_is_found() {
 
 #[test]
 fn metrics_that_do_not_exist_are_found() {
-    let rule = |expr: &str| json!({"kind": "PrometheusRule", "spec": {"groups": [{"rules": [{"expr": expr}]}]}});
+    let rule =
+        |expr: &str| json!({"kind": "PrometheusRule", "spec": {"groups": [{"rules": [{"expr": expr}]}]}});
     let sound = "sum(rate(bms_request_duration_seconds_bucket[5m])) + max(bms_queue_depth)";
     assert_eq!(problems(&rule(sound), &known()), Vec::<String>::new());
     let found = problems(&rule("max(bms_queue_length)"), &known());
