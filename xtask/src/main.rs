@@ -1,4 +1,4 @@
-//! The project's chores as a program: `cargo xtask tidy`, `codegen`, `fixtures`, `services`, `bench` and `ci`.
+//! The project's chores as a program: `cargo xtask tidy`, `codegen`, `fixtures`, `services`, `helm`, `bench` and `ci`.
 //!
 //! It is compiled before everything else, so it stays small: no argument parser, no async runtime.
 
@@ -8,6 +8,7 @@ mod ci;
 mod codegen;
 mod debian;
 mod fixtures;
+mod helm;
 mod process;
 mod python;
 mod services;
@@ -24,7 +25,7 @@ const USAGE: &str = "\
 Usage: cargo xtask COMMAND
 
   ci [--keep-going] [--step NAME]... [--list]
-      All checks in order: toolchain, format, lints, tidy, generated pages, fixtures, services, tests, doc tests,
+      All checks in order: toolchain, format, lints, tidy, generated pages, the chart, fixtures, services, tests, doc tests,
       kernels for ARM on an emulator, rustdoc, and the demo from end to end.
   tidy
       Layers, licences, budgets, module docs, forbidden constructs, paths named in the documents.
@@ -43,8 +44,11 @@ Usage: cargo xtask COMMAND
       Seals and opens models, beside openssl's cipher.
   bench store [--mib N] [--rounds N] [--dir DIR]
       Puts, fetches and scrubs a model and its second version, beside what the machine allows and restic.
+  helm
+      Renders deploy/helm/bms with Helm's engine, lints it, and holds it against the schemas of Kubernetes and this program.
+      Fetches some 150 MB the first time, 420 MB on disk.
   services start|stop|env [NAME]...
-      Real servers for the tests, on this machine alone: postgres, s3. `eval \"$(cargo xtask services env)\"` tells
+      Real servers for the tests, on this machine alone: postgres, s3, slurm. `eval \"$(cargo xtask services env)\"` tells
       the tests where they are.
 ";
 
@@ -77,6 +81,13 @@ fn run(mut arguments: Arguments) -> Result<ExitCode> {
         }
         Some("bench") => bench::run(arguments),
         Some("fixtures") => fixtures::run(arguments),
+        Some("helm") => {
+            arguments.finish()?;
+            match helm::check(&root().canonicalize()?)? {
+                true => Ok(ExitCode::SUCCESS),
+                false => bail!("there is no Helm for this system; set BMS_HELM to a Python that has it"),
+            }
+        }
         Some("services") => services::run(arguments),
         None | Some("help" | "--help" | "-h") => {
             print!("{USAGE}");

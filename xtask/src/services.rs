@@ -6,6 +6,7 @@
 pub(crate) mod place;
 mod postgres;
 mod s3;
+mod slurm;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -33,7 +34,7 @@ struct Started {
     environment: Vec<(String, String)>,
 }
 
-const SERVICES: &[Service] = &[postgres::SERVICE, s3::SERVICE];
+const SERVICES: &[Service] = &[postgres::SERVICE, s3::SERVICE, slurm::SERVICE];
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     let command = arguments.command();

@@ -28,14 +28,14 @@ pub(crate) fn replica_name() -> String {
 #[derive(Debug)]
 pub(crate) struct Leadership {
     registry: Registry,
-    name: &'static str,
+    name: String,
     holder: String,
     held: Option<(Lease, Instant)>,
 }
 
 impl Leadership {
-    pub(crate) fn new(registry: Registry, name: &'static str, holder: String) -> Self {
-        Leadership { registry, name, holder, held: None }
+    pub(crate) fn new(registry: Registry, name: &str, holder: String) -> Self {
+        Leadership { registry, name: name.to_owned(), holder, held: None }
     }
 
     /// The lease, taken or renewed when that is due. `None` while another replica leads.
@@ -55,9 +55,9 @@ impl Leadership {
                 Err(error) => return Err(error),
             }
         }
-        let lease = self.registry.acquire_lease(self.name, &self.holder, LENGTH).await?;
+        let lease = self.registry.acquire_lease(&self.name, &self.holder, LENGTH).await?;
         if let Some(lease) = &lease {
-            tracing::info!(lease = self.name, token = lease.token(), "this replica leads");
+            tracing::info!(lease = %self.name, token = lease.token(), "this replica leads");
             self.held = Some((lease.clone(), Instant::now()));
         }
         Ok(lease)

@@ -45,6 +45,7 @@ mod warm;
 
 pub mod keeper;
 pub mod slot;
+pub mod slurm;
 
 pub use care::Care;
 pub use engines::Engines;

@@ -143,6 +143,14 @@ pub const ENGINE_EVENT_BYTES_MAX: usize = 4 << 20;
 pub const CLIENT_STALL_SECONDS_MAX: u64 = 30;
 /// Seconds open requests get to finish when the server stops.
 pub const DRAIN_SECONDS_MAX: u64 = 20;
+/// Workers one launcher keeps on a Slurm cluster.
+pub const SLURM_WORKERS_MAX: u32 = 1000;
+/// Seconds of walltime of one of their jobs, at least: Slurm counts in minutes.
+pub const SLURM_WALLTIME_SECONDS_MIN: u64 = 60;
+/// Seconds of walltime of one of their jobs, at most.
+pub const SLURM_WALLTIME_SECONDS_MAX: u64 = 30 * 24 * 3600;
+/// Bytes of Slurm's list of jobs.
+pub const SLURM_LISTING_BYTES_MAX: u64 = 256 << 20;
 /// Samples waiting on an edge node for the centre.
 pub const EDGE_OUTBOX_SAMPLES_MAX: usize = 100_000;
 /// Bytes of one sample kept on an edge node.

@@ -101,6 +101,8 @@ enum Command {
     Gc(cmd::store::Gc),
     /// Run the server: registry, slots, gateway, metrics and dashboard.
     Up(cmd::serve::Up),
+    /// Keep workers running on machines that a scheduler hands out.
+    Launch(cmd::launch::Launch),
     /// Serve one model over HTTP, without a registry: a bundle, a GGUF file or a Hugging Face folder.
     Serve(cmd::serve::Serve),
     /// Run a slot process; started by the server.
@@ -163,6 +165,7 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<()> {
         Command::Scrub(args) => args.run(&home, output),
         Command::Gc(args) => args.run(&home, output),
         Command::Up(args) => args.run(&home, output),
+        Command::Launch(args) => args.run(&home, output),
         Command::Serve(args) => args.run(&home, output),
         Command::Slot(args) => args.run(),
         Command::KeepEngine(args) => args.run(),

@@ -11,6 +11,7 @@ pub(crate) mod doctor;
 pub(crate) mod edge;
 pub(crate) mod evaluate;
 pub(crate) mod label;
+pub(crate) mod launch;
 pub(crate) mod lifecycle;
 pub(crate) mod lineage;
 pub(crate) mod package;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{Run, Step, Verdict, counts, demo, neon};
 use crate::debian::{self, Need};
-use crate::{codegen, process, tidy};
+use crate::{codegen, helm, process, tidy};
 
 pub(super) const STEPS: &[Step] = &[
     Step { name: "preflight", run: preflight },
@@ -18,6 +18,7 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "tidy", run: run_tidy },
     Step { name: "deny", run: deny },
     Step { name: "codegen", run: run_codegen },
+    Step { name: "helm", run: run_helm },
     Step { name: "fixtures", run: run_fixtures },
     Step { name: "services", run: run_services },
     Step { name: "tests", run: tests },
@@ -78,6 +79,14 @@ fn deny(run: &mut Run) -> Result<Verdict> {
 
 fn run_codegen(run: &mut Run) -> Result<Verdict> {
     clean(codegen::run(&run.root, true, None)?, "generated pages are out of date")
+}
+
+/// The chart for Kubernetes, without a cluster.
+fn run_helm(run: &mut Run) -> Result<Verdict> {
+    match helm::check(&run.root)? {
+        true => Ok(Verdict::Passed),
+        false => Ok(Verdict::Skipped("there is no Helm for this system")),
+    }
 }
 
 fn run_fixtures(run: &mut Run) -> Result<Verdict> {

@@ -19,6 +19,7 @@ mod real;
 mod real_language;
 mod rollouts;
 mod sandbox;
+mod slurm;
 mod stand_in;
 mod stand_in_engine;
 mod stand_in_language;

@@ -368,7 +368,7 @@ fn cannot_listen(address: SocketAddr, error: std::io::Error) -> Error {
 }
 
 /// Done when SIGINT or SIGTERM arrives, or standard input closes.
-fn told_to_stop(until_stdin_closes: bool) -> Result<impl Future<Output = ()> + Send> {
+pub(crate) fn told_to_stop(until_stdin_closes: bool) -> Result<impl Future<Output = ()> + Send> {
     use tokio::signal::unix::{SignalKind, signal};
     let listen = |kind| {
         signal(kind)
@@ -412,7 +412,7 @@ pub(crate) fn wait_until_told(mut over: impl FnMut() -> bool) -> Result<()> {
 }
 
 /// Log lines on standard error, coloured on a terminal; `BMS_LOG` chooses what, e.g. `info` or `bms_server=debug`.
-fn init_log() {
+pub(crate) fn init_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("BMS_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());

@@ -1,0 +1,69 @@
+{{/* Names, at most 52 characters: what is made of them stays below 63. */}}
+{{- define "bms.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "bms.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" -}}
+{{- else if contains (include "bms.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "bms.name" .) | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "bms.selector" -}}
+app.kubernetes.io/name: {{ include "bms.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: server
+{{- end -}}
+
+{{- define "bms.labels" -}}
+{{ include "bms.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{- define "bms.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "bms.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* An image by its digest, or by its tag. */}}
+{{- define "bms.image" -}}
+{{- if .image.digest -}}
+{{- printf "%s@%s" .image.repository .image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" .image.repository (default .default .image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "bms.databaseSecret" -}}
+{{- default (printf "%s-database" (include "bms.fullname" .)) .Values.database.existingSecret -}}
+{{- end -}}
+
+{{- define "bms.storeSecret" -}}
+{{- default (printf "%s-store" (include "bms.fullname" .)) .Values.store.existingSecret -}}
+{{- end -}}
+
+{{- define "bms.authSecret" -}}
+{{- default (printf "%s-auth" (include "bms.fullname" .)) .Values.auth.existingSecret -}}
+{{- end -}}
+
+{{/* What the server's own limits allow for open requests, and what the chart adds around it. */}}
+{{- define "bms.graceSeconds" -}}
+{{- add .Values.drain.announceSeconds 20 .Values.drain.spareSeconds -}}
+{{- end -}}
+
+{{- define "bms.securityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+capabilities:
+  drop: [ALL]
+{{- end -}}
