@@ -78,7 +78,8 @@ pub(super) fn run(mut arguments: Arguments) -> Result<ExitCode> {
         writes.spawn(scope, &scene, &course);
         trouble.spawn_killer(scope);
         let told = trouble.run();
-        if told.is_err() {
+        if let Err(error) = &told {
+            progress(format_args!("given up: {error:#}"));
             course.failed.store(true, Ordering::Relaxed);
         }
         (loads.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), told)

@@ -65,8 +65,8 @@ pub(super) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     example.args(["run", "--quiet", "--release", "-p", "bms-nn", "--example", "write_mlp", "--"]);
     process::run(example.arg(&graph).args([WIDTH, LAYERS]))?;
     let bundle = scratch.path().join("mlp");
-    let mut package = ours.command(&["package", "--name", "mlp", "--out"]);
-    process::output(package.arg(&bundle).arg(&graph))?;
+    let mut package = ours.command(&["package", "--name", "mlp"]);
+    process::output(package.arg("--out").arg(&bundle).arg(&graph))?;
     let server = Running::start(&ours, &bundle)?;
     progress(format_args!("the capacity, {seconds} s"));
     let closed = server.load(&ours, seconds, &["--connections", CONNECTIONS])?;
@@ -109,7 +109,8 @@ impl Found {
         let filled = self.resident.iter().position(|(at, _)| FILLING as f64 <= *at).unwrap_or(0);
         let rest = &self.resident[filled..];
         let (early, late) = rest.split_at(rest.len() / 2);
-        let most = |half: &[(f64, [u64; 2])], of: usize| half.iter().map(|(_, bytes)| bytes[of]).max().unwrap_or(0);
+        let most =
+            |half: &[(f64, [u64; 2])], of: usize| half.iter().map(|(_, bytes)| bytes[of]).max().unwrap_or(0);
         [0, 1].map(|of| most(late, of) as f64 / most(early, of).max(1) as f64)
     }
 
@@ -204,7 +205,16 @@ impl Running {
 
     fn load(&self, ours: &Ours, seconds: usize, how: &[&str]) -> Result<Value> {
         let mut command = ours.command(&["bench", "serve", "mlp", "--json", "--protocol", "binary"]);
-        command.args(["--rows", ROWS, "--warm-up", "1", "--timeout", "60", "--seconds", &seconds.to_string()]);
+        command.args([
+            "--rows",
+            ROWS,
+            "--warm-up",
+            "1",
+            "--timeout",
+            "60",
+            "--seconds",
+            &seconds.to_string(),
+        ]);
         command.args(how).args(["--server", &format!("http://{}", self.address)]);
         let printed = process::output(&mut command)?;
         let last = printed.lines().rev().find(|line| line.starts_with('{'));

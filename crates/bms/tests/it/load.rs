@@ -106,6 +106,9 @@ fn tensors_go_in_every_form_and_past_a_replica_that_is_gone() {
     let (_, last) = fails(absent.arg("--warm-up=0").arg("--bodies").arg(body.path()));
     assert!(last["error"].as_str().unwrap().contains("gRPC status 5"), "{last}");
     // Nobody at all is no reason to ask for ever.
-    let (_, last) = fails(&mut bench(&nobody(), &["--requests", "1", "--retries", "3", "--bodies", body.path().to_str().unwrap()]));
+    let (_, last) = fails(&mut bench(
+        &nobody(),
+        &["--requests", "1", "--retries", "3", "--bodies", body.path().to_str().unwrap()],
+    ));
     assert!(last["error"].as_str().unwrap().contains("no connection"), "{last}");
 }

@@ -73,7 +73,10 @@ fn replicas_restarted_in_turns_fail_no_request() {
         over.store(true, Ordering::SeqCst);
         let asked = asking.map(|asking| asking.join().unwrap());
         drop(servers);
-        (asked.iter().map(|(answered, _)| answered).sum::<u64>(), asked.iter().map(|(_, moved)| moved).sum::<u64>())
+        (
+            asked.iter().map(|(answered, _)| answered).sum::<u64>(),
+            asked.iter().map(|(_, moved)| moved).sum::<u64>(),
+        )
     });
     eprintln!("{answered} answers, {moved} of them after the request was sent again");
     assert!(0 < moved, "no request met a replica that was away");
@@ -96,7 +99,8 @@ fn ask_on(urls: &[String; 2], protocol: &str, over: &AtomicBool) -> (u64, u64) {
 
 /// Who has the lease of rollouts, as its process, and the token.
 fn leader(database: &Database) -> (u32, u64) {
-    let row = database.ask("SELECT holder || '|' || token FROM leases WHERE name = 'rollouts' AND expires_ms > 0");
+    let row =
+        database.ask("SELECT holder || '|' || token FROM leases WHERE name = 'rollouts' AND expires_ms > 0");
     let Some((holder, token)) = row.split_once('|') else { return (0, 0) };
     let process = holder.rsplit('/').nth(1).and_then(|process| process.parse().ok());
     (process.unwrap_or(0), token.parse().unwrap())
@@ -106,7 +110,8 @@ fn leader(database: &Database) -> (u32, u64) {
 fn decisions(server: &Server) -> Vec<(Option<u64>, u64)> {
     let events = server.client.audit(0).unwrap();
     let of_lease = events.iter().filter(|event| event.action.starts_with("rollout."));
-    let decided = of_lease.filter_map(|e| Some((e.details["step"].as_u64(), e.details["under"]["token"].as_u64()?)));
+    let decided =
+        of_lease.filter_map(|e| Some((e.details["step"].as_u64(), e.details["under"]["token"].as_u64()?)));
     let steps_only = |action: &str| action == "rollout.step";
     let actions: Vec<bool> = events
         .iter()
@@ -134,12 +139,23 @@ fn a_leader_that_slept_past_its_lease_decides_nothing_more() {
             while !over.load(Ordering::SeqCst) {
                 let server = asked.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 let mut bench = bms(&shared().home());
-                bench.args(["bench", "serve", "digits", "--server", &server, "--warm-up", "0", "--requests", "400"]);
+                bench.args([
+                    "bench",
+                    "serve",
+                    "digits",
+                    "--server",
+                    &server,
+                    "--warm-up",
+                    "0",
+                    "--requests",
+                    "400",
+                ]);
                 // Whether it fails when its server goes is not what this is about.
                 drop(bench.output().unwrap());
             }
         });
-        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| fences(servers, &database, &asked)));
+        let ended =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| fences(servers, &database, &asked)));
         over.store(true, Ordering::SeqCst);
         if let Err(panic) = ended {
             std::panic::resume_unwind(panic);

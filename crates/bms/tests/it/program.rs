@@ -167,8 +167,11 @@ impl Server {
     /// Asks it to end, as a service manager does, and waits until it has; where it listened.
     #[track_caller]
     pub(crate) fn stop(mut self) -> String {
+        // Its standard input stays open meanwhile, as that of a service does.
+        let input = self.child.stdin.take();
         self.signal(rustix::process::Signal::TERM);
         let status = self.child.wait().unwrap();
+        drop(input);
         assert!(status.success(), "{status}");
         self.client.base().trim_start_matches("http://").to_owned()
     }

@@ -45,7 +45,8 @@ pub(crate) fn run(scene: &Scene, course: &Course) -> Result<Vec<Heard>> {
         }
         command.args(scene.replicas.iter().flat_map(|replica| ["--server".to_owned(), replica.url()]));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let child = command.spawn().with_context(|| format!("failed to start `{}`", process::shown(&command)));
+        let child =
+            command.spawn().with_context(|| format!("failed to start `{}`", process::shown(&command)));
         (kind, child)
     });
     // All of them end, whatever one of them says.

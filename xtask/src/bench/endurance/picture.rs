@@ -142,7 +142,11 @@ fn memory(verdict: &Verdict) -> Chart {
         let points = resident.map(|(at, bytes)| (*at, bytes[replica] as f64 / f64::from(1 << 20)));
         Line { name: format!("replica {}", replica + 1), points: points.collect() }
     };
-    Chart { title: "memory of the replicas, MiB", logarithmic: false, lines: (0..replicas).map(line).collect() }
+    Chart {
+        title: "memory of the replicas, MiB",
+        logarithmic: false,
+        lines: (0..replicas).map(line).collect(),
+    }
 }
 
 fn escaped(text: &str) -> String {

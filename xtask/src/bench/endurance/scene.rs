@@ -52,13 +52,28 @@ impl Scene {
         let replicas = ["one", "two"].map(|name| -> Result<Replica> {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(0)?));
             let arguments = [
-                "up", "--until-stdin-closes", "--database", &database, "--store", &store,
-                "--listen", &address.to_string(), "--data", &dir.join(name).to_string_lossy(),
+                "up",
+                "--until-stdin-closes",
+                "--database",
+                &database,
+                "--store",
+                &store,
+                "--listen",
+                &address.to_string(),
+                "--data",
+                &dir.join(name).to_string_lossy(),
             ]
             .map(str::to_owned);
             let log = dir.join(format!("{name}.log"));
             let environment = services.environment().to_vec();
-            Ok(Replica { name, address, arguments: arguments.to_vec(), environment, log, at: Mutex::default() })
+            Ok(Replica {
+                name,
+                address,
+                arguments: arguments.to_vec(),
+                environment,
+                log,
+                at: Mutex::default(),
+            })
         });
         let replicas = replicas.into_iter().collect::<Result<Vec<_>>>()?;
         let scene = Scene { replicas, services, ours, dir };
@@ -110,7 +125,8 @@ impl Scene {
         let mut push = self.ours.command(&["push", "--json", "--server", &server.url()]);
         let printed = process::output(push.args(more).arg(&out))?;
         let last = printed.lines().rev().find(|line| line.starts_with('{'));
-        serde_json::from_str(last.context("`bms push` printed nothing")?).context("`bms push` printed no JSON")
+        serde_json::from_str(last.context("`bms push` printed nothing")?)
+            .context("`bms push` printed no JSON")
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -175,7 +191,8 @@ impl Replica {
                 bail!("replica {} ended with {status}: see {}", self.name, self.log.display());
             }
             if READY_WITHIN < begin.elapsed() {
-                let what = format!("replica {} does not answer {path}: see {}", self.name, self.log.display());
+                let what =
+                    format!("replica {} does not answer {path}: see {}", self.name, self.log.display());
                 return Err(error.context(what));
             }
             std::thread::sleep(Duration::from_millis(50));

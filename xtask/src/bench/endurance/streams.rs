@@ -65,7 +65,8 @@ impl Streams {
                 Ok(text) => Ok(text),
                 Err(Ended::Before(why) | Ended::Within(why)) => Err(anyhow::anyhow!(why)),
             });
-            let texts = texts.collect::<Result<Vec<_>>>().context("a stream failed before there was trouble")?;
+            let texts =
+                texts.collect::<Result<Vec<_>>>().context("a stream failed before there was trouble")?;
             ensure!(texts.windows(2).all(|pair| pair[0] == pair[1]), "the replicas' answers differ");
             whole.extend(texts.into_iter().next());
         }

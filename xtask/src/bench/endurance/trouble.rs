@@ -106,7 +106,8 @@ impl<'s> Trouble<'s> {
         let Ok(text) = http::get(replica.address, "/metrics") else { return };
         for counter in COUNTERS {
             let now: f64 = text.lines().filter(|line| line.starts_with(counter)).filter_map(value).sum();
-            let before = last.insert((replica.name, counter), now).filter(|before| *before <= now).unwrap_or(0.0);
+            let before =
+                last.insert((replica.name, counter), now).filter(|before| *before <= now).unwrap_or(0.0);
             *self.lock().counted.entry(counter).or_default() += now - before;
         }
     }
@@ -173,8 +174,10 @@ impl<'s> Trouble<'s> {
         let begin = std::time::Instant::now();
         loop {
             let rollout = self.scene.replicas[0].client()?.rollout(TENSORS)?;
-            let is_open =
-                matches!(rollout.state, RolloutState::Preparing | RolloutState::Running | RolloutState::Paused);
+            let is_open = matches!(
+                rollout.state,
+                RolloutState::Preparing | RolloutState::Running | RolloutState::Paused
+            );
             if !is_open || DECIDED_WITHIN < begin.elapsed() {
                 self.lock().rollout = Some(rollout);
                 return Ok(());

@@ -6,12 +6,12 @@ use anyhow::Result;
 use bms_wire::api::{AuditEvent, RolloutState};
 use serde_json::{Value, json};
 
+use super::RETRIES;
 use super::load::Heard;
 use super::scene::{Scene, TENSORS};
 use super::streams::{Seen, Streams};
 use super::trouble::Told;
 use super::writes::{Done, Writes};
-use super::RETRIES;
 
 pub(crate) struct Verdict {
     minutes: usize,
@@ -53,7 +53,10 @@ impl Verdict {
 
     /// Requests that were not answered although they were sent again as often as a client does.
     fn unanswered(&self) -> u64 {
-        self.requests.iter().map(|heard| count(&heard.report["refused"]) + count(&heard.report["failed"])).sum()
+        self.requests
+            .iter()
+            .map(|heard| count(&heard.report["refused"]) + count(&heard.report["failed"]))
+            .sum()
     }
 
     /// What does not hold.
@@ -116,7 +119,15 @@ impl Verdict {
         let _ = writeln!(
             text,
             "{:<18} {:>9} {:>8} {:>7} {:>6} {:>10} {:>9} {:>9} {:>11}",
-            "requests", "answered", "refused", "failed", "moved", "sent most", "p50 ms", "p99 ms", "longest ms"
+            "requests",
+            "answered",
+            "refused",
+            "failed",
+            "moved",
+            "sent most",
+            "p50 ms",
+            "p99 ms",
+            "longest ms"
         );
         for Heard { kind, report } in &self.requests {
             let ms = |name: &str| report["latency_ms"][name].as_f64().unwrap_or_default();

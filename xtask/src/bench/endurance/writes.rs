@@ -52,7 +52,11 @@ impl Done {
     /// Acknowledged writes of each kind.
     pub(crate) fn counts(&self) -> [(&'static str, u64); 3] {
         // A run is made, gets a parameter, a metric, and its end.
-        [("runs", 4 * self.runs.len() as u64), ("aliases", self.aliases_set), ("versions", self.versions.len() as u64)]
+        [
+            ("runs", 4 * self.runs.len() as u64),
+            ("aliases", self.aliases_set),
+            ("versions", self.versions.len() as u64),
+        ]
     }
 }
 
@@ -118,14 +122,18 @@ impl Writes {
         let made = write("/runs/create", new)?;
         let run = made["run"]["info"]["run_id"].as_str().context("a run was made without a name")?.to_owned();
         write("/runs/log-parameter", json!({ "run_id": run, "key": "number", "value": number.to_string() }))?;
-        write("/runs/log-metric", json!({ "run_id": run, "key": "value", "value": number as f64, "timestamp": 1 }))?;
+        write(
+            "/runs/log-metric",
+            json!({ "run_id": run, "key": "value", "value": number as f64, "timestamp": 1 }),
+        )?;
         write("/runs/update", json!({ "run_id": run, "status": "FINISHED", "end_time": 2 }))?;
         self.lock().runs.push((run, number));
         Ok(())
     }
 
     fn set_alias(&self, scene: &Scene, number: u64) -> Result<()> {
-        let (alias, version) = (format!("moved-{}", number as usize % ALIASES), 1 + number / ALIASES as u64 % 2);
+        let (alias, version) =
+            (format!("moved-{}", number as usize % ALIASES), 1 + number / ALIASES as u64 % 2);
         let to = SetAlias { version, require: None, current: None };
         self.until_done(scene, number, |replica| Ok(replica.client()?.set_alias(TENSORS, &alias, &to)?))?;
         let mut done = self.lock();
@@ -136,7 +144,8 @@ impl Writes {
 
     fn publish(&self, scene: &Scene, number: u64) -> Result<()> {
         let folder = format!("published-{number}");
-        let made = self.until_done(scene, number, |replica| scene.push(replica, TENSORS, "mlp.onnx", &folder, &[]))?;
+        let made =
+            self.until_done(scene, number, |replica| scene.push(replica, TENSORS, "mlp.onnx", &folder, &[]))?;
         remove(&scene.path(&folder));
         let version = made["version"].as_u64().zip(made["digest"].as_str());
         let (version, digest) = version.context("a version was made without a number")?;

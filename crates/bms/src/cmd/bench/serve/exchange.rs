@@ -221,8 +221,7 @@ pub(super) fn of_grpc(status: Option<&str>) -> Outcome {
 
 async fn connect(place: &Place, form: Form) -> Result<Sender, String> {
     let failed = |e: &dyn std::fmt::Display| format!("no connection: {e}");
-    let stream =
-        TcpStream::connect((place.host.as_str(), place.port)).await.map_err(|e| failed(&e))?;
+    let stream = TcpStream::connect((place.host.as_str(), place.port)).await.map_err(|e| failed(&e))?;
     stream.set_nodelay(true).map_err(|e| failed(&e))?;
     let io = TokioIo::new(stream);
     // A connection's task ends with it; what broke it the sender tells.

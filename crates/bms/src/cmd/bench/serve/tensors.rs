@@ -65,11 +65,12 @@ pub(super) fn binary(request: &Value) -> Result<Ask> {
 pub(super) fn grpc(model: &str, request: &Value) -> Result<Ask> {
     let inputs = inputs(request)?;
     let raw_input_contents = inputs.iter().map(|input| input.bytes.clone()).collect();
-    let inputs = inputs
-        .into_iter()
-        .map(|input| InputMessage { name: input.name, datatype: input.datatype, shape: input.shape });
-    let message =
-        InferMessage { model_name: model.to_owned(), inputs: inputs.collect(), raw_input_contents };
+    let inputs = inputs.into_iter().map(|input| InputMessage {
+        name: input.name,
+        datatype: input.datatype,
+        shape: input.shape,
+    });
+    let message = InferMessage { model_name: model.to_owned(), inputs: inputs.collect(), raw_input_contents };
     let length = u32::try_from(message.encoded_len())
         .map_err(|e| Error::new(Code::TooLarge, "a message of gRPC has four gigabytes at most").because(e))?;
     let mut body = BytesMut::with_capacity(5 + length as usize);
@@ -87,8 +88,9 @@ fn inputs(request: &Value) -> Result<Vec<Input>> {
 
 fn input(input: &Value) -> Result<Input> {
     let name = input["name"].as_str().unwrap_or_default().to_owned();
-    let wrong =
-        |what: &str| Error::new(Code::InvalidRequest, format!("input `{name}` has no {what} that can be sent"));
+    let wrong = |what: &str| {
+        Error::new(Code::InvalidRequest, format!("input `{name}` has no {what} that can be sent"))
+    };
     let datatype: Datatype =
         serde_json::from_value(input["datatype"].clone()).map_err(|e| wrong("datatype").because(e))?;
     let shape = serde_json::from_value(input["shape"].clone()).map_err(|e| wrong("shape").because(e))?;
@@ -110,10 +112,18 @@ fn append(datatype: Datatype, value: &Value, to: &mut BytesMut) -> Result<()> {
         Datatype::Fp64 => real.map(|value| to.put_f64_le(value)),
         Datatype::Int8 => whole.and_then(|value| i8::try_from(value).ok()).map(|value| to.put_i8(value)),
         Datatype::Uint8 => whole.and_then(|value| u8::try_from(value).ok()).map(|value| to.put_u8(value)),
-        Datatype::Int16 => whole.and_then(|value| i16::try_from(value).ok()).map(|value| to.put_i16_le(value)),
-        Datatype::Uint16 => whole.and_then(|value| u16::try_from(value).ok()).map(|value| to.put_u16_le(value)),
-        Datatype::Int32 => whole.and_then(|value| i32::try_from(value).ok()).map(|value| to.put_i32_le(value)),
-        Datatype::Uint32 => whole.and_then(|value| u32::try_from(value).ok()).map(|value| to.put_u32_le(value)),
+        Datatype::Int16 => {
+            whole.and_then(|value| i16::try_from(value).ok()).map(|value| to.put_i16_le(value))
+        }
+        Datatype::Uint16 => {
+            whole.and_then(|value| u16::try_from(value).ok()).map(|value| to.put_u16_le(value))
+        }
+        Datatype::Int32 => {
+            whole.and_then(|value| i32::try_from(value).ok()).map(|value| to.put_i32_le(value))
+        }
+        Datatype::Uint32 => {
+            whole.and_then(|value| u32::try_from(value).ok()).map(|value| to.put_u32_le(value))
+        }
         Datatype::Int64 => whole.map(|value| to.put_i64_le(value)),
         Datatype::Uint64 => value.as_u64().map(|value| to.put_u64_le(value)),
         Datatype::Bytes => value.as_str().and_then(|text| {

@@ -99,7 +99,10 @@ impl Work {
             }
             Bodies::Prompts { protocol, model, shared, words: count, max_tokens, chance } => {
                 let prompt = format!("{shared}{}", words(*count, chance));
-                Ask { body: body(*protocol, model, &prompt, *max_tokens).to_string().into(), head_bytes: None }
+                Ask {
+                    body: body(*protocol, model, &prompt, *max_tokens).to_string().into(),
+                    head_bytes: None,
+                }
             }
         }
     }
