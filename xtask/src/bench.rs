@@ -2,18 +2,24 @@
 //!
 //! `cargo xtask bench llm`: our language-model engine and llama.cpp on the same model, machine and minutes.
 //!
+//! `cargo xtask bench endurance`: two replicas under load while slots, replicas and their database die.
+//!
 //! `cargo xtask bench inference`: what serving a tiny model takes, of our server and of Python ones.
+//!
+//! `cargo xtask bench overload`: what a server still does when it is asked for ten times what it can do.
 //!
 //! A shared machine is never quiet twice, so the two take turns, a round at a time, each round in the other order than
 //! the one before; what is compared are the ratios of a round. What the machine itself can do is measured in the same
 //! run, so that speed is also a fraction of the possible.
 
+mod endurance;
 mod guard;
 mod http;
 mod inference;
 mod load;
 mod memory;
 mod ours;
+mod overload;
 mod peer;
 mod prompts;
 mod report;
@@ -40,7 +46,7 @@ const ROUNDS: usize = 5;
 
 /// What was asked for.
 /// The benchmarks there are.
-const NAMES: &str = "`guard`, `inference`, `llm`, `scan`, `seal` and `store`";
+const NAMES: &str = "`endurance`, `guard`, `inference`, `llm`, `overload`, `scan`, `seal` and `store`";
 
 struct Plan {
     model: PathBuf,
@@ -51,9 +57,11 @@ struct Plan {
 
 pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     match arguments.command().as_deref() {
+        Some("endurance") => endurance::run(arguments),
         Some("guard") => guard::run(arguments),
         Some("inference") => inference::run(arguments),
         Some("llm") => llm(arguments),
+        Some("overload") => overload::run(arguments),
         Some("scan") => scan::run(arguments),
         Some("seal") => seal::run(arguments),
         Some("store") => store::run(arguments),

@@ -35,11 +35,16 @@ Usage: cargo xtask COMMAND
   fixtures [--group NAME] [--only NAME]... [--list]
       Fetches real models and data sets by exact version, checks them, and prints the environment the
       tests read. `eval \"$(cargo xtask fixtures --group test)\"` sets it.
+  bench endurance [--minutes N] [--program BMS] [--json]
+      Two replicas on PostgreSQL and SeaweedFS under mixed load, while slots and replicas are killed, the database restarts
+      and a version is rolled out; fails when a request, a stream or an acknowledged write was lost.
   bench scan --corpus DIR [--peers VENV | --install-peers]
       Runs the scanner, and others where they are installed, over a folder with `labels.json`, then over a benign
       checkpoint of 200 MiB; prints what was found and how long it took.
   bench inference [--peers DIR | --install-peers] [--program BMS] [--rounds N] [--seconds N] [--json]
       Serves a tiny graph, beside LitServe, MLServer and BentoML.
+  bench overload [--program BMS] [--seconds N] [--times N] [--json]
+      Asks a server for ten times what it can do: what it still answers, how soon it refuses the rest, and its memory.
   bench seal [--program BMS] [--rounds N]
       Seals and opens models, beside openssl's cipher.
   bench store [--mib N] [--rounds N] [--dir DIR]

@@ -72,6 +72,52 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     }
 }
 
+/// Real servers of a benchmark's own, beside those of the tests; dropping it ends them.
+pub(crate) struct Apart {
+    folder: &'static str,
+    environment: Vec<(String, String)>,
+}
+
+impl Apart {
+    /// Starts every service with its data in a folder of this name, new and empty.
+    pub(crate) fn start(folder: &'static str) -> Result<Apart> {
+        let mut apart = Apart { folder, environment: Vec::new() };
+        for service in SERVICES {
+            let place = apart.place(service.name)?;
+            place.stop()?;
+            place.clear()?;
+            let started = (service.start)(&place)?;
+            place.keep(&started)?;
+            apart.environment.extend(started.environment);
+        }
+        Ok(apart)
+    }
+
+    /// What clients have to know.
+    pub(crate) fn environment(&self) -> &[(String, String)] {
+        &self.environment
+    }
+
+    /// Stops PostgreSQL as `pg_ctl stop -m HOW` does and starts it again.
+    pub(crate) fn restart_postgres(&self, how: &str) -> Result<()> {
+        postgres::restart(&self.place(postgres::SERVICE.name)?, how)
+    }
+
+    fn place(&self, name: &str) -> Result<Place> {
+        Place::of(&format!("{}/{name}", self.folder))
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        for service in SERVICES {
+            if let Err(error) = self.place(service.name).and_then(|place| place.stop()) {
+                eprintln!("{} did not end: {error:#}", service.name);
+            }
+        }
+    }
+}
+
 /// Starts every service, or finds it running, and gives back what tests need to know.
 pub(crate) fn provide() -> Result<Environment> {
     let mut environment = Environment::new();

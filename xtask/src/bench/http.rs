@@ -34,27 +34,37 @@ enum Left {
 
 /// Sends `body` as JSON and gives back the answer's body once its header says 200.
 pub(crate) fn post(address: SocketAddr, path: &str, body: &serde_json::Value) -> Result<BufReader<Body>> {
+    post_within(address, path, body, SILENCE_MAX)
+}
+
+/// As [`post`], to a server that may stay silent for so long.
+pub(crate) fn post_within(
+    address: SocketAddr,
+    path: &str,
+    body: &serde_json::Value,
+    silence: Duration,
+) -> Result<BufReader<Body>> {
     let body = body.to_string();
     let head = format!(
         "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
     );
-    send(address, &[head.as_bytes(), body.as_bytes()].concat())
+    send(address, &[head.as_bytes(), body.as_bytes()].concat(), silence)
 }
 
 /// Asks for a page and gives back all of it.
 pub(crate) fn get(address: SocketAddr, path: &str) -> Result<String> {
     let head = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     let mut text = String::new();
-    send(address, head.as_bytes())?.read_to_string(&mut text)?;
+    send(address, head.as_bytes(), SILENCE_MAX)?.read_to_string(&mut text)?;
     Ok(text)
 }
 
-fn send(address: SocketAddr, request: &[u8]) -> Result<BufReader<Body>> {
+fn send(address: SocketAddr, request: &[u8], silence: Duration) -> Result<BufReader<Body>> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(SILENCE_MAX))?;
+    stream.set_read_timeout(Some(silence))?;
     stream.write_all(request)?;
     let mut from = BufReader::new(stream);
     let status = line(&mut from)?;

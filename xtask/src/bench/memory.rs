@@ -30,3 +30,20 @@ pub(crate) fn load_average() -> String {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().filter(|load| !load.is_empty()).unwrap_or("unknown").to_owned()
 }
+
+/// Resident memory of one process in bytes; zero where the system does not tell.
+pub(crate) fn resident_bytes(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    field(&status, "VmRSS:").unwrap_or(0) * 1024
+}
+
+/// The processes another one started.
+pub(crate) fn children(of: u32) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_child = |id: &u32| {
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        field(&status, "PPid:") == Some(u64::from(of))
+    };
+    ids.filter(is_child).collect()
+}

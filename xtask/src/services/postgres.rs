@@ -26,9 +26,16 @@ fn start(place: &Place) -> Result<Started> {
     debian::provide(&[&SERVER])?;
     let server = Postgres { dir: folder(place) };
     server.initialise()?;
-    let pid = server.start()?;
-    let url = format!("postgres://postgres@localhost/postgres?host={}", server.dir.display());
-    Ok(Started { pids: vec![pid], environment: vec![("BMS_POSTGRES".to_owned(), url)] })
+    server.started()
+}
+
+/// Stops it in one of the ways of `pg_ctl`, starts it again and waits until it answers.
+pub(super) fn restart(place: &Place, how: &str) -> Result<()> {
+    let server = Postgres { dir: folder(place) };
+    let mut stop = server.program("pg_ctl")?;
+    stop.arg("-D").arg(server.data()).args(["-w", "-m", how, "stop"]).stdout(Stdio::null());
+    process::run(&mut stop)?;
+    place.keep(&server.started()?)
 }
 
 /// Where the cluster and its socket lie: not in the checkout, which the server's user may not enter, and whose path may be
@@ -69,6 +76,12 @@ impl Postgres {
             "UTF8",
         ]))?;
         Ok(())
+    }
+
+    /// Starts the server; what is to be noted of it.
+    fn started(&self) -> Result<Started> {
+        let url = format!("postgres://postgres@localhost/postgres?host={}", self.dir.display());
+        Ok(Started { pids: vec![self.start()?], environment: vec![("BMS_POSTGRES".to_owned(), url)] })
     }
 
     /// Starts the server and gives its process.

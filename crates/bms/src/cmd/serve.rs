@@ -375,21 +375,34 @@ pub(crate) fn told_to_stop(until_stdin_closes: bool) -> Result<impl Future<Outpu
             .map_err(|e| Error::new(Code::Internal, format!("failed to watch for signals: {e}")).because(e))
     };
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    let mut stdin_closed = until_stdin_closes.then(stdin_closes).transpose()?;
     Ok(async move {
-        let stdin_closed = async {
-            if until_stdin_closes {
-                // Whatever comes is ignored; only the end matters, and a broken pipe is an end too.
-                let _ = tokio::io::copy(&mut tokio::io::stdin(), &mut tokio::io::sink()).await;
-            } else {
-                std::future::pending::<()>().await;
+        let closed = async {
+            match &mut stdin_closed {
+                // The thread says so once; that it went without a word means the same.
+                Some(closed) => drop(closed.await),
+                None => std::future::pending().await,
             }
         };
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
-            () = stdin_closed => {}
+            () = closed => {}
         }
     })
+}
+
+/// Done when standard input closes. A thread of its own reads it: the runtime, which waits for reads of its own before it
+/// ends, would not end on a signal as long as whoever started this program keeps the pipe open.
+fn stdin_closes() -> Result<tokio::sync::oneshot::Receiver<()>> {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let read = move || {
+        // Whatever comes is ignored; only the end matters, and a broken pipe is an end too.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        let _ = tell.send(());
+    };
+    let thread = std::thread::Builder::new().name("stdin".to_owned()).spawn(read);
+    thread.map(|_| told).map_err(|e| Error::new(Code::Internal, "failed to start a thread").because(e))
 }
 
 /// Waits for a signal, or until `over` says so. What the caller holds is then dropped in order.

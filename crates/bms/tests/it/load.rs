@@ -77,3 +77,38 @@ fn a_server_that_is_not_there_is_said() {
     let (code, _) = fails(&mut bench("https://127.0.0.1:1", &[]));
     assert_eq!(code, 10);
 }
+
+/// A port at which nobody listens.
+fn nobody() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+#[test]
+fn tensors_go_in_every_form_and_past_a_replica_that_is_gone() {
+    let model = shared().at("fp32");
+    let server = Server::start(&shared().home(), &["serve", model.to_str().unwrap()]);
+    server.wait_for("digits");
+    let url = server.client.base();
+    for protocol in ["infer", "binary", "grpc"] {
+        let heard = ok(&mut bench(url, &["--protocol", protocol, "--requests", "50", "--connections", "3"]));
+        assert_eq!((count(&heard, "answered"), count(&heard, "sent_again")), (50, 0), "{heard}");
+        let gone = ["--server", &nobody(), "--protocol", protocol, "--requests", "50", "--connections", "4"];
+        let heard = ok(&mut bench(url, &gone));
+        assert_eq!((count(&heard, "answered"), count(&heard, "sent_most")), (50, 2), "{heard}");
+        assert!(0 < count(&heard, "moved"), "{heard}");
+    }
+    // What there is no model for is told by the call's status, not by that of HTTP.
+    let mut absent = bms(&shared().home());
+    absent.args(["bench", "serve", "absent", "--server", url, "--protocol", "grpc", "--requests", "2"]);
+    let body = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(body.path(), "{\"inputs\": []}\n").unwrap();
+    let (_, last) = fails(absent.arg("--warm-up=0").arg("--bodies").arg(body.path()));
+    assert!(last["error"].as_str().unwrap().contains("gRPC status 5"), "{last}");
+    // Nobody at all is no reason to ask for ever.
+    let (_, last) = fails(&mut bench(
+        &nobody(),
+        &["--requests", "1", "--retries", "3", "--bodies", body.path().to_str().unwrap()],
+    ));
+    assert!(last["error"].as_str().unwrap().contains("no connection"), "{last}");
+}

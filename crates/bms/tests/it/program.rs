@@ -125,8 +125,13 @@ impl Server {
 
     /// Starts a command of `bms` that serves, and waits until it says where it listens.
     pub(crate) fn spawn(command: &mut Command) -> Server {
+        Server::spawn_at(command, "127.0.0.1:0")
+    }
+
+    /// As [`Server::spawn`], at an address.
+    pub(crate) fn spawn_at(command: &mut Command, address: &str) -> Server {
         let mut child = command
-            .args(["--listen", "127.0.0.1:0", "--until-stdin-closes"])
+            .args(["--listen", address, "--until-stdin-closes"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -157,6 +162,23 @@ impl Server {
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
         panic!("`{model}` did not become ready: {:?}", self.client.deployments());
+    }
+
+    /// Asks it to end, as a service manager does, and waits until it has; where it listened.
+    #[track_caller]
+    pub(crate) fn stop(mut self) -> String {
+        // Its standard input stays open meanwhile, as that of a service does.
+        let input = self.child.stdin.take();
+        self.signal(rustix::process::Signal::TERM);
+        let status = self.child.wait().unwrap();
+        drop(input);
+        assert!(status.success(), "{status}");
+        self.client.base().trim_start_matches("http://").to_owned()
+    }
+
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_raw(self.pid().cast_signed()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
     }
 
     /// Ends it at once, as a power cut would.

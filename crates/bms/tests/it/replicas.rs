@@ -102,21 +102,28 @@ fn a_server_lives_on_a_bucket() {
 }
 
 /// A new database on the PostgreSQL server, gone at the end.
-struct Database {
+pub(crate) struct Database {
     server: String,
     name: String,
 }
 
 impl Database {
-    fn new() -> Option<Database> {
+    pub(crate) fn new(test: &str) -> Option<Database> {
         let Ok(server) = std::env::var("BMS_POSTGRES") else {
             assert!(std::env::var_os("CI").is_none(), "BMS_POSTGRES must name a server in CI");
             eprintln!("SKIPPED: no replicas, because BMS_POSTGRES is not set");
             return None;
         };
-        let database = Database { server, name: format!("replicas_{}", std::process::id()) };
+        let database = Database { server, name: format!("{test}_{}", std::process::id()) };
         database.sql(&format!("CREATE DATABASE {}", database.name));
         Some(database)
+    }
+
+    /// What a query of its own gives, as text.
+    pub(crate) fn ask(&self, sql: &str) -> String {
+        let output = Command::new("psql").args([&self.url(), "-At", "-c", sql]).output().unwrap();
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
     fn sql(&self, sql: &str) {
@@ -124,7 +131,7 @@ impl Database {
         assert!(status.success(), "{sql}");
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         let (address, query) = self.server.split_once('?').unwrap_or((&self.server, ""));
         let (base, _) = address.rsplit_once('/').unwrap();
         format!("{base}/{}?{query}", self.name)
@@ -178,7 +185,7 @@ fn look_after(shared: &Shared, data: &Path, work: &[&str], seen: &Seen) {
 #[test]
 fn replicas_on_one_bucket_and_one_database_lose_nothing() {
     const VERSIONS: usize = 5;
-    let (Some(store), Some(database)) = (place("replicas"), Database::new()) else { return };
+    let (Some(store), Some(database)) = (place("replicas"), Database::new("replicas")) else { return };
     let shared = shared();
     let dir = tempfile::tempdir().unwrap();
     let url = database.url();

@@ -12,6 +12,7 @@ mod picture;
 mod report;
 mod stream;
 mod tally;
+mod tensors;
 mod work;
 
 use std::path::PathBuf;
@@ -21,18 +22,27 @@ use bms_wire::{Code, Error, Result};
 use clap::{Args, ValueEnum};
 use http::Uri;
 
+use self::exchange::Form;
 use self::load::{Load, Pace};
 use self::work::Work;
 use crate::output::Output;
+
+/// How often a request is sent again when there is somewhere else to send it.
+const RETRIES: u32 = 4;
 
 /// Options of `bms bench serve`.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Serve {
     /// Model to ask.
     model: String,
-    /// Address of the server.
+    /// Address of the server. Given several times, its replicas: connections take turns at them, and what one does not
+    /// answer goes to the next.
     #[arg(long, env = "BMS_SERVER", value_name = "URL", default_value = "http://127.0.0.1:8080")]
-    server: String,
+    server: Vec<String>,
+    /// How often a request is sent again whose connection breaks before its answer has begun, or that is answered with
+    /// 503 [default: 0 with one server, 4 with several].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100))]
+    retries: Option<u32>,
     /// Protocol to ask in.
     #[arg(long, value_enum, default_value_t = Protocol::Infer)]
     protocol: Protocol,
@@ -92,6 +102,10 @@ pub(super) struct Serve {
 pub(super) enum Protocol {
     /// Open Inference Protocol, tensors as JSON.
     Infer,
+    /// Open Inference Protocol, tensors as bytes behind a JSON head.
+    Binary,
+    /// Open Inference Protocol by gRPC, tensors as bytes.
+    Grpc,
     /// OpenAI chat completions, streamed.
     Chat,
     /// OpenAI completions, streamed.
@@ -101,9 +115,13 @@ pub(super) enum Protocol {
 }
 
 impl Protocol {
-    /// Whether answers come token by token.
-    fn streams(self) -> bool {
-        matches!(self, Protocol::Chat | Protocol::Completions)
+    /// How answers come.
+    fn form(self) -> Form {
+        match self {
+            Protocol::Chat | Protocol::Completions => Form::Events,
+            Protocol::Grpc => Form::Grpc,
+            Protocol::Infer | Protocol::Binary | Protocol::Embeddings => Form::Whole,
+        }
     }
 }
 
@@ -118,15 +136,17 @@ pub(super) enum Arrivals {
 
 impl Serve {
     pub(super) fn run(self, output: &Output) -> Result<()> {
-        let server = address(&self.server)?;
+        let servers = self.server.iter().map(|server| address(server)).collect::<Result<Vec<_>>>()?;
+        let retries = self.retries.unwrap_or(if servers.len() < 2 { 0 } else { RETRIES });
         let key = self.key_file.as_deref().map(key).transpose()?;
         let work = Work::new(&self)?;
         let pace = self.rate.map_or(Pace::Closed, |rate| Pace::Open { rate, arrivals: self.arrivals });
         let load = Load {
-            server,
+            servers,
             path: work.path().to_owned(),
             key,
-            streams: self.protocol.streams(),
+            form: self.protocol.form(),
+            retries,
             connections: usize::from(self.connections),
             pace,
             warm_up: Duration::from_secs_f64(self.warm_up),

@@ -14,9 +14,9 @@ use tokio::time::Instant;
 
 use super::super::processor_seconds;
 use super::Arrivals;
-use super::exchange::{Connection, Way};
+use super::exchange::{Connection, Form, Place, Way};
 use super::tally::{Outcome, Tally};
-use super::work::Work;
+use super::work::{Ask, Work};
 use crate::output::{Output, Progress};
 
 /// Requests of an open loop that may be due without a connection; when it is full, the rest is not asked, and counted.
@@ -40,10 +40,12 @@ pub(super) enum Pace {
 /// A load and what bounds it.
 #[derive(Debug)]
 pub(super) struct Load {
-    pub(super) server: Uri,
+    pub(super) servers: Vec<Uri>,
     pub(super) path: String,
     pub(super) key: Option<String>,
-    pub(super) streams: bool,
+    pub(super) form: Form,
+    /// How often a request is sent again.
+    pub(super) retries: u32,
     pub(super) connections: usize,
     pub(super) pace: Pace,
     pub(super) warm_up: Duration,
@@ -71,7 +73,7 @@ struct Shared {
 /// Requests that wait for a connection.
 #[derive(Default)]
 struct Due {
-    waiting: VecDeque<(Instant, bytes::Bytes)>,
+    waiting: VecDeque<(Instant, Ask)>,
     /// No more will come.
     over: bool,
 }
@@ -102,8 +104,14 @@ impl Load {
 
     fn way(&self) -> Result<Way> {
         let impossible = |what: &str| Error::new(Code::InvalidRequest, format!("{what} cannot be sent"));
-        let host = self.server.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        let authority = self.server.authority().map(ToString::to_string).unwrap_or_default();
+        let place = |server: &Uri| {
+            let authority = server.authority().map(ToString::to_string).unwrap_or_default();
+            Ok(Place {
+                host: server.host().unwrap_or_default().trim_matches(['[', ']']).to_owned(),
+                port: server.port_u16().unwrap_or(80),
+                authority: HeaderValue::try_from(authority).map_err(|_| impossible("the address"))?,
+            })
+        };
         let key = self.key.as_ref().map(|key| {
             let mut value =
                 HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| impossible("the key"))?;
@@ -111,12 +119,11 @@ impl Load {
             Ok::<_, Error>(value)
         });
         Ok(Way {
-            host,
-            port: self.server.port_u16().unwrap_or(80),
+            places: self.servers.iter().map(place).collect::<Result<_>>()?,
             path: self.path.parse().map_err(|_| impossible("the model's name"))?,
-            authority: HeaderValue::try_from(authority).map_err(|_| impossible("the address"))?,
             key: key.transpose()?,
-            streams: self.streams,
+            form: self.form,
+            retries: self.retries,
         })
     }
 
@@ -133,10 +140,10 @@ impl Load {
             heard: Mutex::new(Heard { tally, work, left: self.requests_max }),
         });
         let mut asking = tokio::task::JoinSet::new();
-        for _ in 0..self.connections {
+        for number in 0..self.connections {
             match self.pace {
-                Pace::Closed => asking.spawn(shared.clone().ask_again_and_again()),
-                Pace::Open { .. } => asking.spawn(shared.clone().ask_what_is_due()),
+                Pace::Closed => asking.spawn(shared.clone().ask_again_and_again(number)),
+                Pace::Open { .. } => asking.spawn(shared.clone().ask_what_is_due(number)),
             };
         }
         if let Pace::Open { rate, arrivals } = self.pace {
@@ -167,8 +174,8 @@ impl Shared {
         self.due.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The body of the next request, unless enough were made.
-    fn next_body(&self) -> Option<bytes::Bytes> {
+    /// The next request, unless enough were made.
+    fn next_ask(&self) -> Option<Ask> {
         let mut heard = self.heard();
         if self.begin <= Instant::now() {
             heard.left = heard.left.checked_sub(1)?;
@@ -176,20 +183,20 @@ impl Shared {
         Some(heard.work.next())
     }
 
-    async fn ask_again_and_again(self: Arc<Self>) {
-        let mut connection = Connection::default();
+    async fn ask_again_and_again(self: Arc<Self>, number: usize) {
+        let mut connection = Connection::new(number, &self.way);
         while Instant::now() < self.end {
-            let Some(body) = self.next_body() else { return };
+            let Some(ask) = self.next_ask() else { return };
             let due = Instant::now();
-            if !self.ask(&mut connection, due, body).await {
+            if !self.ask(&mut connection, due, ask).await {
                 // Whoever cannot be reached is not asked a thousand times a second.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }
 
-    async fn ask_what_is_due(self: Arc<Self>) {
-        let mut connection = Connection::default();
+    async fn ask_what_is_due(self: Arc<Self>, number: usize) {
+        let mut connection = Connection::new(number, &self.way);
         loop {
             let rung = self.bell.notified();
             let next = {
@@ -201,8 +208,8 @@ impl Shared {
                 }
             };
             match next {
-                Some((at, body)) => {
-                    self.ask(&mut connection, at, body).await;
+                Some((at, ask)) => {
+                    self.ask(&mut connection, at, ask).await;
                 }
                 None => rung.await,
             }
@@ -210,18 +217,20 @@ impl Shared {
     }
 
     /// Asks, and notes what came of it when the request was due in the time that counts. Whether there was an answer.
-    async fn ask(&self, connection: &mut Connection, due: Instant, body: bytes::Bytes) -> bool {
+    async fn ask(&self, connection: &mut Connection, due: Instant, ask: Ask) -> bool {
         let waited = due.elapsed();
-        let outcome = match self.timeout.checked_sub(waited) {
-            Some(left) => connection.ask(&self.way, body, left).await,
-            None => Outcome::Failed("no connection was free in time".to_owned()),
+        let (outcome, sent) = match self.timeout.checked_sub(waited) {
+            Some(left) => connection.ask(&self.way, &ask, left).await,
+            None => (Outcome::Failed("no connection was free in time".to_owned()), 0),
         };
         let latency = due.elapsed();
         let reached = !matches!(outcome, Outcome::Failed(_));
         // What fails of the warm-up counts as well when it took until now: nothing could be asked meanwhile.
         if self.begin <= due || (!reached && self.begin <= Instant::now()) {
             let good = self.within.is_none_or(|within| latency <= within);
-            self.heard().tally.note(outcome, self.begin.elapsed(), latency, waited, good);
+            let mut heard = self.heard();
+            heard.tally.note_sent(&outcome, sent);
+            heard.tally.note(outcome, self.begin.elapsed(), latency, waited, good);
         }
         reached
     }
@@ -234,8 +243,8 @@ impl Shared {
         let mut at = Instant::now();
         while at < self.end {
             std::thread::sleep(at.saturating_duration_since(Instant::now()));
-            let Some(body) = self.next_body() else { break };
-            self.make_one_due(at, body);
+            let Some(ask) = self.next_ask() else { break };
+            self.make_one_due(at, ask);
             let gap = match arrivals {
                 Arrivals::Even => 1.0,
                 // The gaps of independent arrivals are distributed exponentially.
@@ -247,7 +256,7 @@ impl Shared {
         self.bell.notify_waiters();
     }
 
-    fn make_one_due(&self, at: Instant, body: bytes::Bytes) {
+    fn make_one_due(&self, at: Instant, ask: Ask) {
         let mut due = self.due();
         if DUE_MAX <= due.waiting.len() {
             drop(due);
@@ -261,7 +270,7 @@ impl Shared {
             );
             return;
         }
-        due.waiting.push_back((at, body));
+        due.waiting.push_back((at, ask));
         drop(due);
         self.bell.notify_one();
     }

@@ -45,6 +45,10 @@ fn head(options: &Serve, tally: &Tally) -> String {
     if 0 < tally.tokens {
         lines.push(format!("{} tokens: {:.1} a second", tally.tokens, tally.per_second(tally.tokens)));
     }
+    if 0 < tally.sent_again {
+        let (moved, again) = (tally.moved, tally.sent_again);
+        lines.push(format!("{moved} answers after the request was sent again, {again} times together"));
+    }
     lines.extend(tally.refused.iter().map(|(status, count)| format!("{count} refused with status {status}")));
     lines.extend(tally.failed.iter().map(|(why, count)| format!("{count} failed: {why}")));
     lines.join("\n")
@@ -60,11 +64,12 @@ fn value(options: &Serve, tally: &Tally) -> Value {
         })
     });
     json!({
-        "server": options.server, "model": options.model, "protocol": protocol,
+        "servers": options.server, "model": options.model, "protocol": protocol,
         "loop": if options.rate.is_some() { "open" } else { "closed" },
         "connections": options.connections, "rate": options.rate, "seconds": tally.took.as_secs_f64(),
         "requests": tally.requests(), "answered": answers, "refused": tally.refused, "failed": tally.failed,
         "answers_per_second": tally.per_second(answers),
+        "moved": tally.moved, "sent_again": tally.sent_again, "sent_most": tally.sent_most,
         "within_ms": options.within, "good_per_second": tally.per_second(tally.good),
         "tokens": tally.tokens, "tokens_per_second": tally.per_second(tally.tokens),
         "latency_ms": times(&tally.latency), "first_token_ms": times(&tally.first_token),

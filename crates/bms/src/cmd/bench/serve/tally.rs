@@ -108,6 +108,12 @@ pub(super) struct Tally {
     /// Answers that came in time.
     pub(super) good: u64,
     pub(super) tokens: u64,
+    /// Requests that were answered although they had to be sent more than once.
+    pub(super) moved: u64,
+    /// Times a request was sent again.
+    pub(super) sent_again: u64,
+    /// Times one request was sent at most.
+    pub(super) sent_most: u32,
     pub(super) refused: BTreeMap<u16, u64>,
     pub(super) failed: BTreeMap<String, u64>,
     pub(super) course: Vec<Second>,
@@ -129,6 +135,9 @@ impl Tally {
             waited: Times::new()?,
             good: 0,
             tokens: 0,
+            moved: 0,
+            sent_again: 0,
+            sent_most: 0,
             refused: BTreeMap::new(),
             failed: BTreeMap::new(),
             course: Vec::new(),
@@ -172,6 +181,13 @@ impl Tally {
                 course.failed += 1;
             }
         }
+    }
+
+    /// Notes how often a request was sent.
+    pub(super) fn note_sent(&mut self, outcome: &Outcome, sent: u32) {
+        self.moved += u64::from(1 < sent && matches!(outcome, Outcome::Answered(_)));
+        self.sent_again += u64::from(sent.saturating_sub(1));
+        self.sent_most = self.sent_most.max(sent);
     }
 
     /// Answers, refusals and failures together.

@@ -1,8 +1,12 @@
 use std::time::Duration;
 
+use prost::Message;
+use serde_json::json;
+
+use super::exchange::of_grpc;
 use super::stream::Events;
 use super::tally::{Outcome, Streamed, Tally, Times};
-use super::{address, picture};
+use super::{address, picture, tensors};
 
 const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
@@ -79,4 +83,50 @@ fn outcomes_are_counted_and_drawn() {
     assert_eq!(tally.course.iter().map(|second| second.answered).collect::<Vec<_>>(), [1, 1, 0]);
     assert!(picture::draw(&tally).unwrap().contains("</svg>"));
     assert!(picture::draw(&Tally::new().unwrap()).unwrap().contains("no answers"));
+}
+
+#[test]
+fn a_request_is_the_same_in_all_forms() {
+    let request = json!({"inputs": [
+        {"name": "a", "shape": [2, 1], "datatype": "FP32", "data": [[1.0], [2.5]]},
+        {"name": "b", "shape": [1], "datatype": "BYTES", "data": ["ab"]},
+    ]});
+    let bytes = [&1f32.to_le_bytes()[..], &2.5f32.to_le_bytes(), &2u32.to_le_bytes(), b"ab"].concat();
+    let binary = tensors::binary(&request).unwrap();
+    let head = binary.head_bytes.unwrap();
+    assert_eq!(&binary.body[head..], bytes);
+    let (read, places) = bms_wire::oip::binary::read_request(&binary.body, Some(head)).unwrap();
+    assert_eq!((read.inputs.len(), places), (2, vec![Some(head..head + 8), Some(head + 8..head + 14)]));
+    let grpc = tensors::grpc("m", &request).unwrap();
+    assert_eq!(grpc.body[..5], [&[0][..], &(grpc.body.len() as u32 - 5).to_be_bytes()].concat());
+    let message = tensors::InferMessage::decode(&grpc.body[5..]).unwrap();
+    assert_eq!((message.model_name.as_str(), message.inputs.len()), ("m", 2));
+    assert_eq!((&message.inputs[0].shape[..], message.inputs[1].datatype.as_str()), (&[2, 1][..], "BYTES"));
+    assert_eq!(message.raw_input_contents.concat(), bytes);
+    for wrong in [
+        json!({}),
+        json!({"inputs": [{"name": "a", "shape": [1], "datatype": "FP32", "data": ["x"]}]}),
+        json!({"inputs": [{"name": "a", "shape": [1], "datatype": "INT8", "data": [300]}]}),
+        json!({"inputs": [{"name": "a", "shape": [1], "datatype": "FP16", "data": [1.0]}]}),
+        json!({"inputs": [{"name": "a", "datatype": "FP32", "data": [1.0]}]}),
+    ] {
+        assert!(tensors::grpc("m", &wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn the_status_of_a_call_says_what_became_of_it() {
+    assert_eq!(of_grpc(Some("0")), Outcome::Answered(Streamed::default()));
+    assert_eq!(of_grpc(Some("8")), Outcome::Refused(429));
+    assert_eq!(of_grpc(Some("14")), Outcome::Refused(503));
+    assert!(matches!(of_grpc(Some("13")), Outcome::Failed(_)) && matches!(of_grpc(None), Outcome::Failed(_)));
+}
+
+#[test]
+fn what_was_sent_again_is_counted() {
+    let mut tally = Tally::new().unwrap();
+    tally.note_sent(&Outcome::Answered(Streamed::default()), 1);
+    tally.note_sent(&Outcome::Answered(Streamed::default()), 3);
+    tally.note_sent(&Outcome::Refused(503), 5);
+    assert_eq!((tally.moved, tally.sent_again, tally.sent_most), (1, 6, 5));
 }

@@ -4,14 +4,14 @@ use std::fs;
 use std::path::Path;
 
 use bms_wire::client::Client;
-use bms_wire::oip::{Datatype, TensorMetadata};
+use bms_wire::oip::{Datatype, ModelMetadata, TensorMetadata};
 use bms_wire::{Code, Error, Result, limits};
 use bytes::Bytes;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 
-use super::{Protocol, Serve};
+use super::{Protocol, Serve, tensors};
 
 /// Different made-up requests for tensors; their making is not part of the measurement.
 const TENSOR_BODIES: usize = 64;
@@ -21,6 +21,14 @@ const WORDS: [&str; 32] = [
     "state", "family", "student", "group", "country", "problem", "hand", "part", "place", "case", "week",
     "company", "system", "program", "question", "work", "night", "point", "home", "water",
 ];
+
+/// What is sent once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Ask {
+    pub(super) body: Bytes,
+    /// Bytes of it that are JSON, when tensors follow behind them.
+    pub(super) head_bytes: Option<usize>,
+}
 
 /// Bodies of requests, without end.
 #[derive(Debug)]
@@ -32,7 +40,7 @@ pub(super) struct Work {
 #[derive(Debug)]
 enum Bodies {
     /// Taken in turns.
-    Given { bodies: Vec<Bytes>, next: usize },
+    Given { asks: Vec<Ask>, next: usize },
     /// Made up, each another one.
     Prompts {
         protocol: Protocol,
@@ -50,15 +58,23 @@ impl Work {
     /// up, and failures to ask the server what the model takes.
     pub(super) fn new(options: &Serve) -> Result<Work> {
         let path = match options.protocol {
-            Protocol::Infer => format!("/v2/models/{}/infer", segment(&options.model)),
+            Protocol::Infer | Protocol::Binary => format!("/v2/models/{}/infer", segment(&options.model)),
+            Protocol::Grpc => "/inference.GRPCInferenceService/ModelInfer".to_owned(),
             Protocol::Chat => "/v1/chat/completions".to_owned(),
             Protocol::Completions => "/v1/completions".to_owned(),
             Protocol::Embeddings => "/v1/embeddings".to_owned(),
         };
         let mut chance = Box::new(ChaCha8Rng::seed_from_u64(options.seed));
         let bodies = match (&options.bodies, options.protocol) {
-            (Some(file), _) => Bodies::Given { bodies: read(file)?, next: 0 },
-            (None, Protocol::Infer) => Bodies::Given { bodies: tensors(options, &mut chance)?, next: 0 },
+            (Some(file), protocol) => {
+                let asks = read(file)?.into_iter().map(|body| given(protocol, &options.model, body));
+                Bodies::Given { asks: asks.collect::<Result<_>>()?, next: 0 }
+            }
+            (None, Protocol::Infer | Protocol::Binary | Protocol::Grpc) => {
+                let bodies = made_up(options, &mut chance)?.into_iter();
+                let asks = bodies.map(|body| ask(options.protocol, &options.model, &body));
+                Bodies::Given { asks: asks.collect::<Result<_>>()?, next: 0 }
+            }
             (None, protocol) => {
                 let shared = words(options.shared_words.min(options.prompt_words) as usize, &mut chance);
                 let words = options.prompt_words.saturating_sub(options.shared_words) as usize;
@@ -74,18 +90,42 @@ impl Work {
         &self.path
     }
 
-    /// The next body.
-    pub(super) fn next(&mut self) -> Bytes {
+    /// The next request.
+    pub(super) fn next(&mut self) -> Ask {
         match &mut self.bodies {
-            Bodies::Given { bodies, next } => {
-                *next = (*next + 1) % bodies.len();
-                bodies[*next].clone()
+            Bodies::Given { asks, next } => {
+                *next = (*next + 1) % asks.len();
+                asks[*next].clone()
             }
             Bodies::Prompts { protocol, model, shared, words: count, max_tokens, chance } => {
                 let prompt = format!("{shared}{}", words(*count, chance));
-                Bytes::from(body(*protocol, model, &prompt, *max_tokens).to_string())
+                Ask {
+                    body: body(*protocol, model, &prompt, *max_tokens).to_string().into(),
+                    head_bytes: None,
+                }
             }
         }
+    }
+}
+
+/// A body of somebody's own: as it is where JSON is sent.
+fn given(protocol: Protocol, model: &str, body: Bytes) -> Result<Ask> {
+    match protocol {
+        Protocol::Binary | Protocol::Grpc => {
+            let request = serde_json::from_slice(&body)
+                .map_err(|e| Error::new(Code::InvalidRequest, "a body is not JSON").because(e))?;
+            ask(protocol, model, &request)
+        }
+        _ => Ok(Ask { body, head_bytes: None }),
+    }
+}
+
+/// A request for tensors in the form of a protocol.
+fn ask(protocol: Protocol, model: &str, request: &Value) -> Result<Ask> {
+    match protocol {
+        Protocol::Binary => tensors::binary(request),
+        Protocol::Grpc => tensors::grpc(model, request),
+        _ => Ok(Ask { body: request.to_string().into(), head_bytes: None }),
     }
 }
 
@@ -126,14 +166,23 @@ fn read(file: &Path) -> Result<Vec<Bytes>> {
 }
 
 /// Requests with random values for the tensors that the server says the model takes.
-fn tensors(options: &Serve, chance: &mut ChaCha8Rng) -> Result<Vec<Bytes>> {
-    let metadata = Client::new(&options.server)?.metadata(&options.model)?;
+fn made_up(options: &Serve, chance: &mut ChaCha8Rng) -> Result<Vec<Value>> {
+    let metadata = metadata(options)?;
     let body = |_| {
         let inputs = metadata.inputs.iter().map(|input| tensor(input, options.rows, chance));
         let inputs = inputs.collect::<Result<Vec<_>>>()?;
-        Ok(Bytes::from(json!({"inputs": inputs}).to_string()))
+        Ok(json!({"inputs": inputs}))
     };
     (0..TENSOR_BODIES).map(body).collect()
+}
+
+/// What the first server that answers says of the model.
+fn metadata(options: &Serve) -> Result<ModelMetadata> {
+    let (first, others) = options.server.split_first().ok_or_else(|| {
+        Error::new(Code::InvalidRequest, "no server is named").hint("Name one with --server URL.")
+    })?;
+    let ask = |server: &String| Client::new(server)?.metadata(&options.model);
+    others.iter().fold(ask(first), |told, server| told.or_else(|_| ask(server)))
 }
 
 fn tensor(input: &TensorMetadata, rows: u16, chance: &mut ChaCha8Rng) -> Result<Value> {
