@@ -30,6 +30,7 @@ mod grpc;
 mod guard;
 mod hub;
 mod isolation;
+mod keys;
 mod leader;
 mod listen;
 mod metrics;
@@ -45,5 +46,6 @@ mod warm;
 pub mod slot;
 
 pub use care::Care;
+pub use keys::{KeySettings, KeysMode, first_key};
 pub use server::{Settings, run, serve_one};
 pub use slots::{KvCache, LanguageLaunch, Launch, Place};

@@ -9,6 +9,7 @@ mod endings;
 mod goes_on;
 mod harness;
 mod hung;
+mod keys;
 mod language;
 mod lost;
 mod mlflow;
