@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bms_bundle::Policy;
 use bms_engine::EngineOptions;
+use bms_wire::client::ServerKey;
 use bms_wire::{Code, Error, Result, limits};
 
 /// How an edge node runs.
@@ -17,6 +18,8 @@ pub struct Settings {
     pub model: String,
     /// The centre's address, `http://HOST:PORT`.
     pub centre: String,
+    /// The key for it, where it needs one.
+    pub key: Option<ServerKey>,
     /// Where it answers; a loopback address, since requests carry no credentials.
     pub listen: SocketAddr,
     /// Folder of its state: slots, downloads, outbox. Used by one agent at a time.
@@ -54,6 +57,7 @@ impl Settings {
             node: node.into(),
             model: model.into(),
             centre: centre.into(),
+            key: None,
             listen: (Ipv4Addr::LOCALHOST, 8090).into(),
             dir: dir.into(),
             policy,

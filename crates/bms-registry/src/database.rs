@@ -59,6 +59,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (30, "leases", include_str!("../migrations/0030_leases.sql")),
     (31, "rollouts", include_str!("../migrations/0031_rollouts.sql")),
     (34, "engines", include_str!("../migrations/0034_engines.sql")),
+    (40, "keys", include_str!("../migrations/0040_keys.sql")),
 ];
 
 /// Whose SQL is spoken.

@@ -26,6 +26,7 @@ mod database;
 mod deletion;
 mod deployments;
 mod describe;
+mod keys;
 mod leases;
 mod lineage;
 mod materialise;
@@ -58,6 +59,7 @@ pub use store::{BlobReader, BlobUpload, Health};
 // Questions and answers.
 pub use artifacts::Incoming;
 pub use audit::AuditChain;
+pub use keys::{KEY_ID_CHARS, KeyUse, KeyUses, StoredKey};
 pub use leases::Lease;
 pub use quarantine::Refusal;
 pub use register::NewArtifactVersion;

@@ -5,6 +5,7 @@ pub(crate) mod blobs;
 mod chunks;
 mod deployments;
 mod edge;
+mod keys;
 mod lifecycle;
 mod models;
 mod overview;
@@ -20,6 +21,7 @@ use tokio::sync::{Mutex, Notify, Semaphore};
 
 use crate::failure::Failure;
 use crate::gateway::Gateway;
+use crate::keys::Keys;
 use crate::policy::SharedPolicy;
 
 /// What the routes of the management API share.
@@ -29,6 +31,7 @@ pub(crate) struct Api {
     /// What every bundle is checked against before it becomes a version.
     pub(crate) policy: SharedPolicy,
     pub(crate) gateway: Arc<Gateway>,
+    pub(crate) keys: Arc<Keys>,
     /// Rung when what shall be loaded may have changed.
     pub(crate) changed: Arc<Notify>,
     pub(crate) audited: audit::Audited,
@@ -46,12 +49,14 @@ impl Api {
         registry: Registry,
         policy: SharedPolicy,
         gateway: Arc<Gateway>,
+        keys: Arc<Keys>,
         changed: Arc<Notify>,
     ) -> Arc<Self> {
         Arc::new(Api {
             registry,
             policy,
             gateway,
+            keys,
             changed,
             audited: audit::Audited::default(),
             deliveries: Mutex::default(),
@@ -67,6 +72,7 @@ impl Api {
             .merge(chunks::routes())
             .merge(deployments::routes())
             .merge(edge::routes())
+            .merge(keys::routes())
             .merge(lifecycle::routes())
             .merge(models::routes())
             .merge(overview::routes())

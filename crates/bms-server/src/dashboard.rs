@@ -10,6 +10,7 @@ const SCRIPT: &str = include_str!("../assets/app.js");
 const STYLE: &str = include_str!("../assets/style.css");
 const RUNS_PAGE: &str = include_str!("../assets/runs.html");
 const RUNS_SCRIPT: &str = include_str!("../assets/runs.js");
+const KEY_SCRIPT: &str = include_str!("../assets/key.js");
 const CHAT_PAGE: &str = include_str!("../assets/chat.html");
 const CHAT_SCRIPT: &str = include_str!("../assets/chat.js");
 
@@ -30,6 +31,7 @@ pub(crate) fn chat_routes() -> Router {
     Router::new()
         .route("/chat", get(async || file(HTML, CHAT_PAGE)))
         .route("/chat.js", get(async || file(JAVASCRIPT, CHAT_SCRIPT)))
+        .route("/key.js", get(async || file(JAVASCRIPT, KEY_SCRIPT)))
         .route("/style.css", get(async || file("text/css; charset=utf-8", STYLE)))
 }
 

@@ -132,8 +132,10 @@ impl Gateway {
     async fn answer(&self, target: &Target<'_>, request: Request, record: &mut Record) -> Result<Response> {
         let time = self.time();
         let route = self.fleet.route(target.model, target.version)?;
-        record.known(target.model);
-        let admitted = route.door.enter().and_then(|place| check_plain(request.headers()).map(|()| place));
+        let admitted = record
+            .known(target.model, false)
+            .and_then(|()| route.door.enter())
+            .and_then(|place| check_plain(request.headers()).map(|()| place));
         let _place = match admitted {
             Ok(place) => place,
             Err(refusal) => {
@@ -164,7 +166,7 @@ impl Gateway {
         record: &mut Record,
     ) -> Result<http::Response<Bytes>> {
         let route = self.fleet.route(target.model, target.version)?;
-        record.known(target.model);
+        record.known(target.model, false)?;
         let _place = route.door.enter()?;
         self.ask_split(target, headers, body, time, record, &route.door).await
     }
@@ -320,6 +322,7 @@ async fn infer(
 ) -> Response {
     let mut record = Record::begin(&gateway);
     let answered = async {
+        record.is_for(request.extensions().get())?;
         let target = Target {
             model: &named.model,
             version: named.version()?,

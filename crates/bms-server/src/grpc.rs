@@ -268,7 +268,12 @@ const OUT_OF_RANGE: HeaderValue = HeaderValue::from_static("11");
 /// Bytes of the body of a call about models: one message and its length.
 const CONTROL_BYTES_MAX: usize = limits::CONTROL_BODY_BYTES_MAX + 1024;
 
+/// Whether what is at a path is called by gRPC.
+pub(crate) fn is_path(path: &str) -> bool {
+    path.starts_with("/inference.") || path.starts_with("/grpc.")
+}
+
 /// A call that ends without an answer.
-fn refusal(error: Error) -> Response {
+pub(crate) fn refusal(error: Error) -> Response {
     status::of(&error).into_http()
 }

@@ -31,6 +31,7 @@ mod grpc;
 mod guard;
 mod hub;
 mod isolation;
+mod keys;
 mod leader;
 mod listen;
 mod metrics;
@@ -49,5 +50,6 @@ pub mod slurm;
 
 pub use care::Care;
 pub use engines::Engines;
+pub use keys::{KeySettings, KeysMode, first_key};
 pub use server::{Settings, run, serve_one};
 pub use slots::{KvCache, LanguageLaunch, Launch, Place};

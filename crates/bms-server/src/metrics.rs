@@ -1,5 +1,6 @@
 //! What Prometheus reads from `/metrics`.
 
+mod keys;
 pub(crate) mod language;
 
 use bms_wire::api::SlotState;
@@ -35,6 +36,7 @@ pub(crate) struct Metrics {
     pub(crate) restarts: IntCounterVec,
     pub(crate) refusals: IntCounterVec,
     pub(crate) denials: IntCounterVec,
+    pub(crate) keys: keys::KeyMetrics,
     pub(crate) rollouts: RolloutMetrics,
     pub(crate) store: StoreMetrics,
     slots: SlotGauges,
@@ -119,6 +121,7 @@ impl Metrics {
                 "Calls of slot processes that were denied, by the call's name: a model tried what it may not.",
                 &["model", "call"],
             )?,
+            keys: keys::KeyMetrics::new(&registry)?,
             rollouts: RolloutMetrics::new(&registry)?,
             store: StoreMetrics::new(&registry)?,
             slots: SlotGauges::new(&registry)?,

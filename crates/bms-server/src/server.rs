@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{File, Permissions, TryLockError};
 use std::future::Future;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use crate::failure::{self, Failure};
 use crate::fleet::{Fleet, Wanted};
 use crate::follow::follow;
 use crate::gateway::Gateway;
+use crate::keys::{self, Keeper, KeySettings, Keys, KeysMode};
 use crate::listen::{self, Terms};
 use crate::metrics::{self, Metrics};
 use crate::policy::{PolicyWatch, SharedPolicy};
@@ -71,6 +73,8 @@ pub struct Settings {
     pub care: Option<Care>,
     /// The external engine that runs the model of [`serve_one`], one of [`Launch::engines`]; absent for this program.
     pub engine: Option<String>,
+    /// Whether requests need a key. A server without a registry has none.
+    pub keys: KeySettings,
 }
 
 impl Settings {
@@ -87,6 +91,7 @@ impl Settings {
             client_stall: Duration::from_secs(limits::CLIENT_STALL_SECONDS_MAX),
             care: None,
             engine: None,
+            keys: KeySettings::default(),
         }
     }
 }
@@ -95,7 +100,7 @@ impl Settings {
 /// and unloads all models. `policy` decides what may be published and loaded.
 ///
 /// # Errors
-/// [`Code::PermissionDenied`] when the listener can be reached from other machines, [`Code::Conflict`] when
+/// [`Code::PermissionDenied`] when the listener can be reached from other machines without that being meant, [`Code::Conflict`] when
 /// another server uses the same working folder, and failures to make that folder.
 pub async fn run(
     settings: Settings,
@@ -104,7 +109,7 @@ pub async fn run(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
-    check_listener(&listener)?;
+    let address = address_of(&listener)?;
     let work_dir = WorkDir::take(&settings.work_dir)?;
     if policy.mode == Mode::Development {
         let details = serde_json::json!({ "mode": "development" });
@@ -117,8 +122,11 @@ pub async fn run(
     work_dir.sweep(&kept)?;
     let policy = SharedPolicy::new(policy);
     let parts = Parts::new(&settings, &policy, Some(registry.clone()))?;
+    let keys = Keys::new(&settings.keys, address, parts.metrics.clone())?;
+    let keeper = Keeper::begin(keys.clone(), registry.clone()).await?;
+    let keeper = Arc::new(tokio::sync::Mutex::new(keeper));
     let watch = PolicyWatch::new(settings.policy_file.clone(), parts.policy_copy.clone(), policy.clone());
-    let api = Api::new(registry.clone(), policy, parts.gateway.clone(), parts.changed.clone());
+    let api = Api::new(registry.clone(), policy, parts.gateway.clone(), keys.clone(), parts.changed.clone());
     let router = Router::new()
         .merge(api.routes())
         .merge(mlflow::routes(&api))
@@ -131,7 +139,10 @@ pub async fn run(
     let copies = tokio::spawn(work_on_copies(parts.gateway.clone()));
     let following =
         tokio::spawn(follow(registry, fleet, settings.work_dir, parts.changed.clone(), watch, driver));
-    parts.serve(Repository::Registry(api), router, listener, shutdown).await;
+    let keeping = tokio::spawn(keys::keep(keeper.clone()));
+    parts.serve(Repository::Registry(api), router, &keys, listener, shutdown).await;
+    keeping.abort();
+    keeper.lock().await.end().await;
     following.abort();
     copies.abort();
     // A round that is cut off goes on after the next start.
@@ -154,7 +165,8 @@ pub async fn serve_one(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
-    check_listener(&listener)?;
+    let address = address_of(&listener)?;
+    guard::check_address(address)?;
     let resolve = |path: PathBuf| path.canonicalize().map_err(|e| Error::io("open the model", &path, e));
     let (model, place) = match place {
         Place::Bundle(folder) => {
@@ -180,7 +192,9 @@ pub async fn serve_one(
     };
     if ready.is_ok() {
         let repository = Repository::One(parts.gateway.clone());
-        parts.serve(repository, dashboard::chat_routes(), listener, shutdown).await;
+        let off = KeySettings { mode: Some(KeysMode::Off), ..KeySettings::default() };
+        let keys = Keys::new(&off, address, parts.metrics.clone())?;
+        parts.serve(repository, dashboard::chat_routes(), &keys, listener, shutdown).await;
     }
     parts.close().await;
     ready
@@ -212,11 +226,10 @@ async fn model_name(bundle: PathBuf) -> Result<String> {
     Ok(manifest?.name)
 }
 
-fn check_listener(listener: &TcpListener) -> Result<()> {
-    let address = listener
+fn address_of(listener: &TcpListener) -> Result<SocketAddr> {
+    listener
         .local_addr()
-        .map_err(|e| Error::new(Code::Io, format!("the listener has no address: {e}")).because(e))?;
-    guard::check_address(address)
+        .map_err(|e| Error::new(Code::Io, format!("the listener has no address: {e}")).because(e))
 }
 
 /// What every server consists of, with or without a registry.
@@ -285,18 +298,11 @@ impl Parts {
         &self,
         repository: Repository,
         routes: Router,
+        keys: &Arc<Keys>,
         listener: TcpListener,
         shutdown: impl Future<Output = ()>,
     ) {
-        let router = Router::new()
-            .merge(self.gateway.routes())
-            .merge(repository.routes())
-            .merge(grpc::routes(&self.gateway, &repository))
-            .route("/metrics", get(exposition).with_state((self.gateway.clone(), self.metrics.clone())))
-            .merge(routes)
-            .fallback(failure::no_such_route)
-            .method_not_allowed_fallback(failure::no_such_method)
-            .layer(axum::middleware::from_fn(guard::protect));
+        let router = self.router(&repository, routes, keys);
         let listener = listener.tap_io(|connection| {
             // Small answers must not wait for the acknowledgement of earlier ones.
             if let Err(e) = connection.set_nodelay(true) {
@@ -307,6 +313,20 @@ impl Parts {
         if cut_off != 0 {
             tracing::warn!(cut_off, "connections closed with requests open");
         }
+    }
+
+    /// All routes, behind what every request passes.
+    fn router(&self, repository: &Repository, routes: Router, keys: &Arc<Keys>) -> Router {
+        Router::new()
+            .merge(self.gateway.routes())
+            .merge(repository.routes())
+            .merge(grpc::routes(&self.gateway, repository))
+            .route("/metrics", get(exposition).with_state((self.gateway.clone(), self.metrics.clone())))
+            .merge(routes)
+            .fallback(failure::no_such_route)
+            .method_not_allowed_fallback(failure::no_such_method)
+            .layer(axum::middleware::from_fn_with_state(keys.clone(), keys::door))
+            .layer(axum::middleware::from_fn_with_state(keys.are_always_required(), guard::protect))
     }
 
     /// Unloads everything; requests are over by now.
@@ -380,3 +400,6 @@ impl WorkDir {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@
 //! document that names them (`POST /api/v1/models/{model}/versions`). Uploads can be repeated and
 //! resumed; a version exists only once every file has arrived and the gate has let it pass.
 
+mod keys;
 mod lifecycle;
 mod rollout;
 
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use keys::{ApiKey, CreatedKey, KeyLimits, NewKey, Role, SetKey};
 pub use lifecycle::{
     ApplyRetention, Decision, Describe, Found, KeptVersion, Lineage, LineageData, LineageNode, NewTransition,
     PERSON_HEADER, RetentionReport, RetentionRule, SetTag, StageRule, Transition, TransitionState,

@@ -1,5 +1,6 @@
 //! A small blocking client for the management API and the Open Inference Protocol.
 
+mod keys;
 mod lifecycle;
 mod plain;
 mod rollout;
@@ -13,6 +14,7 @@ use serde::de::DeserializeOwned;
 use crate::openai::ErrorEnvelope;
 use crate::{Code, Error, ErrorBody, Result, api, limits, oip};
 
+pub use keys::ServerKey;
 pub use lifecycle::Target;
 
 /// How long a connection may take to be made.
@@ -44,16 +46,7 @@ impl Client {
             return Err(Error::new(Code::InvalidRequest, format!("`{base}` is not a server address"))
                 .hint("Give it as http://HOST:PORT, for example http://127.0.0.1:8080."));
         }
-        let agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .proxy(None)
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_per_read(Some(STALL_TIMEOUT))
-            .timeout_per_write(Some(STALL_TIMEOUT))
-            .user_agent(concat!("bms/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .into();
+        let agent = agent().build().into();
         Ok(Client { base: base.to_owned(), agent, person: None })
     }
 
@@ -397,6 +390,18 @@ impl Client {
             .hint("Check that the server runs (`bms up`) and that the address is right.")
             .because(error)
     }
+}
+
+/// How connections are made and kept.
+fn agent() -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .proxy(None)
+        .timeout_connect(Some(CONNECT_TIMEOUT))
+        .timeout_per_read(Some(STALL_TIMEOUT))
+        .timeout_per_write(Some(STALL_TIMEOUT))
+        .user_agent(concat!("bms/", env!("CARGO_PKG_VERSION")))
 }
 
 type Response = ureq::http::Response<ureq::Body>;

@@ -95,6 +95,8 @@ codes! {
     ApprovalMissing => "approval_missing", 403, "PERMISSION_DENIED", 37, Never;
     /// The queue is full; nothing was changed.
     QueueFull => "queue_full", 429, "RESOURCE_EXHAUSTED", 30, Later;
+    /// The caller's key has used what it may for now; nothing was changed.
+    RateLimited => "rate_limited", 429, "RESOURCE_EXHAUSTED", 38, Later;
     /// The model is loading, draining or restarting, or the centre cannot be reached.
     Unavailable => "unavailable", 503, "UNAVAILABLE", 31, Later;
     /// The work did not finish in the time allowed.

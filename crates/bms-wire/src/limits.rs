@@ -266,6 +266,12 @@ pub const SHADOW_BYTES_MAX: usize = 1 << 20;
 pub const LEASE_SECONDS_MAX: u64 = 3600;
 /// Bytes of the name of a lease, and of who holds it.
 pub const LEASE_NAME_BYTES_MAX: usize = 500;
+/// Keys of one registry, those that were revoked included.
+pub const API_KEYS_MAX: u64 = 10_000;
+/// Models one key may be restricted to.
+pub const KEY_MODELS_MAX: usize = 100;
+/// Seconds a key may last, when it ends by itself.
+pub const KEY_SECONDS_MAX: u64 = 10 * 366 * 24 * 3600;
 
 const _: () = assert!(BLOB_BYTES_MAX <= BUNDLE_BYTES_MAX, "the largest file fits into a bundle");
 const _: () = assert!(PULL_FILES_MAX <= BUNDLE_FILES_MAX, "what was pulled can be a bundle");

@@ -65,8 +65,8 @@ enum Command {
     Verify(cmd::trust::Verify),
     /// Scan files, folders or versions in a registry for code and hostile constructs, without loading them.
     Scan(cmd::scan::Scan),
-    /// Show this home folder's keys.
-    Key(cmd::trust::Key),
+    /// Show this home folder's keys; make, list, change and revoke keys for the callers of a server.
+    Key(cmd::key::Key),
     /// Say whose models may be published and loaded: add, list, rotate and revoke publishers' keys.
     Trust(cmd::trust::Trust),
     /// Fetch a model from a Hugging Face hub, an OCI registry, a web server or a folder: verified, scanned, whole.

@@ -10,6 +10,7 @@ pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod edge;
 pub(crate) mod evaluate;
+pub(crate) mod key;
 pub(crate) mod label;
 pub(crate) mod launch;
 pub(crate) mod lifecycle;

@@ -4,6 +4,7 @@
 //! home folder (keys, trust policy), calls the library of the stage, and prints the outcome for a
 //! person or, with `--json`, for a machine.
 
+mod api_key;
 mod cli;
 mod cmd;
 mod demo;

@@ -9,6 +9,7 @@ mod chunks;
 mod databases;
 mod decide;
 mod edge;
+mod keys;
 mod kill;
 mod leases;
 mod lifecycle;

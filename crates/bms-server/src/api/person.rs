@@ -1,4 +1,4 @@
-//! Who a request says makes it. Nobody has verified that: requests are not authenticated.
+//! Who makes a request: the name of its key. Where requests need no key it is who the request says, which nobody has verified.
 
 use std::convert::Infallible;
 

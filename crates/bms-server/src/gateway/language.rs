@@ -26,6 +26,7 @@ use http::response::Parts;
 use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use http_body_util::Full;
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::record::Record;
@@ -46,7 +47,7 @@ use relay::{Held, Relay};
 const OPERATIONS: [&str; 10] = [
     "/v1/chat/completions",
     "/v1/completions",
-    "/v1/embeddings",
+    EMBEDDINGS,
     "/v1/responses",
     "/v1/messages",
     "/v1/messages/count_tokens",
@@ -55,6 +56,14 @@ const OPERATIONS: [&str; 10] = [
     LOAD_ADAPTER,
     UNLOAD_ADAPTER,
 ];
+const EMBEDDINGS: &str = "/v1/embeddings";
+/// Of these, those by which a model reads or writes text.
+const GENERATING: [&str; 5] =
+    ["/v1/chat/completions", "/v1/completions", EMBEDDINGS, "/v1/responses", "/v1/messages"];
+/// Bytes of a request for which a token is taken until it is known better.
+const BYTES_A_TOKEN: usize = 4;
+/// Tokens of an answer whose length was not said, until it is known better.
+const ANSWER_TOKENS: u64 = 256;
 const LOAD_ADAPTER: &str = "/v1/load_lora_adapter";
 const UNLOAD_ADAPTER: &str = "/v1/unload_lora_adapter";
 
@@ -78,8 +87,14 @@ pub(super) fn routes() -> Router<Arc<Gateway>> {
 async fn forward(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
     let path = request.uri().path().to_owned();
     let dialect = Dialect::at(&path);
-    let mut record = Some(Record::begin(&gateway));
-    let response = match gateway.forward_language(&path, request, &mut record).await {
+    let mut record = Record::begin(&gateway);
+    let known = record.is_for(request.extensions().get());
+    let mut record = Some(record);
+    let answered = match known {
+        Ok(()) => gateway.forward_language(&path, request, &mut record).await,
+        Err(error) => Err(error),
+    };
+    let response = match answered {
         Ok(response) => response,
         Err(error) => dialect.failure(error).into_response(),
     };
@@ -95,6 +110,25 @@ async fn forward(State(gateway): State<Arc<Gateway>>, request: Request) -> Respo
 struct Named<'a> {
     #[serde(borrow, default)]
     model: Option<Cow<'a, str>>,
+    #[serde(default)]
+    max_tokens: Value,
+    #[serde(default)]
+    max_completion_tokens: Value,
+    #[serde(default)]
+    max_output_tokens: Value,
+}
+
+impl Named<'_> {
+    /// About how many tokens a request takes: of its text, and what it allows of an answer.
+    fn tokens(&self, path: &str, bytes: usize) -> u64 {
+        let prompt = (bytes / BYTES_A_TOKEN) as u64;
+        let asked = [&self.max_tokens, &self.max_completion_tokens, &self.max_output_tokens];
+        let answer = match path {
+            EMBEDDINGS => 0,
+            _ => asked.into_iter().find_map(Value::as_u64).unwrap_or(ANSWER_TOKENS),
+        };
+        prompt.saturating_add(answer)
+    }
 }
 
 impl Gateway {
@@ -123,7 +157,10 @@ impl Gateway {
         })?;
         let target = self.language_target(named.model.as_deref()).await?;
         if let Some(record) = record {
-            record.known(&target.model);
+            record.known(&target.model, true)?;
+            if GENERATING.contains(&path) {
+                record.generates(named.tokens(path, body.len()))?;
+            }
         }
         let ask = Ask { dialect: Dialect::at(path), path, headers, body: &body, deadline };
         let mut room = Some(room);

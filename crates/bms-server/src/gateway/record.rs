@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bms_wire::Result;
 use http::StatusCode;
 
 use super::Gateway;
+use crate::keys::{Asking, Ticket};
 use crate::metrics::UNKNOWN_MODEL;
 use crate::rollout::Trial;
 use crate::slots::VersionName;
@@ -23,6 +25,8 @@ pub(crate) struct Record {
     counts: bool,
     /// The side of a rollout it counts for.
     trial: Option<Trial>,
+    /// What somebody with a key asks it by.
+    ticket: Option<Arc<Ticket>>,
 }
 
 impl Record {
@@ -35,6 +39,7 @@ impl Record {
             code: CLIENT_LEFT,
             counts: true,
             trial: None,
+            ticket: None,
         }
     }
 
@@ -45,9 +50,31 @@ impl Record {
         record
     }
 
+    /// Somebody with a key makes it.
+    ///
+    /// # Errors
+    /// [`bms_wire::Code::RateLimited`] when the key has used what it may.
+    pub(crate) fn is_for(&mut self, asking: Option<&Asking>) -> Result<()> {
+        self.ticket = asking.map(Asking::ticket).transpose()?;
+        Ok(())
+    }
+
     /// The model is deployed, so its name may become a label.
-    pub(crate) fn known(&mut self, model: &str) {
+    ///
+    /// # Errors
+    /// [`bms_wire::Code::PermissionDenied`] when whoever asks may not ask this model, [`bms_wire::Code::QueueFull`] when
+    /// theirs are too many of its places already.
+    pub(crate) fn known(&mut self, model: &str, takes_text: bool) -> Result<()> {
         model.clone_into(&mut self.model);
+        self.ticket.as_ref().map_or(Ok(()), |ticket| ticket.asks(model, takes_text))
+    }
+
+    /// About so many tokens will be read and written for it.
+    ///
+    /// # Errors
+    /// [`bms_wire::Code::RateLimited`] when whoever asks has not as many left.
+    pub(crate) fn generates(&self, tokens: u64) -> Result<()> {
+        self.ticket.as_ref().map_or(Ok(()), |ticket| ticket.generates(tokens))
     }
 
     /// The version that was asked last.

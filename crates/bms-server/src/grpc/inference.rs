@@ -18,6 +18,7 @@ use super::metered::Meter;
 use super::{Service, convert, proto, status, version};
 use crate::aside::aside;
 use crate::gateway::{Record, Target, Time};
+use crate::keys::Asking;
 
 /// Bytes of tensors that are copied on a thread that talks to the network.
 const SMALL: usize = 1 << 20;
@@ -28,10 +29,11 @@ impl Service {
     /// A call of one request.
     pub(super) async fn infer_once(self: Arc<Self>, request: Request, time: Time) -> Response {
         let meter = Meter::new(&self.gateway);
+        let asking = request.extensions().get::<Asking>().cloned();
         let request = request.map(|body| meter.body(body));
         super::answer(request, time, limits::TENSOR_BODY_BYTES_MAX, move |asked| async move {
             let _room = meter.take();
-            self.infer(asked, time).await
+            self.infer(asked, time, asking.as_ref()).await
         })
         .await
     }
@@ -44,9 +46,10 @@ impl Service {
         allowed: Option<Duration>,
     ) -> Response {
         let meter = Meter::new(&self.gateway);
+        let asking = request.extensions().get::<Asking>().cloned();
         let request = request.map(|body| meter.body(body));
         let service = service_fn(move |request: tonic::Request<Streaming<proto::ModelInferRequest>>| {
-            let answers = self.clone().answers(request.into_inner(), meter.clone());
+            let answers = self.clone().answers(request.into_inner(), meter.clone(), asking.clone());
             let answers = until(answers, allowed.map(Time::of));
             async move { Ok::<_, Status>(tonic::Response::new(answers)) }
         });
@@ -60,13 +63,14 @@ impl Service {
         self: Arc<Self>,
         requests: Streaming<proto::ModelInferRequest>,
         meter: Meter,
+        asking: Option<Asking>,
     ) -> impl Stream<Item = Result<proto::ModelStreamInferResponse, Status>> + Send {
         let answer = move |asked: Result<proto::ModelInferRequest, Status>| {
-            let (service, room) = (self.clone(), meter.take());
+            let (service, room, asking) = (self.clone(), meter.take(), asking.clone());
             async move {
                 let asked = asked?;
                 let (model_name, id) = (asked.model_name.clone(), asked.id.clone());
-                let answered = service.infer(asked, service.gateway.time()).await;
+                let answered = service.infer(asked, service.gateway.time(), asking.as_ref()).await;
                 drop(room);
                 Ok(answered.map_or_else(
                     |error| {
@@ -84,9 +88,17 @@ impl Service {
         requests.map(answer).buffered(limits::STREAM_REQUESTS_MAX)
     }
 
-    async fn infer(&self, asked: proto::ModelInferRequest, time: Time) -> Result<proto::ModelInferResponse> {
+    async fn infer(
+        &self,
+        asked: proto::ModelInferRequest,
+        time: Time,
+        asking: Option<&Asking>,
+    ) -> Result<proto::ModelInferResponse> {
         let mut record = Record::begin(&self.gateway);
-        let answered = self.infer_recorded(asked, time, &mut record).await;
+        let answered = match record.is_for(asking) {
+            Ok(()) => self.infer_recorded(asked, time, &mut record).await,
+            Err(error) => Err(error),
+        };
         let code = answered.as_ref().map_or_else(|error| error.code().http(), |_| 200);
         record.end(StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
         answered

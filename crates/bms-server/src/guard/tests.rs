@@ -13,7 +13,7 @@ fn expect(method: &str, headers: &str, want: Result<(), Code>) {
         let (name, value) = line.split_once(": ").unwrap();
         request = request.header(name, value);
     }
-    let got = check(&request.body(Body::empty()).unwrap()).map_err(|e| e.code());
+    let got = check(&request.body(Body::empty()).unwrap(), false).map_err(|e| e.code());
     assert_eq!(got, want, "{method} with {headers}");
 }
 
@@ -44,9 +44,20 @@ fn only_loopback_names_pass() {
 }
 
 #[test]
+fn where_keys_are_required_a_host_has_any_name_and_pages_still_change_nothing() {
+    let request = |origin: &str| {
+        let request = Request::builder().method("POST").uri("/").header("host", "models.example");
+        request.header("origin", origin).body(Body::empty()).unwrap()
+    };
+    assert!(check(&request("https://models.example"), true).is_ok());
+    let error = check(&request("https://evil.example"), true).unwrap_err();
+    assert_eq!(error.code(), Code::PermissionDenied);
+}
+
+#[test]
 fn a_client_older_than_the_host_header_passes() {
     let request = Request::builder().version(Version::HTTP_10).body(Body::empty()).unwrap();
-    assert!(check(&request).is_ok());
+    assert!(check(&request, false).is_ok());
 }
 
 #[test]

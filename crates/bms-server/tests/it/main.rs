@@ -10,6 +10,7 @@ mod engines;
 mod goes_on;
 mod harness;
 mod hung;
+mod keys;
 mod language;
 mod lost;
 mod mlflow;

@@ -9,6 +9,7 @@ async fn the_dashboard_is_served_with_a_strict_policy() {
     for (path, content_type) in [
         ("/", "text/html; charset=utf-8"),
         ("/app.js", "text/javascript; charset=utf-8"),
+        ("/key.js", "text/javascript; charset=utf-8"),
         ("/style.css", "text/css; charset=utf-8"),
         ("/runs", "text/html; charset=utf-8"),
         ("/runs.js", "text/javascript; charset=utf-8"),

@@ -32,7 +32,7 @@ impl From<&Error> for ErrorEnvelope {
             None => error.to_string(),
         };
         let code = match error.code() {
-            Code::QueueFull => "rate_limit_exceeded",
+            Code::QueueFull | Code::RateLimited => "rate_limit_exceeded",
             code => code.as_str(),
         };
         ErrorEnvelope {

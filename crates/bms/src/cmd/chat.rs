@@ -37,6 +37,8 @@ pub(crate) struct Chat {
     /// At a server: which of its models [default: the first it lists].
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
+    #[command(flatten)]
+    key: ApiKeyOption,
     /// What stands above the conversation.
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
@@ -125,7 +127,7 @@ impl Chat {
                     let what = "--threads, --context and --kv-cache are for a model that is loaded here";
                     return Err(Error::new(Code::InvalidRequest, what));
                 }
-                Box::new(Server::new(url.as_deref().unwrap_or(SERVER), self.model)?)
+                Box::new(Server::new(url.as_deref().unwrap_or(SERVER), self.model, &self.key)?)
             }
         };
         let mut session = Session::new(partner, self.system, self.sampling.manner(), *output)?;

@@ -7,6 +7,7 @@ use bms_engine::EngineOptions;
 use bms_wire::{Code, Error, Result};
 use clap::Args;
 
+use crate::api_key::ApiKeyOption;
 use crate::cmd::serve::{ListenOptions, RuntimeOptions, run_until_told};
 use crate::home::{Home, PolicyOption};
 use crate::output::Output;
@@ -17,6 +18,8 @@ pub(crate) struct Edge {
     /// The centre's address.
     #[arg(long, value_name = "URL")]
     centre: String,
+    #[command(flatten)]
+    key: ApiKeyOption,
     /// The model to answer with.
     #[arg(long)]
     model: String,
@@ -56,6 +59,7 @@ impl Edge {
         };
         let defaults = bms_edge::Settings::new(node, self.model, self.centre, data, policy);
         let settings = bms_edge::Settings {
+            key: self.key.key()?,
             listen: self.listen.listen,
             engine: EngineOptions {
                 runtime: self.runtime.runtime,

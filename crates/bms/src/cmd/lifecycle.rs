@@ -6,6 +6,7 @@ use bms_wire::{Code, Error, Result};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use crate::api_key::ApiKeyOption;
 use crate::output::{self, Output};
 
 /// Milliseconds of a day.
@@ -14,7 +15,7 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// Which server, and who asks it.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct PersonOption {
-    /// Who does this, for the audit log; nobody verifies it [default: this system's user].
+    /// Who does this, for the audit log; at a server that needs keys it is the key's name [default: this system's user].
     #[arg(long, env = "BMS_PERSON", value_name = "NAME", global = true)]
     by: Option<String>,
     /// The server's address.
@@ -26,13 +27,15 @@ pub(crate) struct PersonOption {
         global = true
     )]
     server: String,
+    #[command(flatten)]
+    key: ApiKeyOption,
 }
 
 impl PersonOption {
     /// A client of it, in this person's name.
     pub(crate) fn client(&self) -> Result<Client> {
         let user = || std::env::var("USER").ok().filter(|user| !user.is_empty());
-        let client = Client::new(&self.server)?;
+        let client = self.key.client(&self.server)?;
         Ok(match self.by.clone().or_else(user) {
             Some(name) => client.as_person(&name),
             None => client,

@@ -31,6 +31,8 @@ pub(crate) struct Predict {
     /// Ask this server or edge node.
     #[arg(long, value_name = "URL", requires = "model")]
     server: Option<String>,
+    #[command(flatten)]
+    key: ApiKeyOption,
     /// The model to ask the server for.
     #[arg(long)]
     model: Option<String>,
@@ -75,7 +77,7 @@ impl Predict {
         }
         let predictions = match (&self.bundle, &self.server, &self.model) {
             (Some(bundle), _, _) => self.here(home, bundle)?,
-            (None, Some(server), Some(model)) => self.there(&Client::new(server)?, model)?,
+            (None, Some(server), Some(model)) => self.there(&self.key.client(server)?, model)?,
             _ => return Err(Error::new(Code::InvalidRequest, "neither --bundle nor --server is given")),
         };
         let mut table = output::table(&["input", "answer", "probability", "next best"]);

@@ -5,6 +5,7 @@ use bms_wire::api::{EvaluationGate, SetAlias};
 use bms_wire::client::Client;
 use clap::Args;
 
+use crate::api_key::ApiKeyOption;
 use crate::output::{self, Output};
 
 /// Which server.
@@ -13,12 +14,14 @@ pub(crate) struct ServerOption {
     /// The server's address.
     #[arg(long, env = "BMS_SERVER", value_name = "URL", default_value = "http://127.0.0.1:8080")]
     pub(crate) server: String,
+    #[command(flatten)]
+    pub(crate) key: ApiKeyOption,
 }
 
 impl ServerOption {
     /// A client of it.
     pub(crate) fn client(&self) -> Result<Client> {
-        Client::new(&self.server)
+        self.key.client(&self.server)
     }
 }
 

@@ -12,7 +12,7 @@ use bms_engine::lm::AUDIT_SHARE_MAX;
 use bms_kernels::Isa;
 use bms_nn::onnx::RuntimeChoice;
 use bms_registry::{DatabaseUrl, Registry};
-use bms_server::{Care, Engines, KvCache, LanguageLaunch, Launch, Place, Settings};
+use bms_server::{Care, Engines, KeySettings, KeysMode, KvCache, LanguageLaunch, Launch, Place, Settings};
 use bms_store::Location;
 use bms_wire::client::Client;
 use bms_wire::{Code, Error, Result};
@@ -139,6 +139,15 @@ fn interval(text: &str) -> std::result::Result<Duration, String> {
         .ok_or_else(|| "expected hours, or a time such as 90m or 30s, up to a year".to_owned())
 }
 
+fn keys_mode(name: &str) -> std::result::Result<KeysMode, String> {
+    match name {
+        "off" => Ok(KeysMode::Off),
+        "optional" => Ok(KeysMode::Optional),
+        "required" => Ok(KeysMode::Required),
+        _ => Err("expected off, optional or required".to_owned()),
+    }
+}
+
 fn runtime(name: &str) -> std::result::Result<RuntimeChoice, String> {
     RuntimeChoice::parse(name).ok_or_else(|| "expected auto, rten or onnxruntime".to_owned())
 }
@@ -157,6 +166,17 @@ pub(crate) struct Up {
     /// environment [default: `store` in the registry's folder].
     #[arg(long, env = "BMS_STORE", value_name = "URL")]
     store: Option<String>,
+    /// Whether requests need a key: off, optional (one that is sent counts) or required [default: required once there is a
+    /// key, and wherever other machines reach the server].
+    #[arg(long, value_name = "MODE", value_parser = keys_mode)]
+    keys: Option<KeysMode>,
+    /// Listen where other machines reach the server although nothing is encrypted, e.g. behind a proxy that does; every
+    /// request needs a key then.
+    #[arg(long)]
+    plain_http: bool,
+    /// Let everybody read /metrics, without a key.
+    #[arg(long)]
+    metrics_open: bool,
     /// Time between two rounds in which all of the store is read, to find what rotted: hours, or with a unit such as `90m` or
     /// `30s`; 0 for never.
     #[arg(long, value_name = "TIME", default_value = "24", value_parser = interval)]
@@ -190,6 +210,8 @@ impl Up {
         let policy = self.policy.load(home)?;
         let audit_key = home.audit_key()?;
         let mut settings = Settings::new(launch(&self.runtime, &self.language)?, data.join("loaded"));
+        settings.keys =
+            KeySettings { mode: self.keys, plain_http: self.plain_http, metrics_open: self.metrics_open };
         settings.policy_file = Some(self.policy.file(home)?);
         if let Some(file) = &self.engines {
             settings.launch.engines = Engines::load(file)?;
@@ -206,6 +228,7 @@ impl Up {
         run_until_told(&self.listen, output, |listener, shutdown| async move {
             let registry = Registry::open_with(&data, store.as_ref(), database.as_ref()).await?;
             registry.anchor_audit(audit_key).await?;
+            show_first_key(&registry, &settings.keys, &listener, output).await?;
             if !every.is_zero() {
                 let replica = match &from {
                     Some(url) => Some(replica(url).await?),
@@ -217,6 +240,21 @@ impl Up {
             bms_server::run(settings, registry, policy, listener, shutdown).await
         })
     }
+}
+
+/// Makes the first admin's key where one is needed, and shows it, which is done once.
+async fn show_first_key(
+    registry: &Registry,
+    settings: &KeySettings,
+    listener: &TcpListener,
+    output: &Output,
+) -> Result<()> {
+    let address = listener.local_addr().map_err(|e| Error::new(Code::Io, format!("nothing listens: {e}")))?;
+    if let Some(made) = bms_server::first_key(registry, settings, address).await? {
+        let text = format!("the key of `{}`, which is shown this once: {}", made.key.name, made.secret);
+        output.event("key", text, json!({ "name": made.key.name, "secret": made.secret }));
+    }
+    Ok(())
 }
 
 /// Options of `bms serve`.

@@ -99,36 +99,6 @@ impl Approve {
     }
 }
 
-/// Options of `bms key`.
-#[derive(Debug, Args)]
-pub(crate) struct Key {
-    #[command(subcommand)]
-    action: KeyAction,
-}
-
-#[derive(Clone, Copy, Debug, Subcommand)]
-enum KeyAction {
-    /// Print the public key that this home folder signs with, in PEM, to be trusted elsewhere.
-    Show,
-    /// Print the public key that bundles are sealed for to be opened here, in PEM.
-    Sealing,
-    /// Print the public key that signs a server's audit log, in PEM: `bms audit verify FILE --key` takes it.
-    Audit,
-}
-
-impl Key {
-    pub(crate) fn run(self, home: &Home, output: &Output) -> Result<()> {
-        let key = match self.action {
-            KeyAction::Show => home.signing_key()?,
-            KeyAction::Sealing => home.sealing_key()?,
-            KeyAction::Audit => home.audit_key()?,
-        };
-        let pem = key.public_pem();
-        output.result(pem.trim_end(), &json!({"key_id": key.key_id(), "public_key": pem}));
-        Ok(())
-    }
-}
-
 /// Options of `bms trust`.
 #[derive(Debug, Args)]
 pub(crate) struct Trust {

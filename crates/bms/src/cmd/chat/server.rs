@@ -8,6 +8,8 @@ use bms_wire::conversation::Message;
 use bms_wire::openai::ModelList;
 use bms_wire::{Code, Error, Result};
 
+use crate::api_key::ApiKeyOption;
+
 use super::partner::{Manner, Outcome, Partner, Said};
 use super::protocol::{self, Following};
 
@@ -20,9 +22,9 @@ pub(super) struct Server {
 
 impl Server {
     /// The model of this name, or the first the server lists.
-    pub(super) fn new(url: &str, model: Option<String>) -> Result<Self> {
+    pub(super) fn new(url: &str, model: Option<String>, key: &ApiKeyOption) -> Result<Self> {
         let base = url.trim_end_matches('/');
-        let client = Client::new(base.strip_suffix("/v1").unwrap_or(base))?;
+        let client = key.client(base.strip_suffix("/v1").unwrap_or(base))?;
         let model = match model {
             Some(model) => model,
             None => {

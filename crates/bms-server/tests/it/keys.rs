@@ -1,0 +1,179 @@
+//! Keys of callers on a running server.
+
+use std::time::Duration;
+
+use bms_server::{KeySettings, KeysMode};
+use bms_wire::Code;
+use bms_wire::api::{NewKey, Role, SetKey};
+use bms_wire::client::ServerKey;
+
+use crate::harness::{SOON, Server, code};
+
+/// How soon a key that was revoked elsewhere counts no more, as documented.
+const REVOKED_WITHIN: Duration = Duration::from_secs(2);
+
+/// A server whose model `m` answers, and the secret of its admin's key.
+async fn with_a_model() -> (Server, String) {
+    let server = Server::with_registry(|_| {}).await;
+    server.publish(1, &["production"], &[]).await.unwrap();
+    server.client(|client| client.deploy("m", "production")).await.unwrap();
+    server.until("/v2/models/m/ready", |status, _| status == 200).await;
+    let admin = server.client(|client| client.create_key(&new("root", Role::Admin, SetKey::default()))).await;
+    (server, admin.unwrap().secret)
+}
+
+fn new(name: &str, role: Role, limits: SetKey) -> NewKey {
+    NewKey { name: name.to_owned(), role, limits }
+}
+
+async fn made(server: &Server, admin: &str, key: NewKey) -> String {
+    let admin = ServerKey::new(admin).unwrap();
+    server.client(move |client| client.with_key(Some(admin)).create_key(&key)).await.unwrap().secret
+}
+
+/// The answer to a request for inference with this key, and its headers.
+async fn infer(server: &Server, key: &str) -> http::Response<bytes::Bytes> {
+    server.connect().await.raw("POST", "/v2/models/m/infer", "{}", &[("x-api-key", key)]).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn once_there_is_a_key_every_request_needs_one_that_may() {
+    let (server, admin) = with_a_model().await;
+    let user = made(&server, &admin, new("a", Role::User, SetKey::default())).await;
+    let bearer = format!("Bearer {user}");
+    let mut connection = server.connect().await;
+    let (status, body) = connection.send("POST", "/v2/models/m/infer", "{}").await;
+    assert_eq!((status, code(&body)), (401, Some(Code::Unauthenticated)));
+    let (status, body) = connection.send("POST", "/v1/chat/completions", "{}").await;
+    assert_eq!((status, &body["error"]["type"]), (401, &"authentication_error".into()), "{body}");
+    for open in ["/v2/health/live", "/v2/health/ready", "/", "/key.js"] {
+        assert_eq!(connection.raw("GET", open, "", &[]).await.status(), 200, "{open}");
+    }
+    for closed in ["/metrics", "/v2/models/m", "/api/v1/overview", "/api/v1/keys", "/nothing"] {
+        assert_eq!(connection.send("GET", closed, "").await.0, 401, "{closed}");
+    }
+    for header in [("authorization", bearer.as_str()), ("x-api-key", user.as_str())] {
+        let answered = connection.raw("POST", "/v2/models/m/infer", "{}", &[header]).await;
+        assert_eq!(answered.status(), 200);
+        assert_eq!(connection.raw("GET", "/metrics", "", &[header]).await.status(), 200);
+        let refused = connection.raw("PUT", "/api/v1/deployments/m", "{}", &[header]).await;
+        assert_eq!(refused.status(), 403);
+    }
+    let call = [("x-api-key", "wrong"), ("content-type", "application/grpc"), ("te", "trailers")];
+    let refused = connection.raw("POST", "/inference.GRPCInferenceService/ModelInfer", "", &call).await;
+    assert_eq!((refused.status().as_u16(), refused.headers()["grpc-status"].to_str().unwrap()), (200, "16"));
+    let call = [("x-api-key", user.as_str()), ("content-type", "application/grpc"), ("te", "trailers")];
+    let load = "/inference.GRPCInferenceService/RepositoryModelLoad";
+    for path in [load.to_owned(), load.replace("Load", "Lo%61d")] {
+        let refused = connection.raw("POST", &path, "", &call).await;
+        assert_eq!(refused.headers()["grpc-status"], "7", "{path}");
+    }
+    let admins = connection.raw("GET", "/api/v1/audit", "", &[("x-api-key", &admin)]).await;
+    let said = String::from_utf8(admins.into_body().to_vec()).unwrap();
+    assert!(said.contains(r#""by":"root""#), "who asks is the key's name: {said}");
+    assert!(!said.contains(&user[15..]) && !said.contains(&admin[15..]));
+    let metrics = connection.raw("GET", "/metrics", "", &[("x-api-key", &user)]).await;
+    let metrics = String::from_utf8(metrics.into_body().to_vec()).unwrap();
+    assert!(metrics.contains("bms_key_requests_total{code=\"200\",key=\"a\"} 2\n"), "{metrics}");
+    assert!(metrics.contains("bms_key_denials_total{code=\"permission_denied\"}"), "{metrics}");
+    server.stop().await.0.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_refuse_and_say_when_to_come_again() {
+    let (server, admin) = with_a_model().await;
+    let limits = SetKey { requests_per_minute: Some(2), ..SetKey::default() };
+    let user = made(&server, &admin, new("a", Role::User, limits)).await;
+    let first = infer(&server, &user).await;
+    assert_eq!(
+        (first.status().as_u16(), &first.headers()["x-ratelimit-limit-requests"]),
+        (200, &"2".parse().unwrap())
+    );
+    assert_eq!(first.headers()["x-ratelimit-remaining-requests"], "1");
+    assert_eq!(infer(&server, &user).await.status(), 200);
+    let refused = infer(&server, &user).await;
+    assert_eq!(refused.status(), 429);
+    let pause: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=30).contains(&pause), "{pause}");
+    assert_eq!(refused.headers()["x-ratelimit-remaining-requests"], "0");
+    assert!(refused.headers().contains_key("x-ratelimit-reset-requests"));
+    assert_eq!(code(&serde_json::from_slice(refused.body()).unwrap()), Some(Code::RateLimited));
+    let models = SetKey { models: Some(vec!["other".into()]), ..SetKey::default() };
+    let elsewhere = made(&server, &admin, new("b", Role::User, models)).await;
+    assert_eq!(infer(&server, &elsewhere).await.status(), 403);
+    server.stop().await.0.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_share_what_a_key_used_and_forget_a_revoked_one() {
+    let (server, admin) = with_a_model().await;
+    let limits = SetKey { requests_per_day: Some(3), ..SetKey::default() };
+    let user = made(&server, &admin, new("a", Role::User, limits)).await;
+    let other = server.beside().await;
+    let began = std::time::Instant::now();
+    for _ in 0..2 {
+        assert_eq!(infer(&server, &user).await.status(), 200);
+    }
+    // Both are written and heard within a second each.
+    let is_heard = async |server: &Server| {
+        let keys = server.registry.as_ref().unwrap().keys().await.unwrap();
+        keys.iter().any(|key| key.name == "a" && key.requests_today == 2)
+    };
+    while !is_heard(&other).await {
+        assert!(began.elapsed() < SOON);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    tokio::time::sleep(REVOKED_WITHIN).await;
+    let mut statuses = Vec::new();
+    for _ in 0..3 {
+        statuses.push(infer(&other, &user).await.status().as_u16());
+    }
+    assert_eq!(statuses.iter().filter(|status| **status == 429).count(), 2, "one was left: {statuses:?}");
+    let revoking = ServerKey::new(&admin).unwrap();
+    other.client(move |client| client.with_key(Some(revoking)).revoke_key("a")).await.unwrap();
+    assert_eq!(infer(&other, &user).await.status(), 401, "where it was revoked it counts no more at once");
+    let began = std::time::Instant::now();
+    while infer(&server, &user).await.status() != 401 {
+        assert!(began.elapsed() < SOON);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    other.stop().await.0.unwrap();
+    let registry = server.registry.clone().unwrap();
+    server.stop().await.0.unwrap();
+    let used = registry.keys().await.unwrap().into_iter().find(|key| key.name == "a").unwrap();
+    assert_eq!(used.requests_today, 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn modes_say_who_needs_a_key() {
+    let off = KeySettings { mode: Some(KeysMode::Off), ..KeySettings::default() };
+    let server = Server::with_registry(|settings| settings.keys = off).await;
+    server.client(|client| client.create_key(&new("root", Role::Admin, SetKey::default()))).await.unwrap();
+    assert_eq!(server.get("/api/v1/keys").await.0, 200);
+    server.stop().await.0.unwrap();
+    let optional = KeySettings { mode: Some(KeysMode::Optional), ..KeySettings::default() };
+    let server = Server::with_registry(|settings| settings.keys = optional).await;
+    assert_eq!(server.get("/api/v1/keys").await.0, 200);
+    let mut connection = server.connect().await;
+    assert_eq!(connection.raw("GET", "/api/v1/keys", "", &[("x-api-key", "bms_wrong")]).await.status(), 401);
+    server.stop().await.0.unwrap();
+    let required = KeySettings { mode: Some(KeysMode::Required), metrics_open: true, plain_http: false };
+    let server = Server::with_registry(|settings| settings.keys = required).await;
+    assert_eq!(server.get("/api/v1/keys").await.0, 401);
+    assert_eq!(server.connect().await.raw("GET", "/metrics", "", &[]).await.status(), 200);
+    let registry = server.registry.clone().unwrap();
+    let made = bms_server::first_key(&registry, &required, server.address).await.unwrap().unwrap();
+    assert_eq!(made.key.role, Role::Admin);
+    assert_eq!(bms_server::first_key(&registry, &required, server.address).await.unwrap(), None);
+    let key = made.secret.clone();
+    let began = std::time::Instant::now();
+    loop {
+        let answered = server.connect().await.raw("GET", "/api/v1/keys", "", &[("x-api-key", &key)]).await;
+        if answered.status() == 200 {
+            break;
+        }
+        assert!(began.elapsed() < SOON);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    server.stop().await.0.unwrap();
+}

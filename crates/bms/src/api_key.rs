@@ -1,0 +1,41 @@
+//! The key for a server that asks for one: from a file or the environment, never from the command line, which every user of
+//! the machine can read.
+
+use std::path::PathBuf;
+
+use bms_wire::client::{Client, ServerKey};
+use bms_wire::{Code, Error, Result, limits};
+use clap::Args;
+
+/// Holds the secret itself.
+const VARIABLE: &str = "BMS_API_KEY";
+
+/// Where the key for a server stands.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ApiKeyOption {
+    /// File with the key for the server [default: the variable BMS_API_KEY, which holds the key itself].
+    #[arg(long, env = "BMS_API_KEY_FILE", value_name = "FILE", global = true)]
+    api_key_file: Option<PathBuf>,
+}
+
+impl ApiKeyOption {
+    /// The key, if there is one.
+    pub(crate) fn key(&self) -> Result<Option<ServerKey>> {
+        let Some(path) = &self.api_key_file else {
+            let given = std::env::var(VARIABLE).ok().filter(|key| !key.trim().is_empty());
+            return given.map(|key| ServerKey::new(&key)).transpose();
+        };
+        let size = std::fs::metadata(path).map_err(|e| Error::io("read the key in", path, e))?.len();
+        if limits::KEY_FILE_BYTES_MAX < size {
+            let what = format!("`{}` is too large for a key", path.display());
+            return Err(Error::new(Code::TooLarge, what));
+        }
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io("read the key in", path, e))?;
+        ServerKey::new(&text).map(Some)
+    }
+
+    /// A client of a server.
+    pub(crate) fn client(&self, server: &str) -> Result<Client> {
+        Ok(Client::new(server)?.with_key(self.key()?))
+    }
+}

@@ -1,0 +1,201 @@
+//! `bms key`: the keys of this home folder, and those of a server's callers.
+
+use bms_bundle::time_text;
+use bms_wire::Result;
+use bms_wire::api::{ApiKey, NewKey, Role, SetKey};
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use crate::cmd::lifecycle::PersonOption;
+use crate::home::Home;
+use crate::output::{self, Output};
+
+/// Options of `bms key`.
+#[derive(Debug, Args)]
+pub(crate) struct Key {
+    #[command(subcommand)]
+    action: KeyAction,
+    #[command(flatten)]
+    person: PersonOption,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyAction {
+    /// Print the public key that this home folder signs with, in PEM, to be trusted elsewhere.
+    Show,
+    /// Print the public key that bundles are sealed for to be opened here, in PEM.
+    Sealing,
+    /// Print the public key that signs a server's audit log, in PEM: `bms audit verify FILE --key` takes it.
+    Audit,
+    /// Make a key for callers of a server. It is shown this once.
+    Create(Box<Create>),
+    /// List the keys of a server's callers, with their limits and what they used today.
+    List,
+    /// Change what a key may use.
+    Set(Box<Set>),
+    /// End a key, for good and within two seconds.
+    Revoke {
+        /// Its name.
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Create {
+    /// What the key is called.
+    name: String,
+    /// What it is for: admin (everything), deployer (models, deployments and asking), user (asking models) or edge (what an
+    /// edge node does).
+    #[arg(long, value_parser = role)]
+    role: Role,
+    #[command(flatten)]
+    limits: LimitOptions,
+}
+
+#[derive(Debug, Args)]
+struct Set {
+    /// The key's name.
+    name: String,
+    #[command(flatten)]
+    limits: LimitOptions,
+}
+
+/// What a key may use.
+#[derive(Debug, Args)]
+struct LimitOptions {
+    /// When it ends by itself, from now on, such as `90d`, `12h` or `30m`; 0 for never.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    expires: Option<u64>,
+    /// Requests to models in a minute; 0 for no limit, as for those that follow.
+    #[arg(long, value_name = "N")]
+    requests_per_minute: Option<u64>,
+    /// Tokens of prompts and answers in a minute.
+    #[arg(long, value_name = "N")]
+    tokens_per_minute: Option<u64>,
+    /// Requests to models in a day of UTC.
+    #[arg(long, value_name = "N")]
+    requests_per_day: Option<u64>,
+    /// Tokens of prompts and answers in a day of UTC.
+    #[arg(long, value_name = "N")]
+    tokens_per_day: Option<u64>,
+    /// Requests open at a time, on each replica.
+    #[arg(long, value_name = "N")]
+    concurrent: Option<u64>,
+    /// The models it may ask, separated by commas; `all` for all.
+    #[arg(long, value_name = "MODELS", value_delimiter = ',')]
+    models: Option<Vec<String>>,
+    /// Whether it may fill the queue of a model alone; otherwise half is left for others.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    priority: Option<bool>,
+}
+
+impl LimitOptions {
+    fn set(self) -> SetKey {
+        let all = |models: &Vec<String>| models.len() == 1 && models[0] == "all";
+        SetKey {
+            expires_seconds: self.expires,
+            requests_per_minute: self.requests_per_minute,
+            tokens_per_minute: self.tokens_per_minute,
+            requests_per_day: self.requests_per_day,
+            tokens_per_day: self.tokens_per_day,
+            concurrent: self.concurrent,
+            models: self.models.map(|models| if all(&models) { Vec::new() } else { models }),
+            priority: self.priority,
+        }
+    }
+}
+
+impl Key {
+    pub(crate) fn run(self, home: &Home, output: &Output) -> Result<()> {
+        let key = match self.action {
+            KeyAction::Show => home.signing_key()?,
+            KeyAction::Sealing => home.sealing_key()?,
+            KeyAction::Audit => home.audit_key()?,
+            KeyAction::Create(create) => {
+                let new = NewKey { name: create.name, role: create.role, limits: create.limits.set() };
+                let created = self.person.client()?.create_key(&new)?;
+                output.result(&created.secret, &created);
+                return Ok(());
+            }
+            KeyAction::List => {
+                let keys = self.person.client()?.keys()?;
+                output.result(table(&keys), &keys);
+                return Ok(());
+            }
+            KeyAction::Set(set) => {
+                let key = self.person.client()?.set_key(&set.name, &set.limits.set())?;
+                output.result(table(std::slice::from_ref(&key)), &key);
+                return Ok(());
+            }
+            KeyAction::Revoke { name } => {
+                let key = self.person.client()?.revoke_key(&name)?;
+                output.result(format_args!("{} ({}) is revoked", key.name, key.id), &key);
+                return Ok(());
+            }
+        };
+        let pem = key.public_pem();
+        output.result(pem.trim_end(), &json!({"key_id": key.key_id(), "public_key": pem}));
+        Ok(())
+    }
+}
+
+fn table(keys: &[ApiKey]) -> impl std::fmt::Display {
+    let mut table = output::table(&[
+        "name",
+        "key",
+        "role",
+        "requests/min",
+        "tokens/min",
+        "requests/day",
+        "tokens/day",
+        "open",
+        "models",
+        "ends",
+    ]);
+    let limit = |limit: Option<u64>| limit.map_or_else(|| "–".to_owned(), |limit| limit.to_string());
+    let used = |used: u64, of: Option<u64>| format!("{used} of {}", limit(of));
+    for key in keys {
+        let allowed = &key.limits;
+        let ends = match (key.revoked_ms, key.expires_ms) {
+            (Some(_), _) => "revoked".to_owned(),
+            (None, None) => "never".to_owned(),
+            (None, Some(expires)) => time_text(expires),
+        };
+        table.add_row([
+            key.name.clone(),
+            format!("{}…", key.id),
+            key.role.as_str().to_owned(),
+            limit(allowed.requests_per_minute),
+            limit(allowed.tokens_per_minute),
+            used(key.requests_today, allowed.requests_per_day),
+            used(key.tokens_today, allowed.tokens_per_day),
+            limit(allowed.concurrent),
+            if allowed.models.is_empty() { "all".to_owned() } else { allowed.models.join(", ") },
+            ends,
+        ]);
+    }
+    table
+}
+
+fn role(name: &str) -> std::result::Result<Role, String> {
+    Role::parse(name).ok_or_else(|| "expected admin, deployer, user or edge".to_owned())
+}
+
+/// Seconds of a time with its unit.
+fn time(text: &str) -> std::result::Result<u64, String> {
+    let (number, seconds) = match text.as_bytes().last() {
+        Some(b'd') => (&text[..text.len() - 1], 24 * 3600),
+        Some(b'h') => (&text[..text.len() - 1], 3600),
+        Some(b'm') => (&text[..text.len() - 1], 60),
+        Some(b's') => (&text[..text.len() - 1], 1),
+        _ if text == "0" => (text, 1),
+        _ => return Err("expected a time with its unit, such as 90d, 12h or 30m".to_owned()),
+    };
+    let number: Option<u64> = number.parse().ok();
+    number
+        .and_then(|number| number.checked_mul(seconds))
+        .ok_or_else(|| "expected a time such as 90d".to_owned())
+}
+
+#[cfg(test)]
+mod tests;
