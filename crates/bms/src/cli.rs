@@ -173,7 +173,7 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<()> {
         Command::Predict(args) => args.run(&home, output),
         Command::Edge(args) => args.run(&home, output),
         Command::Label(args) => args.run(output),
-        Command::Bench(args) => args.run(output),
+        Command::Bench(args) => args.run(&home, output),
         Command::Doctor(args) => args.run(&home, output),
         Command::Reference => {
             output.raw(&cmd::reference::markdown(Cli::command()));

@@ -16,6 +16,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
 use super::serve::isa;
+use crate::home::Home;
 use crate::output::Output;
 
 /// Options of `bms bench`.
@@ -40,13 +41,13 @@ enum What {
 }
 
 impl Bench {
-    pub(crate) fn run(self, output: &Output) -> Result<()> {
+    pub(crate) fn run(self, home: &Home, output: &Output) -> Result<()> {
         match self.what {
             What::Llm(llm) => llm.run(output),
             What::Machine(machine) => machine.run(output),
             What::Perplexity(perplexity) => perplexity.run(output),
             What::Seal(seal) => seal.run(output),
-            What::Serve(serve) => serve.run(output),
+            What::Serve(serve) => serve.run(home, output),
         }
     }
 }

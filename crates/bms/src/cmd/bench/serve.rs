@@ -7,6 +7,7 @@
 //! (Gil Tene, "How NOT to Measure Latency", 2013).
 
 mod exchange;
+mod in_process;
 mod load;
 mod picture;
 mod report;
@@ -23,15 +24,18 @@ use clap::{Args, ValueEnum};
 use http::Uri;
 
 use self::exchange::Form;
+use self::in_process::InProcess;
 use self::load::{Load, Pace};
 use self::work::Work;
+use crate::cmd::serve::RuntimeOptions;
+use crate::home::{Home, PolicyOption};
 use crate::output::Output;
 
 /// How often a request is sent again when there is somewhere else to send it.
 const RETRIES: u32 = 4;
 
 /// Options of `bms bench serve`.
-#[derive(Clone, Debug, Args)]
+#[derive(Debug, Args)]
 pub(super) struct Serve {
     /// Model to ask.
     model: String,
@@ -39,6 +43,13 @@ pub(super) struct Serve {
     /// answer goes to the next.
     #[arg(long, env = "BMS_SERVER", value_name = "URL", default_value = "http://127.0.0.1:8080")]
     server: Vec<String>,
+    /// Ask the engine in this process instead, with this bundle: what a server's answers take longer is what the server adds.
+    #[arg(long, value_name = "BUNDLE", requires = "bodies", conflicts_with_all = ["server", "retries", "key_file"])]
+    in_process: Option<PathBuf>,
+    #[command(flatten)]
+    policy: PolicyOption,
+    #[command(flatten)]
+    runtime: RuntimeOptions,
     /// How often a request is sent again whose connection breaks before its answer has begun, or that is answered with
     /// 503 [default: 0 with one server, 4 with several].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=100))]
@@ -135,14 +146,16 @@ pub(super) enum Arrivals {
 }
 
 impl Serve {
-    pub(super) fn run(self, output: &Output) -> Result<()> {
+    pub(super) fn run(self, home: &Home, output: &Output) -> Result<()> {
         let servers = self.server.iter().map(|server| address(server)).collect::<Result<Vec<_>>>()?;
         let retries = self.retries.unwrap_or(if servers.len() < 2 { 0 } else { RETRIES });
         let key = self.key_file.as_deref().map(key).transpose()?;
         let work = Work::new(&self)?;
+        let in_process = self.in_process(home, &work)?;
         let pace = self.rate.map_or(Pace::Closed, |rate| Pace::Open { rate, arrivals: self.arrivals });
         let load = Load {
             servers,
+            in_process,
             path: work.path().to_owned(),
             key,
             form: self.protocol.form(),
@@ -166,6 +179,19 @@ impl Serve {
             false => Ok(()),
             true => Err(tally.why_none()),
         }
+    }
+}
+
+impl Serve {
+    /// The engine that is asked instead of a server, if one is named.
+    fn in_process(&self, home: &Home, work: &Work) -> Result<Option<InProcess>> {
+        let Some(bundle) = &self.in_process else { return Ok(None) };
+        if !matches!(self.protocol, Protocol::Infer | Protocol::Binary) {
+            let what = "--in-process takes requests of the protocols `infer` and `binary`";
+            return Err(Error::new(Code::InvalidRequest, what));
+        }
+        let policy = self.policy.load(home)?;
+        InProcess::load(bundle, &policy, &self.runtime, work.given()).map(Some)
     }
 }
 

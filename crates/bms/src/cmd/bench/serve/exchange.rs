@@ -11,6 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::in_process::InProcess;
 use super::stream::Events;
 use super::tally::{Outcome, Streamed};
 use super::work::Ask;
@@ -51,6 +52,8 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub(super) struct Way {
     pub(super) places: Vec<Place>,
+    /// What is asked instead of a server.
+    pub(super) in_process: Option<InProcess>,
     pub(super) path: Uri,
     pub(super) key: Option<HeaderValue>,
     pub(super) form: Form,
@@ -96,6 +99,9 @@ impl Connection {
 
     /// Asks and reads the answer to its end, within the time given; how often the request was sent, too.
     pub(super) async fn ask(&mut self, way: &Way, ask: &Ask, within: Duration) -> (Outcome, u32) {
+        if let Some(engine) = &way.in_process {
+            return (engine.ask().await, 1);
+        }
         let deadline = Instant::now() + within;
         if self.at != self.own && AWAY < self.away_since.elapsed() {
             self.go_to(self.own);

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::super::processor_seconds;
 use super::Arrivals;
 use super::exchange::{Connection, Form, Place, Way};
+use super::in_process::InProcess;
 use super::tally::{Outcome, Tally};
 use super::work::{Ask, Work};
 use crate::output::{Output, Progress};
@@ -41,6 +42,8 @@ pub(super) enum Pace {
 #[derive(Debug)]
 pub(super) struct Load {
     pub(super) servers: Vec<Uri>,
+    /// What is asked instead of the servers.
+    pub(super) in_process: Option<InProcess>,
     pub(super) path: String,
     pub(super) key: Option<String>,
     pub(super) form: Form,
@@ -119,6 +122,7 @@ impl Load {
             Ok::<_, Error>(value)
         });
         Ok(Way {
+            in_process: self.in_process.clone(),
             places: self.servers.iter().map(place).collect::<Result<_>>()?,
             path: self.path.parse().map_err(|_| impossible("the model's name"))?,
             key: key.transpose()?,

@@ -57,6 +57,7 @@ fn head(options: &Serve, tally: &Tally) -> String {
 fn value(options: &Serve, tally: &Tally) -> Value {
     let answers = tally.latency.len();
     let protocol = format!("{:?}", options.protocol).to_lowercase();
+    let servers = if options.in_process.is_some() { &[][..] } else { &options.server };
     let course = tally.course.iter().map(|second| {
         json!({
             "answered": second.answered, "refused": second.refused, "failed": second.failed,
@@ -64,7 +65,7 @@ fn value(options: &Serve, tally: &Tally) -> Value {
         })
     });
     json!({
-        "servers": options.server, "model": options.model, "protocol": protocol,
+        "servers": servers, "in_process": options.in_process, "model": options.model, "protocol": protocol,
         "loop": if options.rate.is_some() { "open" } else { "closed" },
         "connections": options.connections, "rate": options.rate, "seconds": tally.took.as_secs_f64(),
         "requests": tally.requests(), "answered": answers, "refused": tally.refused, "failed": tally.failed,

@@ -90,6 +90,14 @@ impl Work {
         &self.path
     }
 
+    /// The requests, when they are given and taken in turns.
+    pub(super) fn given(&self) -> &[Ask] {
+        match &self.bodies {
+            Bodies::Given { asks, .. } => asks,
+            Bodies::Prompts { .. } => &[],
+        }
+    }
+
     /// The next request.
     pub(super) fn next(&mut self) -> Ask {
         match &mut self.bodies {
