@@ -6,6 +6,7 @@
 
 mod lifecycle;
 mod rollout;
+mod worker;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,7 @@ pub use lifecycle::{
 pub use rollout::{
     NewRollout, RolledBack, Rollout, RolloutOrder, RolloutPlan, RolloutShadow, RolloutSide, RolloutState,
 };
+pub use worker::{JoinToken, NewJoinToken, Worker, WorkerReport, WorkerSlot, WorkerState};
 
 /// One file of a bundle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

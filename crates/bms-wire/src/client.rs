@@ -3,6 +3,7 @@
 mod lifecycle;
 mod plain;
 mod rollout;
+mod workers;
 
 use std::io::Read;
 use std::time::Duration;
