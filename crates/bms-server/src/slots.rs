@@ -4,6 +4,7 @@
 //! memory returns to the system. Requests borrow a slot through a [`Lease`]; a slot that is being
 //! unloaded gives no new leases and ends once the last one is returned.
 
+mod address;
 mod condition;
 mod connections;
 mod launch;

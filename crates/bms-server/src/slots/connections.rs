@@ -1,6 +1,5 @@
-//! Kept-alive connections to one slot process over its Unix socket, and whether its work moves.
+//! Kept-alive connections to one slot process, and whether its work moves.
 
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -12,12 +11,11 @@ use http::response::Parts;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use tokio::net::UnixStream;
+use hyper::client::conn::http1::SendRequest;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
+use super::address::Address;
 use super::progress::Reports;
 
 /// Requests one process works on at a time. More than its engine puts into a batch, so that a batch
@@ -37,7 +35,7 @@ pub(crate) enum Broken {
 /// The connections to one process.
 #[derive(Debug)]
 pub(crate) struct Connections {
-    socket: PathBuf,
+    address: Address,
     idle: Mutex<Vec<Connection>>,
     seats: Arc<Semaphore>,
     progress: Mutex<Progress>,
@@ -60,9 +58,9 @@ struct Progress {
 }
 
 impl Connections {
-    pub(crate) fn new(socket: PathBuf, reports: Arc<Reports>) -> Self {
+    pub(crate) fn new(address: Address, reports: Arc<Reports>) -> Self {
         Connections {
-            socket,
+            address,
             idle: Mutex::new(Vec::new()),
             seats: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
             progress: Mutex::new(Progress {
@@ -117,13 +115,8 @@ impl Connections {
                 return Ok(connection);
             }
         }
-        let stream = UnixStream::connect(&self.socket).await.map_err(lost)?;
-        let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
-        let driver = tokio::spawn(async move {
-            // Its failure shows as the failure of the request it carried.
-            let _ = driver.await;
-        });
-        Ok(Connection { sender, driver: driver.abort_handle() })
+        let (sender, driver) = self.address.connect().await?;
+        Ok(Connection { sender, driver })
     }
 
     /// Says that something came from the process.

@@ -10,6 +10,7 @@ use http::Request;
 use http_body_util::Full;
 
 use super::Launcher;
+use super::address::Address;
 use super::connections::Connections;
 use super::process::{Greeting, Process, Ready, usage, would_run};
 use super::progress::{Seen, Verdict, Watchdog};
@@ -184,7 +185,8 @@ async fn run_once(slot: &Slot, launcher: &Arc<Launcher>) -> End {
 
 /// A process that is ready, until it ends or has to be ended.
 async fn serve(slot: &Slot, launcher: &Launcher, mut process: Process, ready: Ready, took: Duration) -> End {
-    let connections = Arc::new(Connections::new(process.socket().to_owned(), process.reports().clone()));
+    let address = Address::Unix(process.socket().to_owned());
+    let connections = Arc::new(Connections::new(address, process.reports().clone()));
     SlotReady { of: slot.of(), pid: process.pid(), runtime: Some(&ready.runtime), took }
         .emit(&launcher.metrics);
     slot.publish(|c| {
