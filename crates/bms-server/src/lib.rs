@@ -34,6 +34,7 @@ mod leader;
 mod listen;
 mod metrics;
 mod mlflow;
+mod nodes;
 mod policy;
 mod repository;
 mod rollout;
@@ -45,5 +46,6 @@ mod warm;
 pub mod slot;
 
 pub use care::Care;
+pub use nodes::{JoinSettings, Nodes, join};
 pub use server::{Settings, run, serve_one};
 pub use slots::{KvCache, LanguageLaunch, Launch, Place};

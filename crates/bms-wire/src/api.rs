@@ -229,6 +229,9 @@ pub struct Slot {
     /// Why its last process was replaced, when one was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_restart: Option<LastRestart>,
+    /// The worker it is on; absent when it is on the server's own machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
 }
 
 /// Whether a slot's work moves: a process can answer "live" and "ready" for hours while the work it took stands still.

@@ -13,6 +13,7 @@ pub(crate) mod evaluate;
 pub(crate) mod label;
 pub(crate) mod lifecycle;
 pub(crate) mod lineage;
+pub(crate) mod node;
 pub(crate) mod package;
 pub(crate) mod predict;
 pub(crate) mod pull;

@@ -18,3 +18,4 @@ mod quarantine;
 mod replicas;
 mod rollouts;
 mod runs;
+mod workers;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bms_wire::{api, limits};
 use bytes::Bytes;
 use http::response::Parts;
-use http::{Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::SendRequest;
@@ -22,6 +22,9 @@ use super::progress::Reports;
 /// fills while another runs; few enough that their file descriptors do not run out.
 pub(crate) const CONNECTIONS_MAX: usize = 256;
 const _: () = assert!(2 * limits::BATCH_ROWS_MAX <= CONNECTIONS_MAX, "a batch fills while another runs");
+
+/// Names the process a request is for where several are behind one address.
+pub(crate) const PROCESS: HeaderName = HeaderName::from_static("bms-slot");
 
 /// Why an exchange with a slot process failed.
 #[derive(Debug)]
@@ -43,6 +46,10 @@ pub(crate) struct Connections {
     overdue: Notify,
     /// What the process says of its work.
     reports: Arc<Reports>,
+    /// Which of several processes behind one address is meant.
+    process: Option<HeaderValue>,
+    /// The tasks of all connections, for when they have to end at once.
+    drivers: Mutex<Vec<AbortHandle>>,
 }
 
 #[derive(Debug)]
@@ -72,7 +79,21 @@ impl Connections {
             }),
             overdue: Notify::new(),
             reports,
+            process: None,
+            drivers: Mutex::default(),
         }
+    }
+
+    /// Names the process behind the address in every request.
+    pub(crate) fn to_process(mut self, process: HeaderValue) -> Self {
+        self.process = Some(process);
+        self
+    }
+
+    /// Ends all connections at once, whatever is under way on them.
+    pub(crate) fn cut(&self) {
+        lock(&self.idle).clear();
+        lock(&self.drivers).drain(..).for_each(|driver| driver.abort());
     }
 
     /// Waits until the process works on few enough requests to take one more.
@@ -95,8 +116,11 @@ impl Connections {
     /// process learns that nobody waits for the rest.
     pub(crate) async fn begin(
         self: &Arc<Self>,
-        request: Request<Full<Bytes>>,
+        mut request: Request<Full<Bytes>>,
     ) -> Result<(Parts, Coming), Broken> {
+        if let Some(process) = &self.process {
+            request.headers_mut().insert(PROCESS, process.clone());
+        }
         let waiting = Outstanding::begin(self);
         let mut connection = self.connection().await?;
         let response = connection.sender.send_request(request).await.map_err(lost)?;
@@ -116,6 +140,10 @@ impl Connections {
             }
         }
         let (sender, driver) = self.address.connect().await?;
+        let mut drivers = lock(&self.drivers);
+        drivers.retain(|driver| !driver.is_finished());
+        drivers.push(driver.clone());
+        drop(drivers);
         Ok(Connection { sender, driver })
     }
 

@@ -1,11 +1,13 @@
 //! Where a slot's bundle comes from.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bms_registry::Registry;
 use bms_wire::{Error, Result};
 
 use super::VersionName;
+use crate::nodes::Pull;
 
 /// Where a model lies on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub(crate) enum Source {
     /// The registry: its files are written below `into`, anew for every start, so that whatever
     /// happened to an earlier copy does not last.
     Registry { registry: Registry, into: PathBuf },
+    /// The centre this machine works for.
+    Centre(Arc<Pull>),
 }
 
 impl Source {
@@ -37,6 +41,7 @@ impl Source {
     pub(crate) async fn place(&self, of: &VersionName) -> Result<Place> {
         match self {
             Source::Place(place) => Ok(place.clone()),
+            Source::Centre(pull) => pull.fetch(of).await.map(Place::Bundle),
             Source::Registry { registry, into } => {
                 registry.materialise(&of.model, of.version, into).await.map(Place::Bundle)
             }
@@ -45,9 +50,13 @@ impl Source {
 
     /// Removes what [`Source::place`] wrote.
     pub(crate) async fn discard(&self, of: &VersionName) -> Result<()> {
-        let Source::Registry { registry, into } = self else { return Ok(()) };
-        let digest = registry.version(&of.model, of.version).await?.digest;
-        let folder = into.join(digest);
+        let folder = match self {
+            Source::Place(_) => return Ok(()),
+            Source::Centre(pull) => return pull.discard(of).await,
+            Source::Registry { registry, into } => {
+                into.join(registry.version(&of.model, of.version).await?.digest)
+            }
+        };
         match tokio::fs::remove_dir_all(&folder).await {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &folder, e)),
             _ => Ok(()),

@@ -11,7 +11,7 @@ use bms_engine::lm::AUDIT_SHARE_MAX;
 use bms_kernels::Isa;
 use bms_nn::onnx::RuntimeChoice;
 use bms_registry::{DatabaseUrl, Registry};
-use bms_server::{Care, KvCache, LanguageLaunch, Launch, Place, Settings};
+use bms_server::{Care, KvCache, LanguageLaunch, Launch, Nodes, Place, Settings};
 use bms_store::Location;
 use bms_wire::client::Client;
 use bms_wire::{Code, Error, Result};
@@ -166,6 +166,12 @@ pub(crate) struct Up {
     /// Another store, from which these rounds repair what rotted.
     #[arg(long, value_name = "URL")]
     scrub_from: Option<String>,
+    /// Address on which workers join, by TLS of their own; port 0 takes a free one. Without it there are none.
+    #[arg(long, value_name = "ADDRESS")]
+    nodes_listen: Option<SocketAddr>,
+    /// HOST:PORT by which workers reach that [default: the address it listens on].
+    #[arg(long, value_name = "HOST:PORT", requires = "nodes_listen")]
+    nodes_address: Option<String>,
     #[command(flatten)]
     policy: PolicyOption,
     #[command(flatten)]
@@ -187,6 +193,10 @@ impl Up {
         let audit_key = home.audit_key()?;
         let mut settings = Settings::new(launch(&self.runtime, &self.language)?, data.join("loaded"));
         settings.policy_file = Some(self.policy.file(home)?);
+        if let Some(listen) = self.nodes_listen {
+            let authority = home.dir()?.join("nodes-ca");
+            settings.nodes = Some(Nodes { listen, address: self.nodes_address, authority });
+        }
         let store = self.store.as_deref().map(Location::parse).transpose()?;
         let (every, rate, from) = (self.scrub_every, self.scrub_rate, self.scrub_from);
         if every.is_zero() && from.is_some() {
@@ -280,7 +290,7 @@ pub(crate) struct Slot {
 }
 
 /// Slots are this very program.
-fn launch(options: &RuntimeOptions, language: &LanguageRunOptions) -> Result<Launch> {
+pub(crate) fn launch(options: &RuntimeOptions, language: &LanguageRunOptions) -> Result<Launch> {
     let program = std::env::current_exe()
         .map_err(|e| Error::new(Code::Internal, format!("failed to find this program's own file: {e}")))?;
     let mut launch = Launch::new(program, std::env::vars_os());
@@ -328,7 +338,7 @@ async fn announce(url: String, output: Output) -> Result<()> {
     std::future::pending().await
 }
 
-fn cannot_listen(address: SocketAddr, error: std::io::Error) -> Error {
+pub(crate) fn cannot_listen(address: SocketAddr, error: std::io::Error) -> Error {
     let hint = match error.kind() {
         std::io::ErrorKind::AddrInUse => "Another program listens there; choose another with --listen.",
         _ => "Choose another address with --listen.",
@@ -337,7 +347,7 @@ fn cannot_listen(address: SocketAddr, error: std::io::Error) -> Error {
 }
 
 /// Done when SIGINT or SIGTERM arrives, or standard input closes.
-fn told_to_stop(until_stdin_closes: bool) -> Result<impl Future<Output = ()> + Send> {
+pub(crate) fn told_to_stop(until_stdin_closes: bool) -> Result<impl Future<Output = ()> + Send> {
     use tokio::signal::unix::{SignalKind, signal};
     let listen = |kind| {
         signal(kind)
@@ -381,7 +391,7 @@ pub(crate) fn wait_until_told(mut over: impl FnMut() -> bool) -> Result<()> {
 }
 
 /// Log lines on standard error, coloured on a terminal; `BMS_LOG` chooses what, e.g. `info` or `bms_server=debug`.
-fn init_log() {
+pub(crate) fn init_log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("BMS_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());

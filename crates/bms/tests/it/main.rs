@@ -8,6 +8,7 @@ mod language;
 mod lifecycle;
 mod load;
 mod mlflow;
+mod nodes;
 mod pipelines;
 mod program;
 mod replicas;
