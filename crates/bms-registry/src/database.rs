@@ -60,6 +60,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (31, "rollouts", include_str!("../migrations/0031_rollouts.sql")),
     (34, "engines", include_str!("../migrations/0034_engines.sql")),
     (40, "keys", include_str!("../migrations/0040_keys.sql")),
+    (42, "workers", include_str!("../migrations/0042_workers.sql")),
 ];
 
 /// Whose SQL is spoken.

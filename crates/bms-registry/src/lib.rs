@@ -45,6 +45,7 @@ mod stages;
 mod statement;
 mod store;
 mod versions;
+mod workers;
 
 pub mod filter;
 
@@ -68,5 +69,6 @@ pub use runs::{
     Batch, Experiment, LoggedModel, Metric, NewRun, Page, Run, RunLink, RunSearch, STATUSES, View,
 };
 pub use samples::{SampleCounts, SampleFilter};
+pub use workers::{Placed, Placing};
 
 pub use names::check_name;

@@ -12,6 +12,7 @@ mod overview;
 pub(crate) mod person;
 mod rollouts;
 mod samples;
+pub(crate) mod workers;
 
 use std::sync::Arc;
 
@@ -39,6 +40,15 @@ pub(crate) struct Api {
     pub(crate) deliveries: Mutex<()>,
     /// Requests whose chunks may be in memory at once.
     pub(crate) transfers: Semaphore,
+}
+
+/// What workers read of it.
+pub(crate) fn worker_routes(api: &Arc<Api>) -> Router {
+    Router::new()
+        .merge(blobs::reading())
+        .merge(chunks::reading())
+        .merge(models::reading())
+        .with_state(api.clone())
 }
 
 /// What a handler returns.

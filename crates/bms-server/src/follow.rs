@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use crate::engines::{Engine, Engines, Runner};
 use crate::event::{Event, ReconcileFailed};
 use crate::fleet::{Fleet, Wanted};
+use crate::nodes::Lead;
 use crate::policy::PolicyWatch;
 use crate::rollout::Driver;
 use crate::slots::{Source, VersionName};
@@ -40,9 +41,10 @@ pub(crate) async fn follow(
     changed: Arc<Notify>,
     mut policy: PolicyWatch,
     mut driver: Driver,
+    mut lead: Option<Lead>,
 ) {
     loop {
-        match step(&registry, &fleet, &work_dir, &mut policy, &mut driver).await {
+        match step(&registry, &fleet, &work_dir, (&mut policy, &mut driver, lead.as_mut())).await {
             // What was decided is done at once.
             Ok(true) => continue,
             Ok(false) => {}
@@ -59,8 +61,7 @@ async fn step(
     registry: &Registry,
     fleet: &Arc<Fleet>,
     work_dir: &std::path::Path,
-    policy: &mut PolicyWatch,
-    driver: &mut Driver,
+    (policy, driver, lead): (&mut PolicyWatch, &mut Driver, Option<&mut Lead>),
 ) -> Result<bool> {
     policy.look(registry).await?;
     let under_way = driver.look().await?;
@@ -98,6 +99,9 @@ async fn step(
         wanted.push(Wanted { of, alias: None, source, runner, standby: true });
     }
     wanted.extend(served_by_engines(engines, &deployments));
+    if let Some(lead) = lead {
+        lead.look(fleet, &wanted).await?;
+    }
     fleet.reconcile(&wanted);
     for (of, why) in fleet.fresh_refusals() {
         let details = serde_json::json!({ "code": why.code, "reason": why.error });

@@ -54,8 +54,18 @@ pub(crate) struct Terms {
 /// Serves until `shutdown` is done, then lets open requests finish. Returns how many connections were
 /// cut off because theirs did not.
 pub(crate) async fn serve(
-    mut listener: impl Listener,
+    listener: impl Listener,
     router: Router,
+    terms: Terms,
+    shutdown: impl Future<Output = ()>,
+) -> usize {
+    serve_each(listener, |_| router.clone(), terms, shutdown).await
+}
+
+/// As [`serve`], with routes that know whom the connection is with.
+pub(crate) async fn serve_each<L: Listener>(
+    mut listener: L,
+    routes: impl Fn(&L::Io) -> Router,
     terms: Terms,
     shutdown: impl Future<Output = ()>,
 ) -> usize {
@@ -74,7 +84,8 @@ pub(crate) async fn serve(
             accepted = accepted => accepted,
             () = &mut shutdown => break,
         };
-        connections.spawn(connection(io, router.clone(), terms, stop.subscribe(), seat));
+        let router = routes(&io);
+        connections.spawn(connection(io, router, terms, stop.subscribe(), seat));
         while connections.try_join_next().is_some() {}
     }
     drop(listener);

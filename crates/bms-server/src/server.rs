@@ -25,6 +25,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::api::Api;
+use crate::api::workers::{self, Workers};
 use crate::care::Care;
 use crate::engines::{Engines, Runner};
 use crate::failure::{self, Failure};
@@ -34,10 +35,11 @@ use crate::gateway::Gateway;
 use crate::keys::{self, Keeper, KeySettings, Keys, KeysMode};
 use crate::listen::{self, Terms};
 use crate::metrics::{self, Metrics};
+use crate::nodes::{Centre, Nodes};
 use crate::policy::{PolicyWatch, SharedPolicy};
 use crate::repository::Repository;
 use crate::rollout::{Driver, work_on_copies};
-use crate::slots::{Launch, Launcher, Place, Source, VersionName};
+use crate::slots::{Elsewhere, Launch, Launcher, Place, Source, VersionName};
 use crate::{dashboard, files, grpc, guard, hub, isolation, mlflow};
 
 /// How long a connection may take to send a request's head, and stay open without any request.
@@ -75,6 +77,8 @@ pub struct Settings {
     pub engine: Option<String>,
     /// Whether requests need a key. A server without a registry has none.
     pub keys: KeySettings,
+    /// Where workers join; nowhere when absent.
+    pub nodes: Option<Nodes>,
 }
 
 impl Settings {
@@ -92,6 +96,7 @@ impl Settings {
             care: None,
             engine: None,
             keys: KeySettings::default(),
+            nodes: None,
         }
     }
 }
@@ -121,7 +126,13 @@ pub async fn run(
     let kept = deployed_digests(&registry).await?;
     work_dir.sweep(&kept)?;
     let policy = SharedPolicy::new(policy);
-    let parts = Parts::new(&settings, &policy, Some(registry.clone()))?;
+    let changed = Arc::new(Notify::new());
+    let centre = match &settings.nodes {
+        Some(nodes) => Some(Centre::open(nodes, registry.clone(), changed.clone()).await?),
+        None => None,
+    };
+    let (elsewhere, lead) = centre.as_ref().map(|(centre, _)| centre.placing()).unzip();
+    let parts = Parts::new(&settings, &policy, Some(registry.clone()), (changed, elsewhere))?;
     let keys = Keys::new(&settings.keys, address, parts.metrics.clone())?;
     let keeper = Keeper::begin(keys.clone(), registry.clone()).await?;
     let keeper = Arc::new(tokio::sync::Mutex::new(keeper));
@@ -129,6 +140,11 @@ pub async fn run(
     let api = Api::new(registry.clone(), policy, parts.gateway.clone(), keys.clone(), parts.changed.clone());
     let router = Router::new()
         .merge(api.routes())
+        .merge(workers::routes(Workers {
+            registry: registry.clone(),
+            centre: centre.as_ref().map(|(centre, _)| centre.clone()),
+            changed: parts.changed.clone(),
+        }))
         .merge(mlflow::routes(&api))
         .merge(hub::routes(&api))
         .merge(dashboard::routes());
@@ -138,12 +154,16 @@ pub async fn run(
     let driver = Driver::new(registry.clone(), parts.gateway.rollouts.clone());
     let copies = tokio::spawn(work_on_copies(parts.gateway.clone()));
     let following =
-        tokio::spawn(follow(registry, fleet, settings.work_dir, parts.changed.clone(), watch, driver));
+        tokio::spawn(follow(registry, fleet, settings.work_dir, parts.changed.clone(), watch, driver, lead));
+    // Workers fetch and report until requests are over.
+    let workers = centre
+        .map(|(centre, listener)| tokio::spawn(centre.serve(listener, api.clone(), std::future::pending())));
     let keeping = tokio::spawn(keys::keep(keeper.clone()));
     parts.serve(Repository::Registry(api), router, &keys, listener, shutdown).await;
     keeping.abort();
     keeper.lock().await.end().await;
     following.abort();
+    workers.inspect(|workers| workers.abort());
     copies.abort();
     // A round that is cut off goes on after the next start.
     if let Some(caring) = caring {
@@ -180,7 +200,7 @@ pub async fn serve_one(
         settings.launch.engines.check(engine)?;
     }
     let runner = settings.launch.engines.runner(settings.engine.as_deref());
-    let parts = Parts::new(&settings, &SharedPolicy::new(policy), None)?;
+    let parts = Parts::new(&settings, &SharedPolicy::new(policy), None, Default::default())?;
     let of = VersionName { model, version: ONLY_VERSION };
     let mut shutdown = std::pin::pin!(shutdown);
     let ready = tokio::select! {
@@ -245,14 +265,18 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(settings: &Settings, policy: &SharedPolicy, auditor: Option<Registry>) -> Result<Self> {
+    fn new(
+        settings: &Settings,
+        policy: &SharedPolicy,
+        auditor: Option<Registry>,
+        (changed, elsewhere): (Arc<Notify>, Option<Elsewhere>),
+    ) -> Result<Self> {
         let run_dir = private_folder()?;
         let policy_file = run_dir.path().join("policy.toml");
         policy.now().save(&policy_file)?;
         let policy_copy = policy_file.clone();
         let metrics = Arc::new(Metrics::new()?);
-        let changed = Arc::new(Notify::new());
-        let launcher = Launcher::new(
+        let mut launcher = Launcher::new(
             settings.launch.clone(),
             run_dir.path().to_owned(),
             (policy_file, policy.clone()),
@@ -260,6 +284,7 @@ impl Parts {
             auditor,
             changed.clone(),
         )?;
+        launcher.elsewhere = elsewhere;
         let drain = settings.drain.min(Duration::from_secs(limits::DRAIN_SECONDS_MAX));
         let deadline = settings.deadline.min(Duration::from_millis(limits::INFER_DEADLINE_MS));
         let language_deadline =
@@ -344,7 +369,7 @@ async fn exposition(
 }
 
 /// A folder only this user can look into.
-fn private_folder() -> Result<TempDir> {
+pub(crate) fn private_folder() -> Result<TempDir> {
     tempfile::Builder::new()
         .prefix("bms-")
         .permissions(Permissions::from_mode(0o700))
@@ -364,13 +389,13 @@ async fn deployed_digests(registry: &Registry) -> Result<BTreeSet<String>> {
 }
 
 /// The working folder, for this server alone as long as the value lives.
-struct WorkDir {
+pub(crate) struct WorkDir {
     dir: PathBuf,
     _lock: File,
 }
 
 impl WorkDir {
-    fn take(dir: &Path) -> Result<Self> {
+    pub(crate) fn take(dir: &Path) -> Result<Self> {
         std::fs::create_dir_all(dir).map_err(|e| Error::io("make the folder", dir, e))?;
         let path = dir.join(".lock");
         let lock = File::create(&path).map_err(|e| Error::io("make", &path, e))?;
@@ -386,7 +411,7 @@ impl WorkDir {
 
     /// Removes the copies of versions that an earlier server left, but for those with the digests `kept`.
     /// Whatever else lies in the folder is not touched.
-    fn sweep(&self, kept: &BTreeSet<String>) -> Result<()> {
+    pub(crate) fn sweep(&self, kept: &BTreeSet<String>) -> Result<()> {
         let entries = std::fs::read_dir(&self.dir).map_err(|e| Error::io("list", &self.dir, e))?;
         for entry in entries {
             let path = entry.map_err(|e| Error::io("list", &self.dir, e))?.path();

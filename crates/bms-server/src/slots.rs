@@ -9,8 +9,10 @@ mod condition;
 mod connections;
 mod foreign;
 mod launch;
+mod placed;
 mod process;
 mod progress;
+mod remote;
 mod slot;
 mod source;
 pub(crate) mod splice;
@@ -21,13 +23,18 @@ mod watching;
 pub use launch::{KvCache, LanguageLaunch, Launch};
 pub use source::Place;
 
-pub(crate) use connections::{Broken, CONNECTIONS_MAX, Coming};
+pub(crate) use address::{Address, Tls};
+pub(crate) use condition::Condition;
+pub(crate) use connections::{Broken, CONNECTIONS_MAX, Coming, Connections, PROCESS};
 pub(crate) use launch::Launcher;
+pub(crate) use placed::{Berth, Berths, Elsewhere};
 pub(crate) use process::{Greeting, Ready};
 pub(crate) use progress::Report;
+pub(crate) use remote::{OVERDUE, State, WATCH};
 pub(crate) use slot::{Lease, Slot, Unavailable, is_language};
 pub(crate) use source::Source;
 pub(crate) use supervise::Reason;
+pub(crate) use translate::Back;
 
 /// A version of a model, by name and number.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -7,6 +7,7 @@
 mod keys;
 mod lifecycle;
 mod rollout;
+mod worker;
 
 use std::collections::BTreeMap;
 
@@ -21,6 +22,7 @@ pub use lifecycle::{
 pub use rollout::{
     NewRollout, RolledBack, Rollout, RolloutOrder, RolloutPlan, RolloutShadow, RolloutSide, RolloutState,
 };
+pub use worker::{JoinToken, NewJoinToken, Worker, WorkerReport, WorkerSlot, WorkerState};
 
 /// One file of a bundle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -235,6 +237,9 @@ pub struct Slot {
     /// Why its last process was replaced, when one was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_restart: Option<LastRestart>,
+    /// The worker it is on; absent when it is on the server's own machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
 }
 
 /// Whether a slot's work moves: a process can answer "live" and "ready" for hours while the work it took stands still.

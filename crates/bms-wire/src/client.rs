@@ -4,6 +4,7 @@ mod keys;
 mod lifecycle;
 mod plain;
 mod rollout;
+mod workers;
 
 use std::io::Read;
 use std::time::Duration;

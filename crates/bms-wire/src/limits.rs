@@ -272,7 +272,30 @@ pub const API_KEYS_MAX: u64 = 10_000;
 pub const KEY_MODELS_MAX: usize = 100;
 /// Seconds a key may last, when it ends by itself.
 pub const KEY_SECONDS_MAX: u64 = 10 * 366 * 24 * 3600;
+/// Workers one centre knows, those that have left included.
+pub const WORKERS_MAX: u64 = 1000;
+/// Milliseconds between two heartbeats of a worker.
+pub const WORKER_HEARTBEAT_MS: u64 = 1000;
+/// Milliseconds without a word from a worker after which it counts as gone, and its slots are placed elsewhere.
+pub const WORKER_GONE_MS: u64 = 5000;
+/// Labels of one worker.
+pub const WORKER_LABELS_MAX: usize = 32;
+/// Slots on one worker.
+pub const WORKER_SLOTS_MAX: usize = 256;
+/// Seconds a worker's certificate is good for; it is renewed before half of that has passed.
+pub const WORKER_CERTIFICATE_SECONDS: u64 = 24 * 3600;
+/// Join tokens that are good at one time.
+pub const JOIN_TOKENS_MAX: u64 = 10_000;
+/// Workers one join token lets in.
+pub const JOIN_TOKEN_USES_MAX: u64 = 10_000;
+/// Seconds a join token is good for.
+pub const JOIN_TOKEN_SECONDS_MAX: u64 = 30 * 24 * 3600;
 
+const _: () = assert!(4 * WORKER_HEARTBEAT_MS <= WORKER_GONE_MS, "one lost heartbeat is no loss of a worker");
+const _: () = assert!(
+    2 * WORKER_GONE_MS < INFER_DEADLINE_MS,
+    "a request outlives the loss of a worker and the start of its slot elsewhere"
+);
 const _: () = assert!(BLOB_BYTES_MAX <= BUNDLE_BYTES_MAX, "the largest file fits into a bundle");
 const _: () = assert!(PULL_FILES_MAX <= BUNDLE_FILES_MAX, "what was pulled can be a bundle");
 const _: () = assert!(

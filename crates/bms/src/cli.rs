@@ -117,6 +117,8 @@ enum Command {
     Predict(cmd::predict::Predict),
     /// Run an edge node: answers locally and offline, sends hard samples to the centre.
     Edge(cmd::edge::Edge),
+    /// Machines that run slots for a server: join, list, drain, revoke.
+    Node(cmd::node::Node),
     /// Label the hard samples of the edge with a larger served model; writes a data set.
     Label(cmd::label::Label),
     /// Measure the speed of language models and of this machine.
@@ -172,6 +174,7 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<()> {
         Command::Chat(args) => args.run(&home, output),
         Command::Predict(args) => args.run(&home, output),
         Command::Edge(args) => args.run(&home, output),
+        Command::Node(args) => args.run(&home, output),
         Command::Label(args) => args.run(output),
         Command::Bench(args) => args.run(&home, output),
         Command::Doctor(args) => args.run(&home, output),

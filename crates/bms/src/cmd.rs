@@ -15,6 +15,7 @@ pub(crate) mod label;
 pub(crate) mod launch;
 pub(crate) mod lifecycle;
 pub(crate) mod lineage;
+pub(crate) mod node;
 pub(crate) mod package;
 pub(crate) mod predict;
 pub(crate) mod pull;

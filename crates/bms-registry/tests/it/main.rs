@@ -19,3 +19,4 @@ mod quarantine;
 mod replicas;
 mod rollouts;
 mod runs;
+mod workers;

@@ -32,6 +32,11 @@ pub(super) fn routes() -> Router<Arc<Api>> {
     Router::new().route("/blobs/{blake3}", get(download).head(exists).put(upload))
 }
 
+/// Those of the routes that read.
+pub(super) fn reading() -> Router<Arc<Api>> {
+    Router::new().route("/blobs/{blake3}", get(download))
+}
+
 #[derive(Debug, Serialize)]
 struct Stored {
     blake3: String,

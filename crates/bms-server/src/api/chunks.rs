@@ -31,6 +31,11 @@ pub(super) fn routes() -> Router<Arc<Api>> {
         .route("/blobs/{blake3}/recipe", get(recipe).put(compose))
 }
 
+/// Those of the routes that read.
+pub(super) fn reading() -> Router<Arc<Api>> {
+    Router::new().route("/chunks/read", post(read)).route("/blobs/{blake3}/recipe", get(recipe))
+}
+
 async fn missing(State(api): State<Arc<Api>>, Document(asked): Document<ChunkList>) -> Answer<ChunkList> {
     Ok(axum::Json(ChunkList { chunks: api.registry.missing_chunks(&asked.chunks).await? }))
 }

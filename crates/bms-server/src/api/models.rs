@@ -25,6 +25,11 @@ pub(super) fn routes() -> Router<Arc<Api>> {
         .route("/models/{model}/aliases/{alias}", put(set_alias).delete(remove_alias))
 }
 
+/// Those of the routes that workers read.
+pub(super) fn reading() -> Router<Arc<Api>> {
+    Router::new().route("/models/{model}/versions/{version}", get(version))
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Which {

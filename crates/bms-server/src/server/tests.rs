@@ -30,7 +30,7 @@ async fn every_route_is_for_somebody() {
     let launch = Launch::new("/bin/false".into(), std::iter::empty());
     let settings = Settings::new(launch, dir.path().join("work"));
     let policy = SharedPolicy::new(Policy::development());
-    let parts = Parts::new(&settings, &policy, None).unwrap();
+    let parts = Parts::new(&settings, &policy, None, Default::default()).unwrap();
     let address = "127.0.0.1:80".parse().unwrap();
     let keys = Keys::new(&KeySettings::default(), address, parts.metrics.clone()).unwrap();
     let api = Api::new(registry, policy, parts.gateway.clone(), keys.clone(), parts.changed.clone());

@@ -30,6 +30,8 @@ pub(crate) struct Condition {
     pub(crate) last_restart: Option<LastRestart>,
     /// Starts in a row that did not get as far as `Ready`.
     pub(crate) failures: u32,
+    /// The worker it is on; none when it is on this machine.
+    pub(crate) worker: Option<Arc<str>>,
 }
 
 impl Condition {
@@ -45,6 +47,7 @@ impl Condition {
             restarts: 0,
             last_restart: None,
             failures: 0,
+            worker: None,
         }
     }
 

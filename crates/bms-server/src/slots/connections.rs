@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bms_wire::{Error, api, limits};
 use bytes::Bytes;
 use http::response::Parts;
-use http::{Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::SendRequest;
@@ -24,6 +24,9 @@ use super::translate::Back;
 /// fills while another runs; few enough that their file descriptors do not run out.
 pub(crate) const CONNECTIONS_MAX: usize = 256;
 const _: () = assert!(2 * limits::BATCH_ROWS_MAX <= CONNECTIONS_MAX, "a batch fills while another runs");
+
+/// Names the process a request is for where several are behind one address.
+pub(crate) const PROCESS: HeaderName = HeaderName::from_static("bms-slot");
 
 /// Why an exchange with a slot process failed.
 #[derive(Debug)]
@@ -61,6 +64,10 @@ pub(crate) struct Connections {
     closed: watch::Sender<bool>,
     /// What the process says of its work.
     reports: Arc<Reports>,
+    /// Which of several processes behind one address is meant.
+    process: Option<HeaderValue>,
+    /// The tasks of all connections, for when they have to end at once.
+    drivers: Mutex<Vec<AbortHandle>>,
 }
 
 #[derive(Debug)]
@@ -97,7 +104,21 @@ impl Connections {
             trouble: Notify::new(),
             closed: watch::Sender::new(false),
             reports,
+            process: None,
+            drivers: Mutex::default(),
         }
+    }
+
+    /// Names the process behind the address in every request.
+    pub(crate) fn to_process(mut self, process: HeaderValue) -> Self {
+        self.process = Some(process);
+        self
+    }
+
+    /// Ends all connections at once, whatever is under way on them.
+    pub(crate) fn cut(&self) {
+        lock(&self.idle).clear();
+        lock(&self.drivers).drain(..).for_each(|driver| driver.abort());
     }
 
     /// Waits until the process works on few enough requests to take one more.
@@ -122,9 +143,12 @@ impl Connections {
     /// process learns that nobody waits for the rest.
     pub(crate) async fn begin(
         self: &Arc<Self>,
-        request: Request<Full<Bytes>>,
+        mut request: Request<Full<Bytes>>,
         back: Back,
     ) -> Result<(Parts, Coming), Broken> {
+        if let Some(process) = &self.process {
+            request.headers_mut().insert(PROCESS, process.clone());
+        }
         let waiting = Outstanding::begin(self);
         let begun = async {
             let mut connection = self.connection().await?;
@@ -184,6 +208,10 @@ impl Connections {
             }
         }
         let (sender, driver) = self.address.connect().await?;
+        let mut drivers = lock(&self.drivers);
+        drivers.retain(|driver| !driver.is_finished());
+        drivers.push(driver.clone());
+        drop(drivers);
         Ok(Connection { sender, driver })
     }
 

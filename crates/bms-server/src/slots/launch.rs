@@ -18,6 +18,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::Notify;
 
 use super::Place;
+use super::placed::Elsewhere;
 use crate::engines::Engines;
 use crate::metrics::Metrics;
 use crate::policy::SharedPolicy;
@@ -171,6 +172,8 @@ pub(crate) struct Launcher {
     /// Rung whenever a slot's condition changes.
     pub(crate) changed: Arc<Notify>,
     sockets: AtomicU64,
+    /// What is known of slots on workers, where there may be any.
+    pub(crate) elsewhere: Option<Elsewhere>,
 }
 
 impl Launcher {
@@ -185,7 +188,9 @@ impl Launcher {
         // What this program was given by whoever started it is not for the slots.
         bms_sandbox::keep_files_from_children();
         let sockets = AtomicU64::new(0);
-        let launcher = Launcher { launch, run_dir, policy, keys, metrics, auditor, changed, sockets };
+        let elsewhere = None;
+        let launcher =
+            Launcher { launch, run_dir, policy, keys, metrics, auditor, changed, sockets, elsewhere };
         let longest = launcher.run_dir.join(format!("{}.sock", u64::MAX));
         if SOCKET_PATH_BYTES_MAX < longest.as_os_str().len() {
             let what = format!("`{}` is too long for the path of a Unix socket", longest.display());

@@ -1,5 +1,6 @@
 //! The handle on one slot: borrowing it for a request, looking at it, unloading it.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use super::condition::Condition;
 use super::connections::{Broken, Coming, Connections};
 use super::process::resident_bytes;
 use super::translate::Back;
-use super::{Launcher, Source, VersionName, foreign, supervise, translate};
+use super::{Launcher, Source, VersionName, foreign, placed, supervise, translate};
 use crate::engines::{Runner, Runs};
 use crate::event::{Event, SlotUnloaded};
 
@@ -67,11 +68,42 @@ pub(crate) enum Unavailable {
 
 impl Slot {
     /// Starts a slot for a version. The process starts in the background.
+    ///
+    /// Where there are workers it is where it was placed, else on this machine. So are external engines, which only this
+    /// machine's operator has declared.
     pub(crate) fn start(
         launcher: Arc<Launcher>,
         of: VersionName,
         source: Source,
         runner: Runner,
+    ) -> Arc<Self> {
+        match launcher.elsewhere.clone() {
+            Some(elsewhere) if matches!(runner, Runner::Own) => {
+                Slot::kept_by(&launcher.clone(), of, source, runner, |slot| {
+                    Box::pin(placed::run(slot, launcher, elsewhere))
+                })
+            }
+            _ => Slot::start_here(launcher, of, source, runner),
+        }
+    }
+
+    /// Starts a slot on this machine.
+    pub(super) fn start_here(
+        launcher: Arc<Launcher>,
+        of: VersionName,
+        source: Source,
+        runner: Runner,
+    ) -> Arc<Self> {
+        Slot::kept_by(&launcher.clone(), of, source, runner, |slot| Box::pin(supervise::run(slot, launcher)))
+    }
+
+    /// A slot with the supervisor that `keep` gives it.
+    pub(super) fn kept_by(
+        launcher: &Launcher,
+        of: VersionName,
+        source: Source,
+        runner: Runner,
+        keep: impl FnOnce(Arc<Slot>) -> Pin<Box<dyn Future<Output = ()> + Send>>,
     ) -> Arc<Self> {
         let silent_after = runner.engine().map(|engine| engine.silent_after);
         let slot = Arc::new(Slot {
@@ -87,7 +119,7 @@ impl Slot {
             refusal_taken: AtomicBool::new(false),
             hung_after: silent_after.unwrap_or(launcher.launch.hung_after),
         });
-        let task = tokio::spawn(supervise::run(slot.clone(), launcher));
+        let task = tokio::spawn(keep(slot.clone()));
         *slot.supervisor.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
         slot
     }
@@ -164,6 +196,7 @@ impl Slot {
             },
             progress: condition.connections.as_ref().map(|connections| connections.view(self.hung_after)),
             last_restart: condition.last_restart,
+            worker: condition.worker.map(|worker| worker.to_string()),
         }
     }
 
@@ -303,6 +336,18 @@ impl Slot {
     pub(crate) async fn stopping(&self) {
         // The sender lives in `self`, so waiting cannot fail.
         let _ = self.stop.subscribe().wait_for(|stop| *stop == Stop::Now).await;
+    }
+
+    /// The published condition, as it is now and becomes.
+    pub(crate) fn conditions(&self) -> watch::Receiver<Condition> {
+        self.condition.subscribe()
+    }
+
+    /// Says that a request got no answer in all the time it had, to whoever keeps the process.
+    pub(crate) fn report_overdue(&self) {
+        if let Some(connections) = &self.condition.borrow().connections {
+            connections.report_overdue();
+        }
     }
 
     /// Changes the published condition.

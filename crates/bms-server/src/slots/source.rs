@@ -1,11 +1,13 @@
 //! Where a slot's bundle comes from.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bms_registry::Registry;
 use bms_wire::{Code, Error, Result};
 
 use super::VersionName;
+use crate::nodes::Pull;
 
 /// Where a model lies on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub(crate) enum Source {
     Registry { registry: Registry, into: PathBuf },
     /// An external engine brings its own model.
     Engine,
+    /// The centre this machine works for.
+    Centre(Arc<Pull>),
 }
 
 impl Source {
@@ -40,6 +44,7 @@ impl Source {
         match self {
             Source::Place(place) => Ok(place.clone()),
             Source::Engine => Err(Error::new(Code::Internal, "what an engine brings lies nowhere here")),
+            Source::Centre(pull) => pull.fetch(of).await.map(Place::Bundle),
             Source::Registry { registry, into } => {
                 registry.materialise(&of.model, of.version, into).await.map(Place::Bundle)
             }
@@ -48,9 +53,13 @@ impl Source {
 
     /// Removes what [`Source::place`] wrote.
     pub(crate) async fn discard(&self, of: &VersionName) -> Result<()> {
-        let Source::Registry { registry, into } = self else { return Ok(()) };
-        let digest = registry.version(&of.model, of.version).await?.digest;
-        let folder = into.join(digest);
+        let folder = match self {
+            Source::Place(_) | Source::Engine => return Ok(()),
+            Source::Centre(pull) => return pull.discard(of).await,
+            Source::Registry { registry, into } => {
+                into.join(registry.version(&of.model, of.version).await?.digest)
+            }
+        };
         match tokio::fs::remove_dir_all(&folder).await {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &folder, e)),
             _ => Ok(()),

@@ -12,7 +12,9 @@ use bms_engine::lm::AUDIT_SHARE_MAX;
 use bms_kernels::Isa;
 use bms_nn::onnx::RuntimeChoice;
 use bms_registry::{DatabaseUrl, Registry};
-use bms_server::{Care, Engines, KeySettings, KeysMode, KvCache, LanguageLaunch, Launch, Place, Settings};
+use bms_server::{
+    Care, Engines, KeySettings, KeysMode, KvCache, LanguageLaunch, Launch, Nodes, Place, Settings,
+};
 use bms_store::Location;
 use bms_wire::client::Client;
 use bms_wire::{Code, Error, Result};
@@ -190,6 +192,12 @@ pub(crate) struct Up {
     /// A file of engines: programs and servers of other projects that run models, see the guide.
     #[arg(long, env = "BMS_ENGINES", value_name = "FILE")]
     engines: Option<PathBuf>,
+    /// Address on which workers join, by TLS of their own; port 0 takes a free one. Without it there are none.
+    #[arg(long, value_name = "ADDRESS")]
+    nodes_listen: Option<SocketAddr>,
+    /// HOST:PORT by which workers reach that [default: the address it listens on].
+    #[arg(long, value_name = "HOST:PORT", requires = "nodes_listen")]
+    nodes_address: Option<String>,
     #[command(flatten)]
     policy: PolicyOption,
     #[command(flatten)]
@@ -215,6 +223,10 @@ impl Up {
         settings.policy_file = Some(self.policy.file(home)?);
         if let Some(file) = &self.engines {
             settings.launch.engines = Engines::load(file)?;
+        }
+        if let Some(listen) = self.nodes_listen {
+            let authority = home.dir()?.join("nodes-ca");
+            settings.nodes = Some(Nodes { listen, address: self.nodes_address, authority });
         }
         let store = self.store.as_deref().map(Location::parse).transpose()?;
         let (every, rate, from) = (self.scrub_every, self.scrub_rate, self.scrub_from);
@@ -349,7 +361,7 @@ impl KeepEngine {
 }
 
 /// Slots are this very program.
-fn launch(options: &RuntimeOptions, language: &LanguageRunOptions) -> Result<Launch> {
+pub(crate) fn launch(options: &RuntimeOptions, language: &LanguageRunOptions) -> Result<Launch> {
     let program = std::env::current_exe()
         .map_err(|e| Error::new(Code::Internal, format!("failed to find this program's own file: {e}")))?;
     let mut launch = Launch::new(program, std::env::vars_os());
@@ -397,7 +409,7 @@ async fn announce(url: String, output: Output) -> Result<()> {
     std::future::pending().await
 }
 
-fn cannot_listen(address: SocketAddr, error: std::io::Error) -> Error {
+pub(crate) fn cannot_listen(address: SocketAddr, error: std::io::Error) -> Error {
     let hint = match error.kind() {
         std::io::ErrorKind::AddrInUse => "Another program listens there; choose another with --listen.",
         _ => "Choose another address with --listen.",

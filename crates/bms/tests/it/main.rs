@@ -9,6 +9,7 @@ mod language;
 mod lifecycle;
 mod load;
 mod mlflow;
+mod nodes;
 mod outages;
 mod pipelines;
 mod program;

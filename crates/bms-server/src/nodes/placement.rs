@@ -1,0 +1,188 @@
+//! Which slot goes to which worker: a function of what there is and what is wanted, without clock and chance.
+//!
+//! A slot stays where it is as long as it can. One that has to go somewhere takes, of the workers with its labels and with
+//! room for it, the one with the fewest slots of the same version, then the one on which the least memory remains, then the
+//! first by name. What fits on no worker stays at the centre, with the reason, and goes to a worker once it fits.
+
+use std::collections::BTreeMap;
+
+/// A worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Host {
+    pub(crate) name: String,
+    /// Bytes its slots may use.
+    pub(crate) memory_bytes: u64,
+    /// Processors its slots may use.
+    pub(crate) cores: u64,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// It is heard.
+    pub(crate) alive: bool,
+    /// It takes slots.
+    pub(crate) open: bool,
+}
+
+/// A slot that shall be somewhere.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Wish {
+    pub(crate) model: String,
+    pub(crate) version: u64,
+    pub(crate) number: u64,
+    pub(crate) memory_bytes: u64,
+    /// Processors it keeps busy.
+    pub(crate) cores: u64,
+    /// Labels its worker must have.
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// A slot that is somewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) id: String,
+    pub(crate) model: String,
+    pub(crate) version: u64,
+    pub(crate) number: u64,
+    /// The worker; none at the centre.
+    pub(crate) host: Option<String>,
+    pub(crate) memory_bytes: u64,
+    pub(crate) cores: u64,
+    /// Another takes over.
+    pub(crate) leaving: bool,
+}
+
+/// What has to change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// Slots that go to a worker, or to the centre with the reason.
+    pub(crate) add: Vec<(Wish, Option<String>, String)>,
+    /// From these others take over; by name.
+    pub(crate) leave: Vec<String>,
+    /// These are lost, or wanted no more.
+    pub(crate) remove: Vec<String>,
+}
+
+/// What is taken of a worker.
+#[derive(Clone, Copy, Default)]
+struct Taken {
+    memory_bytes: u64,
+    cores: u64,
+}
+
+/// The state of the plan while it is made.
+struct Planning<'a> {
+    hosts: &'a [Host],
+    taken: BTreeMap<&'a str, Taken>,
+    /// Slots of each version on each worker.
+    same: BTreeMap<(&'a str, u64, &'a str), u64>,
+}
+
+/// What has to change so that every wish is somewhere, nothing is on a worker that is gone or closed, and no worker has
+/// more than it can hold. Of the same again, nothing has to change.
+pub(crate) fn place(hosts: &[Host], wishes: &[Wish], standing: &[Standing]) -> Plan {
+    let mut plan = Plan::default();
+    let mut planning = Planning { hosts, taken: BTreeMap::new(), same: BTreeMap::new() };
+    let host_of = |name: &str| hosts.iter().find(|host| host.name == name);
+    let mut kept: BTreeMap<(&str, u64, u64), &Standing> = BTreeMap::new();
+    for slot in standing {
+        let key = (slot.model.as_str(), slot.version, slot.number);
+        let is_wanted = wishes.iter().any(|w| (w.model.as_str(), w.version, w.number) == key);
+        let is_lost = slot.host.as_deref().is_some_and(|h| host_of(h).is_none_or(|host| !host.alive));
+        if is_lost || !is_wanted {
+            plan.remove.push(slot.id.clone());
+            continue;
+        }
+        // One that is left counts until it has gone.
+        if let Some(host) = slot.host.as_deref() {
+            planning.take(host, &slot.model, slot.version, (slot.memory_bytes, slot.cores));
+        }
+        if slot.leaving {
+            continue;
+        }
+        if slot.host.as_deref().is_some_and(|h| host_of(h).is_some_and(|host| !host.open)) {
+            plan.leave.push(slot.id.clone());
+        } else if kept.contains_key(&key) {
+            plan.remove.push(slot.id.clone());
+        } else {
+            kept.insert(key, slot);
+        }
+    }
+    let mut wishes: Vec<&Wish> = wishes.iter().collect();
+    // The large ones first: small ones find room where those do not.
+    wishes.sort_by(|a, b| b.memory_bytes.cmp(&a.memory_bytes).then_with(|| a.cmp(b)));
+    wishes.dedup();
+    for wish in wishes {
+        let now = kept.get(&(wish.model.as_str(), wish.version, wish.number));
+        if now.is_some_and(|slot| slot.host.is_some()) {
+            continue;
+        }
+        match (planning.best(wish), now) {
+            (Ok(host), now) => {
+                planning.take(host, &wish.model, wish.version, (wish.memory_bytes, wish.cores));
+                plan.leave.extend(now.map(|slot| slot.id.clone()));
+                plan.add.push((wish.clone(), Some(host.to_owned()), String::new()));
+            }
+            (Err(_), Some(_)) => {}
+            (Err(why), None) => plan.add.push((wish.clone(), None, why)),
+        }
+    }
+    plan
+}
+
+impl<'a> Planning<'a> {
+    fn take(&mut self, host: &'a str, model: &'a str, version: u64, (memory_bytes, cores): (u64, u64)) {
+        let taken = self.taken.entry(host).or_default();
+        taken.memory_bytes = taken.memory_bytes.saturating_add(memory_bytes);
+        taken.cores = taken.cores.saturating_add(cores);
+        *self.same.entry((model, version, host)).or_default() += 1;
+    }
+
+    /// The best worker for it, or why there is none.
+    fn best(&self, wish: &Wish) -> Result<&'a str, String> {
+        let mut why = Vec::new();
+        let mut best: Option<((u64, u64, &str), &'a str)> = None;
+        for host in self.hosts.iter().filter(|host| host.alive) {
+            match self.room(host, wish) {
+                Err(reason) => why.push(format!("{}: {reason}", host.name)),
+                Ok(remains) => {
+                    let same = self.same.get(&(wish.model.as_str(), wish.version, host.name.as_str()));
+                    let rank = (same.copied().unwrap_or_default(), remains, host.name.as_str());
+                    if best.is_none_or(|(least, _)| rank < least) {
+                        best = Some((rank, &host.name));
+                    }
+                }
+            }
+        }
+        best.map(|(_, host)| host).ok_or_else(|| match why.is_empty() {
+            true => "no worker is there".to_owned(),
+            false => format!("no worker takes it: {}", why.join("; ")),
+        })
+    }
+
+    /// The memory that remains on the worker with the slot on it.
+    fn room(&self, host: &Host, wish: &Wish) -> Result<u64, String> {
+        if !host.open {
+            return Err("it takes no slots".to_owned());
+        }
+        if let Some((name, value)) =
+            wish.labels.iter().find(|(name, value)| host.labels.get(*name) != Some(value))
+        {
+            return Err(format!("it has no label {name}={value}"));
+        }
+        let taken = self.taken.get(host.name.as_str()).copied().unwrap_or_default();
+        let (memory, cores) =
+            (host.memory_bytes.saturating_sub(taken.memory_bytes), host.cores.saturating_sub(taken.cores));
+        if memory < wish.memory_bytes {
+            return Err(format!(
+                "{} MiB of memory are free, {} wanted",
+                memory >> 20,
+                wish.memory_bytes >> 20
+            ));
+        }
+        if cores < wish.cores {
+            return Err(format!("{cores} of its cores are free, {} wanted", wish.cores));
+        }
+        Ok(memory - wish.memory_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests;

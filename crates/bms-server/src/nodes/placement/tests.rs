@@ -1,0 +1,166 @@
+use std::collections::BTreeMap;
+
+use super::*;
+
+/// Numbers that look random and are the same each time; Knuth's multiplier.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) % n
+    }
+}
+
+fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+}
+
+fn host(name: &str, memory: u64, cores: u64) -> Host {
+    Host {
+        name: name.to_owned(),
+        memory_bytes: memory << 20,
+        cores,
+        labels: labels(&[("zone", name)]),
+        alive: true,
+        open: true,
+    }
+}
+
+fn wish(model: &str, number: u64, memory: u64) -> Wish {
+    Wish {
+        model: model.to_owned(),
+        version: 1,
+        number,
+        memory_bytes: memory << 20,
+        cores: 1,
+        labels: labels(&[]),
+    }
+}
+
+/// What stands once a plan is carried out and those that were left have gone.
+fn carried_out(standing: &[Standing], plan: &Plan) -> Vec<Standing> {
+    let goes = |id: &String| plan.leave.contains(id) || plan.remove.contains(id);
+    let mut after: Vec<_> = standing.iter().filter(|s| !goes(&s.id) && !s.leaving).cloned().collect();
+    for (wish, host, _) in &plan.add {
+        after.push(Standing {
+            id: format!("{}/{}/{host:?}", wish.model, wish.number),
+            model: wish.model.clone(),
+            version: wish.version,
+            number: wish.number,
+            host: host.clone(),
+            memory_bytes: wish.memory_bytes,
+            cores: wish.cores,
+            leaving: false,
+        });
+    }
+    after
+}
+
+fn where_is<'a>(standing: &'a [Standing], model: &str, number: u64) -> Option<&'a str> {
+    let found = standing.iter().find(|s| s.model == model && s.number == number);
+    found.expect("it is somewhere").host.as_deref()
+}
+
+#[test]
+fn slots_of_one_version_are_spread_and_others_fit_best() {
+    let hosts = [host("a", 1000, 8), host("b", 600, 8)];
+    let after = carried_out(&[], &place(&hosts, &[wish("m", 0, 100), wish("m", 1, 100)], &[]));
+    // The first where the least remains, the second where no other is.
+    assert_eq!((where_is(&after, "m", 0), where_is(&after, "m", 1)), (Some("b"), Some("a")));
+}
+
+#[test]
+fn what_fits_nowhere_is_at_the_centre_with_the_reason_and_goes_to_a_worker_that_comes() {
+    let mut wanted = wish("m", 0, 700);
+    wanted.labels = labels(&[("zone", "b")]);
+    let hosts = [host("a", 1000, 8), host("b", 600, 8)];
+    let plan = place(&hosts, std::slice::from_ref(&wanted), &[]);
+    let (_, place_, why) = &plan.add[0];
+    assert_eq!(*place_, None);
+    assert_eq!(
+        why,
+        "no worker takes it: a: it has no label zone=b; b: 600 MiB of memory are free, 700 wanted"
+    );
+    let standing = carried_out(&[], &plan);
+    assert_eq!(place(&hosts, std::slice::from_ref(&wanted), &standing), Plan::default(), "nothing changed");
+
+    let larger = [host("a", 1000, 8), host("b", 800, 8)];
+    let plan = place(&larger, std::slice::from_ref(&wanted), &standing);
+    assert_eq!(plan.leave, [standing[0].id.clone()]);
+    assert_eq!(where_is(&carried_out(&standing, &plan), "m", 0), Some("b"));
+}
+
+#[test]
+fn one_that_is_drained_keeps_its_slot_until_another_has_it_and_one_that_is_gone_does_not() {
+    let mut hosts = [host("a", 1000, 8), host("b", 1000, 8)];
+    let wanted = [wish("m", 0, 100)];
+    let standing = carried_out(&[], &place(&hosts, &wanted, &[]));
+    assert_eq!(where_is(&standing, "m", 0), Some("a"));
+    hosts[0].open = false;
+    let plan = place(&hosts, &wanted, &standing);
+    assert_eq!((plan.leave.len(), plan.remove.len(), plan.add[0].1.as_deref()), (1, 0, Some("b")));
+    hosts[0].alive = false;
+    let plan = place(&hosts, &wanted, &standing);
+    assert_eq!((plan.leave.len(), plan.remove.len(), plan.add[0].1.as_deref()), (0, 1, Some("b")));
+}
+
+#[test]
+fn what_is_left_still_takes_its_room() {
+    let hosts = [host("a", 150, 8)];
+    let mut leaving = carried_out(&[], &place(&hosts, &[wish("old", 0, 100)], &[]));
+    leaving[0].leaving = true;
+    let plan = place(&hosts, &[wish("old", 0, 100)], &leaving);
+    assert_eq!(plan.add[0].1, None, "both would need 200 MiB");
+}
+
+/// Random fleets: never over capacity, stable when nothing changes, and the loss of a worker moves its own slots only.
+#[test]
+fn properties_of_random_fleets() {
+    let mut dice = Dice(7);
+    for case in 0..400 {
+        let count = 1 + dice.below(6);
+        let mut hosts: Vec<_> =
+            (0..count).map(|n| host(&format!("w{n}"), 100 + dice.below(900), 1 + dice.below(8))).collect();
+        let wishes: Vec<_> = (0..dice.below(20))
+            .map(|n| {
+                let mut wish = wish(&format!("m{}", n / 3), n % 3, 20 + dice.below(300));
+                if dice.below(5) == 0 {
+                    wish.labels = labels(&[("zone", &format!("w{}", dice.below(count)))]);
+                }
+                wish
+            })
+            .collect();
+        let standing = carried_out(&[], &place(&hosts, &wishes, &[]));
+        assert_eq!(standing.len(), wishes.len(), "case {case}: everything is somewhere");
+        check_capacity(case, &hosts, &standing);
+        for wish in &wishes {
+            let at = where_is(&standing, &wish.model, wish.number);
+            let fits = |name: &str| wish.labels.get("zone").is_none_or(|zone| zone == name);
+            assert!(at.is_none_or(fits), "case {case}: {wish:?} at {at:?}");
+        }
+        assert_eq!(place(&hosts, &wishes, &standing), Plan::default(), "case {case}: stable");
+
+        let lost = dice.below(count) as usize;
+        hosts[lost].alive = false;
+        let plan = place(&hosts, &wishes, &standing);
+        let own = |id: &String| {
+            let slot = standing.iter().find(|s| s.id == *id).expect("it stood");
+            slot.host.as_deref() == Some(&hosts[lost].name)
+        };
+        assert!(plan.remove.iter().all(own), "case {case}: only its own slots go");
+        assert!(plan.leave.is_empty(), "case {case}: nobody else moves");
+        let after = carried_out(&standing, &plan);
+        assert_eq!(after.len(), wishes.len(), "case {case}");
+        check_capacity(case, &hosts, &after);
+    }
+}
+
+fn check_capacity(case: u64, hosts: &[Host], standing: &[Standing]) {
+    for host in hosts {
+        let there = || standing.iter().filter(|s| s.host.as_deref() == Some(&host.name));
+        let (memory, cores) =
+            (there().map(|s| s.memory_bytes).sum::<u64>(), there().map(|s| s.cores).sum::<u64>());
+        assert!(memory <= host.memory_bytes && cores <= host.cores, "case {case}: {host:?}");
+    }
+}

@@ -1,0 +1,339 @@
+//! The worker's side: join, run what is ordered, answer for it, and leave without losing a request.
+
+mod door;
+mod identity;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bms_bundle::Policy;
+use bms_wire::api::{WorkerReport, WorkerSlot};
+use bms_wire::{Code, Error, Result, limits};
+use bytes::Bytes;
+use http::{Request, header};
+use http_body_util::Full;
+use serde::Serialize;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::protocol::{HEARTBEAT, Heartbeat, LEAVE, Orders};
+use super::{Pull, host_and_port, pull};
+use crate::engines::Runner;
+use crate::metrics::Metrics;
+use crate::policy::SharedPolicy;
+use crate::server::{WorkDir, private_folder};
+use crate::slots::{Connections, Launch, Launcher, Slot, Source, VersionName};
+use identity::Identity;
+
+/// How long the centre may take over a heartbeat.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// The longest pause between tries while the centre cannot be reached.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// How long leaving may take when no end is known, before it is done without the centre's consent.
+const LEAVE_WITHIN: Duration = Duration::from_secs(300);
+/// How long open requests of tensors get when their slot goes.
+const DRAIN: Duration = Duration::from_secs(limits::DRAIN_SECONDS_MAX);
+/// How long those of language models get.
+const LANGUAGE_DRAIN: Duration = Duration::from_millis(limits::LANGUAGE_DEADLINE_MS);
+/// The share of a certificate's time after which it is renewed.
+const RENEW_AFTER: f64 = 0.4;
+
+/// How a worker works.
+#[derive(Debug)]
+pub struct JoinSettings {
+    /// The name it wants; another name of a worker that has joined before is an error.
+    pub name: Option<String>,
+    /// The name it takes when it has none yet and wants no other.
+    pub usual_name: Option<String>,
+    /// The token it joins with; without one it must have joined before.
+    pub token: Option<String>,
+    /// `HOST:PORT` under which the centre reaches it; where it listens when absent.
+    pub address: Option<String>,
+    /// The folder with its key, and the copies of what it runs.
+    pub data: PathBuf,
+    /// Bytes of memory its slots may use.
+    pub memory_bytes: u64,
+    /// Processors its slots may use.
+    pub cores: u64,
+    /// What it says of itself.
+    pub labels: BTreeMap<String, String>,
+    /// When its machine goes.
+    pub until: Option<SystemTime>,
+    /// How long before that it begins to leave.
+    pub margin: Duration,
+    /// How its slots are started.
+    pub launch: Launch,
+    /// What may be loaded.
+    pub policy: Policy,
+}
+
+/// A slot that was ordered.
+struct Hosted {
+    of: VersionName,
+    slot: Arc<Slot>,
+}
+
+/// What the tasks of a worker share.
+pub(super) struct Worker {
+    launcher: Arc<Launcher>,
+    pull: Arc<Pull>,
+    centre: Arc<Connections>,
+    hosted: Mutex<BTreeMap<String, Hosted>>,
+    leaving: AtomicBool,
+    settings: JoinSettings,
+    address: String,
+    /// Sockets and the policy; removed with the value.
+    _run_dir: TempDir,
+}
+
+/// Joins a centre and works for it until `shutdown` is done, its machine's time is nearly over, or the centre says so; then
+/// leaves: its slots are placed elsewhere first, and open requests come to their end. `ready` hears its name and address
+/// once the centre has heard of it.
+///
+/// # Errors
+/// [`Code::PermissionDenied`] for a token that is not good, and when it is revoked; [`Code::InvalidRequest`] when it cannot
+/// be reached where it says; [`Code::Unavailable`] when the centre cannot be reached to join; failures to keep its key.
+pub async fn join(
+    settings: JoinSettings,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+    ready: impl FnOnce(&str, &str),
+) -> Result<()> {
+    let bound = listener
+        .local_addr()
+        .map_err(|e| Error::new(Code::Io, format!("the listener has no address: {e}")).because(e))?;
+    let address = match &settings.address {
+        Some(address) => address.clone(),
+        None if bound.ip().is_unspecified() => {
+            let what = format!("the centre cannot connect to {bound}");
+            return Err(Error::new(Code::InvalidRequest, what)
+                .hint("Say under which address it reaches this machine with --address HOST:PORT."));
+        }
+        None => bound.to_string(),
+    };
+    host_and_port(&address)?;
+    let work_dir = WorkDir::take(&settings.data.join("loaded"))?;
+    work_dir.sweep(&Default::default())?;
+    let mut identity = Identity::obtain(&settings).await?;
+    let worker = Arc::new(Worker::new(settings, &identity, address)?);
+    let stop = watch::Sender::new(false);
+    let serving = tokio::spawn(door::serve(worker.clone(), listener, identity.server()?, stop.subscribe()));
+    let done = worker.clone().work(&mut identity, shutdown, ready).await;
+    worker.end_all().await;
+    stop.send_replace(true);
+    let _ = serving.await;
+    done
+}
+
+impl Worker {
+    fn new(settings: JoinSettings, identity: &Identity, address: String) -> Result<Self> {
+        let run_dir = private_folder()?;
+        let policy_file = run_dir.path().join("policy.toml");
+        settings.policy.save(&policy_file)?;
+        let launcher = Launcher::new(
+            settings.launch.clone(),
+            run_dir.path().to_owned(),
+            (policy_file, SharedPolicy::new(settings.policy.clone())),
+            Arc::new(Metrics::new()?),
+            None,
+            Arc::new(Notify::new()),
+        )?;
+        let centre = Arc::new(identity.centre()?);
+        let into = settings.data.join("loaded");
+        let pull = Arc::new(Pull { centre: centre.clone(), into, turn: Default::default() });
+        Ok(Worker {
+            launcher: Arc::new(launcher),
+            pull,
+            centre,
+            hosted: Mutex::default(),
+            leaving: AtomicBool::new(false),
+            settings,
+            address,
+            _run_dir: run_dir,
+        })
+    }
+
+    /// Heartbeats, until it has left or may work no more.
+    async fn work(
+        self: Arc<Self>,
+        identity: &mut Identity,
+        shutdown: impl Future<Output = ()>,
+        ready: impl FnOnce(&str, &str),
+    ) -> Result<()> {
+        let every = Duration::from_millis(limits::WORKER_HEARTBEAT_MS);
+        let life = Duration::from_secs(limits::WORKER_CERTIFICATE_SECONDS);
+        let mut shutdown = std::pin::pin!(shutdown);
+        let mut ready = Some(ready);
+        let mut told = std::pin::pin!(tokio::time::sleep(self.time_left()));
+        let (mut pause, mut left_by) = (every, None);
+        loop {
+            match self.beat().await {
+                Ok(orders) => {
+                    pause = every;
+                    let is_over = self.carry_out(&orders);
+                    if let Some(ready) = ready.take() {
+                        ready(identity.name(), &self.address);
+                    }
+                    if orders.leave {
+                        self.leaving.store(true, Ordering::SeqCst);
+                    }
+                    if is_over && self.is_leaving() {
+                        return self.ask::<()>(LEAVE, &()).await.map(drop);
+                    }
+                    if life.mul_f64(RENEW_AFTER) < identity.age()
+                        && let Err(error) = identity.renew(&self.centre).await
+                    {
+                        tracing::warn!("the certificate was not renewed: {error}");
+                    }
+                }
+                // Before anything runs that is the caller's to hear; a centre that is away later is waited for.
+                Err(error) if error.code() == Code::PermissionDenied || ready.is_some() => return Err(error),
+                Err(error) => {
+                    tracing::warn!(?pause, "no heartbeat: {error}");
+                    pause = (2 * pause).min(PAUSE_MAX);
+                }
+            }
+            if self.is_leaving() {
+                let by = *left_by.get_or_insert_with(|| Instant::now() + self.leave_within());
+                if by <= Instant::now() {
+                    tracing::warn!("leaving without the centre's consent: it takes too long");
+                    return Ok(());
+                }
+                pause = pause.min(every / 4);
+            }
+            let leaving = self.is_leaving();
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = &mut shutdown, if !leaving => self.leaving.store(true, Ordering::SeqCst),
+                () = &mut told, if !leaving => self.leaving.store(true, Ordering::SeqCst),
+            }
+        }
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::SeqCst)
+    }
+
+    /// How long until it has to begin to leave: for ever when no end is known.
+    fn time_left(&self) -> Duration {
+        let left = |until: SystemTime| until.duration_since(SystemTime::now()).unwrap_or_default();
+        self.settings.until.map_or(Duration::from_secs(u32::MAX.into()), |until| {
+            left(until).saturating_sub(self.settings.margin)
+        })
+    }
+
+    fn leave_within(&self) -> Duration {
+        let left = |until: SystemTime| until.duration_since(SystemTime::now()).unwrap_or_default();
+        self.settings.until.map_or(LEAVE_WITHIN, |until| left(until).min(LEAVE_WITHIN))
+    }
+
+    async fn beat(&self) -> Result<Orders> {
+        let answer = self.ask(HEARTBEAT, &Heartbeat { report: self.report() }).await?;
+        serde_json::from_slice(&answer)
+            .map_err(|e| Error::new(Code::Unavailable, "the centre's orders make no sense").because(e))
+    }
+
+    async fn ask<T: Serialize>(&self, path: &str, document: &T) -> Result<Bytes> {
+        identity::ask(&self.centre, path, document, ANSWER_WITHIN).await
+    }
+
+    fn report(&self) -> WorkerReport {
+        let hosted = self.hosted();
+        let slots = hosted.iter().map(|(id, hosted)| {
+            let view = hosted.slot.view();
+            WorkerSlot {
+                id: id.clone(),
+                model: view.model,
+                version: view.version,
+                state: view.state,
+                resident_bytes: view.resident_bytes,
+                problem: hosted.slot.problem().map(|problem| problem.error),
+            }
+        });
+        let slots = slots.take(limits::WORKER_SLOTS_MAX).collect();
+        let until = self.settings.until.and_then(|until| until.duration_since(UNIX_EPOCH).ok());
+        WorkerReport {
+            address: self.address.clone(),
+            memory_bytes: self.settings.memory_bytes,
+            memory_free_bytes: free_memory(),
+            cores: self.settings.cores,
+            labels: self.settings.labels.clone(),
+            until_ms: until.and_then(|until| i64::try_from(until.as_millis()).ok()),
+            draining: self.is_leaving(),
+            slots,
+        }
+    }
+
+    /// Starts what is ordered and not there, and ends what is there and not ordered. Whether nothing is left of either.
+    fn carry_out(self: &Arc<Self>, orders: &Orders) -> bool {
+        let mut hosted = self.hosted();
+        for order in orders.slots.iter().take(limits::WORKER_SLOTS_MAX) {
+            if !hosted.contains_key(&order.id) {
+                let of = VersionName { model: order.model.clone(), version: order.version };
+                let source = Source::Centre(self.pull.clone());
+                let slot = Slot::start(self.launcher.clone(), of.clone(), source, Runner::Own);
+                hosted.insert(order.id.clone(), Hosted { of, slot });
+            }
+        }
+        for (id, gone) in hosted.iter() {
+            if !orders.slots.iter().any(|order| order.id == *id) && !gone.slot.is_stopping() {
+                gone.slot.refuse_new_requests();
+                tokio::spawn(self.clone().end(id.clone(), gone.slot.clone()));
+            }
+        }
+        hosted.is_empty() && orders.slots.is_empty()
+    }
+
+    /// Ends a slot once its open requests are answered.
+    async fn end(self: Arc<Self>, id: String, slot: Arc<Slot>) {
+        let drain = if slot.is_language_model() { LANGUAGE_DRAIN } else { DRAIN };
+        slot.unload(&self.launcher, Instant::now() + drain).await;
+        let is_last = {
+            let mut hosted = self.hosted();
+            hosted.remove(&id);
+            !hosted.values().any(|other| other.of == *slot.of())
+        };
+        if is_last {
+            slot.discard_files().await;
+        }
+    }
+
+    /// Ends everything, now.
+    async fn end_all(&self) {
+        let slots: Vec<_> = self.hosted().values().map(|hosted| hosted.slot.clone()).collect();
+        for slot in slots {
+            slot.unload(&self.launcher, Instant::now()).await;
+        }
+    }
+
+    /// The slot that goes by this name, when it takes requests.
+    fn slot(&self, id: &str) -> Option<Arc<Slot>> {
+        self.hosted().get(id).map(|hosted| hosted.slot.clone())
+    }
+
+    fn hosted(&self) -> MutexGuard<'_, BTreeMap<String, Hosted>> {
+        self.hosted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Bytes of this machine's memory that are free; 0 when the system does not tell.
+fn free_memory() -> u64 {
+    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kilobytes.unwrap_or_default().saturating_mul(1024)
+}
+
+/// A request with a document to the centre.
+fn post(path: &str, document: Vec<u8>) -> Result<Request<Full<Bytes>>> {
+    Request::post(path)
+        .header(header::HOST, "centre")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(document.into()))
+        .map_err(|e| Error::new(Code::Internal, "a request cannot be made").because(e))
+}

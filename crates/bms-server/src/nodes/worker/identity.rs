@@ -1,0 +1,208 @@
+//! Who a worker is: its key, which never leaves it, and the certificate the centre gave for it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bms_wire::{Code, Error, Result, limits};
+use bytes::Bytes;
+use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::{JoinSettings, post, pull};
+use crate::nodes::authority::{Key, key_id_of, write_over};
+use crate::nodes::peer::{self, Own};
+use crate::nodes::protocol::{Certified, ENROL, Enrol, RENEW, Renew};
+use crate::nodes::{CENTRE_HOST, Token, host_and_port};
+use crate::slots::{Address, Connections, Tls};
+
+/// The file in the worker's folder.
+const FILE: &str = "worker.json";
+/// How long joining may take.
+const ENROL_WITHIN: Duration = Duration::from_secs(15);
+
+/// What the file holds; keys and certificates in base64.
+#[derive(Clone, Serialize, Deserialize)]
+struct Kept {
+    name: String,
+    /// `HOST:PORT` of the centre.
+    centre: String,
+    #[serde(with = "crate::nodes::secret")]
+    key: Zeroizing<String>,
+    certificate: String,
+    authority: String,
+}
+
+/// A worker that has joined.
+pub(super) struct Identity {
+    kept: Kept,
+    path: PathBuf,
+    key: Key,
+    own: Arc<Own>,
+    authority: CertificateDer<'static>,
+    /// When its certificate was made, when that is known.
+    certified: Option<Instant>,
+}
+
+impl Identity {
+    /// Joins by the token, or goes on as who it is already.
+    ///
+    /// # Errors
+    /// [`Code::Conflict`] when the folder belongs to another worker or centre; what the centre answers; [`Code::NotFound`]
+    /// without a token when it has not joined before.
+    pub(super) async fn obtain(settings: &JoinSettings) -> Result<Identity> {
+        let path = settings.data.join(FILE);
+        let kept = read(&path)?;
+        if let (Some(kept), Some(name)) = (&kept, &settings.name)
+            && kept.name != *name
+        {
+            return Err(Error::new(
+                Code::Conflict,
+                format!("`{}` is the worker `{}`", path.display(), kept.name),
+            )
+            .hint("Leave --name out, or give each worker a --data folder of its own."));
+        }
+        match (&settings.token, kept) {
+            (Some(token), kept) => Identity::enrol(&Token::read(token)?, settings, kept, path).await,
+            (None, Some(kept)) => Identity::of(kept, path, None),
+            (None, None) => Err(Error::new(Code::NotFound, "this machine has not joined yet")
+                .hint("`bms node token create` at the centre prints a token; give it to `bms node join`.")),
+        }
+    }
+
+    async fn enrol(
+        token: &Token,
+        settings: &JoinSettings,
+        kept: Option<Kept>,
+        path: PathBuf,
+    ) -> Result<Identity> {
+        let (name, key) = match &kept {
+            Some(kept) => {
+                let authority = CertificateDer::from(decode(&kept.authority)?);
+                if key_id_of(&authority).as_deref() != Some(&token.pin) {
+                    let what = format!("`{}` is from another centre than the token", path.display());
+                    return Err(Error::new(Code::Conflict, what).hint("Give another --data folder."));
+                }
+                (kept.name.clone(), Key::read(&Zeroizing::new(decode(&kept.key)?)).map_err(broken)?)
+            }
+            None => {
+                let name =
+                    settings.name.clone().or_else(|| settings.usual_name.clone()).ok_or_else(|| {
+                        Error::new(Code::InvalidRequest, "a worker needs a name").hint("Name it with --name.")
+                    })?;
+                (name, Key::generate()?)
+            }
+        };
+        let tls = Tls::new(peer::joining(&token.pin)?, CENTRE_HOST)?;
+        let centre = Arc::new(connections(&token.address, tls)?);
+        let public = STANDARD.encode(rcgen::PublicKeyData::der_bytes(&key.public()));
+        let asked = Enrol { secret: token.secret.clone(), name: name.clone(), key: public };
+        let certified: Certified = document(&ask(&centre, ENROL, &asked, ENROL_WITHIN).await?)?;
+        if key_id_of(&CertificateDer::from(decode(&certified.authority)?)).as_deref() != Some(&token.pin) {
+            return Err(Error::new(Code::Tampered, "the centre names another authority than the token"));
+        }
+        let kept = Kept {
+            name,
+            centre: token.address.clone(),
+            key: Zeroizing::new(STANDARD.encode(key.secret())),
+            certificate: certified.certificate,
+            authority: certified.authority,
+        };
+        write(&path, &kept)?;
+        Identity::of(kept, path, Some(Instant::now()))
+    }
+
+    fn of(kept: Kept, path: PathBuf, certified: Option<Instant>) -> Result<Identity> {
+        let key = Key::read(&Zeroizing::new(decode(&kept.key)?)).map_err(broken)?;
+        let authority = CertificateDer::from(decode(&kept.authority)?);
+        let certificate = CertificateDer::from(decode(&kept.certificate)?);
+        let own = Own::new(key.signing()?, certificate, authority.clone());
+        Ok(Identity { kept, path, key, own, authority, certified })
+    }
+
+    /// Its name.
+    pub(super) fn name(&self) -> &str {
+        &self.kept.name
+    }
+
+    /// How old its certificate is; one of unknown age is as old as can be.
+    pub(super) fn age(&self) -> Duration {
+        self.certified.map_or(Duration::from_secs(limits::WORKER_CERTIFICATE_SECONDS), |at| at.elapsed())
+    }
+
+    /// The way to the centre.
+    pub(super) fn centre(&self) -> Result<Connections> {
+        let tls = Tls::new(peer::client(self.own.clone(), &self.authority)?, CENTRE_HOST)?;
+        connections(&self.kept.centre, tls)
+    }
+
+    /// How the centre connects to it.
+    pub(super) fn server(&self) -> Result<Arc<ServerConfig>> {
+        peer::server(self.own.clone(), &self.authority, false)
+    }
+
+    /// Takes a fresh certificate.
+    pub(super) async fn renew(&mut self, centre: &Arc<Connections>) -> Result<()> {
+        let key = STANDARD.encode(rcgen::PublicKeyData::der_bytes(&self.key.public()));
+        let certified: Certified = document(&ask(centre, RENEW, &Renew { key }, ENROL_WITHIN).await?)?;
+        let certificate = CertificateDer::from(decode(&certified.certificate)?);
+        self.kept.certificate = certified.certificate;
+        write(&self.path, &self.kept)?;
+        self.own.replace(certificate);
+        self.certified = Some(Instant::now());
+        Ok(())
+    }
+}
+
+/// Sends a document to the centre; the body of its answer.
+pub(super) async fn ask<T: Serialize>(
+    centre: &Arc<Connections>,
+    path: &str,
+    document: &T,
+    within: Duration,
+) -> Result<Bytes> {
+    let written = serde_json::to_vec(document)
+        .map_err(|e| Error::new(Code::Internal, "a document is not written").because(e))?;
+    pull::answer(centre, post(path, written)?, within).await
+}
+
+fn document<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes)
+        .map_err(|e| Error::new(Code::Unavailable, "the centre's answer makes no sense").because(e))
+}
+
+fn connections(address: &str, tls: Tls) -> Result<Connections> {
+    let (host, port) = host_and_port(address)?;
+    Ok(Connections::new(Address::Tcp { host: host.into(), port, tls: Some(tls) }, Arc::default()))
+}
+
+fn read(path: &Path) -> Result<Option<Kept>> {
+    match std::fs::read(path) {
+        Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|e| {
+            Error::new(Code::Tampered, format!("`{}` is no worker's: {e}", path.display()))
+                .hint("Remove it and join with a fresh token under another name.")
+        }),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io("read", path, e)),
+    }
+}
+
+fn write(path: &Path, kept: &Kept) -> Result<()> {
+    let text = serde_json::to_vec(kept)
+        .map_err(|e| Error::new(Code::Internal, "a worker's key is not written").because(e))?;
+    write_over(path, &text)
+}
+
+fn decode(text: &str) -> Result<Vec<u8>> {
+    STANDARD
+        .decode(text)
+        .map_err(|e| Error::new(Code::Tampered, "a key or certificate is no base64").because(e))
+}
+
+fn broken(error: Error) -> Error {
+    Error::new(Code::Tampered, "the worker's key is broken").because(error)
+}

@@ -1,0 +1,327 @@
+//! `bms node`: machines that run slots for a centre.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use bms_server::JoinSettings;
+use bms_wire::api::{NewJoinToken, Worker};
+use bms_wire::{Code, Error, Result};
+use clap::{Args, Subcommand};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use super::lifecycle::PersonOption;
+use super::serve::{LanguageRunOptions, RuntimeOptions, cannot_listen, init_log, launch, told_to_stop};
+use crate::home::{Home, PolicyOption};
+use crate::output::{self, Output};
+
+/// The share of a machine's memory that slots may use when nothing else is said.
+const MEMORY_SHARE: f64 = 0.8;
+
+/// Options of `bms node`.
+#[derive(Debug, Args)]
+pub(crate) struct Node {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make tokens by which workers join.
+    Token(TokenCommand),
+    /// Work for a centre: run the slots it places here, until told to stop. Then its slots go over to others first.
+    Join(Box<Join>),
+    /// Show every worker: how it stands, its memory, its slots.
+    List(List),
+    /// Have a worker's slots placed elsewhere; it leaves when they have gone over.
+    Drain(Named),
+    /// Take no more from a worker: its key and its certificates are worth nothing from now on.
+    Revoke(Named),
+}
+
+#[derive(Debug, Args)]
+struct TokenCommand {
+    #[command(subcommand)]
+    command: TokenVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum TokenVerb {
+    /// Print a token that lets workers in. It is shown this once.
+    Create(CreateToken),
+}
+
+#[derive(Debug, Args)]
+struct CreateToken {
+    /// How many workers it lets in.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    uses: u64,
+    /// How long it is good for, such as 30m, 1h or 7d.
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = time)]
+    expires: Duration,
+    /// Labels of the workers it lets in, as NAME=VALUE,…; they go before what workers say of themselves.
+    #[arg(long, value_name = "LABELS", value_delimiter = ',', value_parser = label)]
+    labels: Vec<(String, String)>,
+    #[command(flatten)]
+    person: PersonOption,
+}
+
+#[derive(Debug, Args)]
+struct List {
+    #[command(flatten)]
+    person: PersonOption,
+}
+
+#[derive(Debug, Args)]
+struct Named {
+    /// The worker's name.
+    name: String,
+    #[command(flatten)]
+    person: PersonOption,
+}
+
+/// Options of `bms node join`.
+#[derive(Debug, Args)]
+struct Join {
+    /// The token of `bms node token create`; `@FILE` reads it from a file, `-` from standard input. Not needed by a worker
+    /// that has joined before.
+    #[arg(env = "BMS_JOIN_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Address on which the centre reaches this worker; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: SocketAddr,
+    /// HOST:PORT by which the centre reaches that [default: the address it listens on].
+    #[arg(long, value_name = "HOST:PORT")]
+    address: Option<String>,
+    /// The worker's name [default: the machine's].
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Memory its slots may use, such as 8GiB or 500MiB [default: four fifths of the machine's].
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    memory: Option<u64>,
+    /// Processors its slots may use; each slot counts as one [default: the machine's].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=65536))]
+    cores: Option<u64>,
+    /// What it says of itself, as NAME=VALUE,…
+    #[arg(long, value_name = "LABELS", value_delimiter = ',', value_parser = label)]
+    labels: Vec<(String, String)>,
+    /// How long this machine is there, such as 3600s or 2h; it leaves before that is over.
+    #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "until")]
+    walltime: Option<Duration>,
+    /// Until when this machine is there, as 2027-01-31T18:00:00Z or in seconds since 1970; it leaves before.
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    until: Option<SystemTime>,
+    /// How long before that it begins to leave.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
+    drain_margin: Duration,
+    /// Where its key lies, and the copies of what it runs [default: the home folder's `worker`].
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// End, as by a signal, when standard input closes.
+    #[arg(long, hide = true)]
+    until_stdin_closes: bool,
+    #[command(flatten)]
+    policy: PolicyOption,
+    #[command(flatten)]
+    runtime: RuntimeOptions,
+    #[command(flatten)]
+    language: LanguageRunOptions,
+}
+
+impl Node {
+    pub(crate) fn run(self, home: &Home, output: &Output) -> Result<()> {
+        match self.command {
+            Command::Token(TokenCommand { command: TokenVerb::Create(create) }) => create.run(output),
+            Command::Join(join) => join.run(home, output),
+            Command::List(list) => list.run(output),
+            Command::Drain(named) => {
+                let worker = named.person.client()?.drain_worker(&named.name)?;
+                output.result(format_args!("{} is {}", worker.name, worker.state.as_str()), &worker);
+                Ok(())
+            }
+            Command::Revoke(named) => {
+                let worker = named.person.client()?.revoke_worker(&named.name)?;
+                output.result(format_args!("{} is revoked", worker.name), &worker);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl CreateToken {
+    fn run(self, output: &Output) -> Result<()> {
+        let seconds = self.expires.as_secs();
+        let new = NewJoinToken { uses: self.uses, seconds, labels: self.labels.into_iter().collect() };
+        let token = self.person.client()?.create_join_token(&new)?;
+        output.result(&token.token, &token);
+        Ok(())
+    }
+}
+
+impl List {
+    fn run(self, output: &Output) -> Result<()> {
+        let workers = self.person.client()?.workers()?;
+        output.result(described(&workers), &json!({ "workers": workers }));
+        Ok(())
+    }
+}
+
+fn described(workers: &[Worker]) -> String {
+    if workers.is_empty() {
+        return "no workers; `bms node token create` makes a token to join with".to_owned();
+    }
+    let mut text = String::new();
+    for worker in workers {
+        let report = &worker.report;
+        let labels: Vec<_> = report.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let head = format!(
+            "{:<20} {:<9} {:<22} {} of memory, {} cores, heard {:.1} s ago  {}",
+            worker.name,
+            worker.state.as_str(),
+            report.address,
+            output::bytes(report.memory_bytes),
+            report.cores,
+            worker.silent_ms as f64 / 1e3,
+            labels.join(","),
+        );
+        let _ = writeln!(text, "{}", head.trim_end());
+        for slot in &report.slots {
+            let problem = slot.problem.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+            let state = format!("{:?}", slot.state).to_lowercase();
+            let _ = writeln!(text, "  {}@{} {state}{problem}", slot.model, slot.version);
+        }
+    }
+    text.trim_end().to_owned()
+}
+
+impl Join {
+    fn run(self, home: &Home, output: &Output) -> Result<()> {
+        init_log();
+        let data = match self.data {
+            Some(data) => data,
+            None => home.dir()?.join("worker"),
+        };
+        let settings = JoinSettings {
+            name: self.name,
+            usual_name: machine_name(),
+            token: self.token.map(|token| read_token(&token)).transpose()?,
+            address: self.address,
+            data,
+            memory_bytes: self.memory.unwrap_or_else(usual_memory),
+            cores: self
+                .cores
+                .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u64)),
+            labels: self.labels.into_iter().collect::<BTreeMap<_, _>>(),
+            until: self.until.or_else(|| self.walltime.map(|time| SystemTime::now() + time)),
+            margin: self.drain_margin,
+            launch: launch(&self.runtime, &self.language)?,
+            policy: self.policy.load(home)?,
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| {
+            Error::new(Code::Internal, format!("failed to start the runtime: {e}")).because(e)
+        })?;
+        let output = *output;
+        runtime.block_on(async {
+            let listener = TcpListener::bind(self.listen).await.map_err(|e| cannot_listen(self.listen, e))?;
+            let shutdown = told_to_stop(self.until_stdin_closes)?;
+            bms_server::join(settings, listener, shutdown, |worker, address| {
+                let told = format!("`{worker}` works on {address} (Ctrl-C lets it leave)");
+                output.event("ready", told, json!({ "worker": worker, "address": address }));
+            })
+            .await
+        })
+    }
+}
+
+/// The token itself, or what the file or standard input holds.
+fn read_token(token: &str) -> Result<String> {
+    let read = |from: &str| match from {
+        "-" => std::io::read_to_string(std::io::stdin().lock()),
+        file => std::fs::read_to_string(file),
+    };
+    match token.strip_prefix('@') {
+        Some(file) => read(file).map_err(|e| Error::io("read", file.as_ref(), e)),
+        None if token == "-" => read("-").map_err(|e| Error::io("read", "standard input".as_ref(), e)),
+        None => Ok(token.to_owned()),
+    }
+}
+
+/// The machine's name as a worker's.
+fn machine_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_lowercase();
+    let name: String =
+        name.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_')).collect();
+    Some(name).filter(|name| name.starts_with(|c: char| c.is_ascii_alphanumeric()))
+}
+
+fn usual_memory() -> u64 {
+    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = info.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    (kilobytes.unwrap_or_default() as f64 * 1024.0 * MEMORY_SHARE) as u64
+}
+
+/// A number of seconds, or one with its unit.
+fn time(text: &str) -> std::result::Result<Duration, String> {
+    let units = [("s", 1), ("m", 60), ("h", 3600), ("d", 86400)];
+    let (number, unit) = units
+        .into_iter()
+        .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)))
+        .unwrap_or((text, 1));
+    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    seconds
+        .filter(|seconds| *seconds <= u64::from(u32::MAX))
+        .map(Duration::from_secs)
+        .ok_or_else(|| "expected a time such as 3600s, 90m or 2h".to_owned())
+}
+
+/// A number of bytes, or one with its unit.
+fn size(text: &str) -> std::result::Result<u64, String> {
+    let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1u64 << 40)];
+    let (number, unit) = units
+        .into_iter()
+        .find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, bytes)))
+        .unwrap_or((text, 1));
+    let bytes = number.trim().parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    bytes
+        .filter(|bytes| 0 < *bytes && *bytes <= i64::MAX as u64)
+        .ok_or_else(|| "expected a size such as 8GiB or 500MiB".to_owned())
+}
+
+fn label(text: &str) -> std::result::Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or_else(|| "expected NAME=VALUE".to_owned())?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
+/// A moment as RFC 3339 writes it in UTC, or in seconds since 1970.
+fn moment(text: &str) -> std::result::Result<SystemTime, String> {
+    let seconds = text.parse::<u64>().ok().or_else(|| utc_seconds(text));
+    seconds
+        .and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)))
+        .ok_or_else(|| "expected 2027-01-31T18:00:00Z, or seconds since 1970".to_owned())
+}
+
+/// Days by <https://howardhinnant.github.io/date_algorithms.html#days_from_civil>.
+fn utc_seconds(text: &str) -> Option<u64> {
+    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let numbers = |text: &str, mark: char| -> Option<[i64; 3]> {
+        let parts: Vec<i64> = text.split(mark).map(|part| part.parse().ok()).collect::<Option<_>>()?;
+        parts.try_into().ok()
+    };
+    let ([year, month, day], [hour, minute, second]) = (numbers(date, '-')?, numbers(time, ':')?);
+    let is_day = (1970..=9999).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
+    if !is_day || !(0..24).contains(&hour) || !(0..60).contains(&minute) || !(0..61).contains(&second) {
+        return None;
+    }
+    let shifted = if month <= 2 { year - 1 } else { year };
+    let (era, of_era) = (shifted / 400, shifted % 400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + day_of_year - 719_468;
+    u64::try_from(days * 86_400 + hour * 3600 + minute * 60 + second).ok()
+}
+
+#[cfg(test)]
+mod tests;
