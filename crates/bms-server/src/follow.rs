@@ -88,10 +88,10 @@ async fn step(
         let source = Source::Registry { registry: registry.clone(), into: work_dir.to_owned() };
         wanted.push(Wanted { of, alias: None, source, standby: true });
     }
-    if let Some(lead) = lead {
-        lead.look(fleet, &wanted).await?;
-    }
     fleet.reconcile(&wanted);
+    if let Some(lead) = lead {
+        lead.look().await?;
+    }
     for (of, why) in fleet.fresh_refusals() {
         let details = serde_json::json!({ "code": why.code, "reason": why.error });
         registry.audit("slot.refused", &of.to_string(), details).await?;

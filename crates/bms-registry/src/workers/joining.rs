@@ -112,7 +112,10 @@ impl Registry {
             return Err(Error::new(Code::PermissionDenied, "the join token is unknown, used up or over")
                 .hint("Make another with `bms node token create`."));
         };
-        let row = sqlx::query("SELECT COUNT(*) AS workers FROM workers").fetch_one(change.db()).await.map(|n| (n, row));
+        let row = sqlx::query("SELECT COUNT(*) AS workers FROM workers")
+            .fetch_one(change.db())
+            .await
+            .map(|n| (n, row));
         let (counted, row) = row.map_err(reading)?;
         if limits::WORKERS_MAX <= count(&counted, "workers")? {
             let what = format!("the registry knows {} workers already", limits::WORKERS_MAX);

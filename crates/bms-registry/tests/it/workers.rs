@@ -20,7 +20,10 @@ fn report(address: &str) -> WorkerReport {
         memory_bytes: 1 << 30,
         memory_free_bytes: 1 << 29,
         cores: 4,
-        labels: BTreeMap::from([("zone".to_owned(), "own".to_owned()), ("disk".to_owned(), "fast".to_owned())]),
+        labels: BTreeMap::from([
+            ("zone".to_owned(), "own".to_owned()),
+            ("disk".to_owned(), "fast".to_owned()),
+        ]),
         until_ms: None,
         draining: false,
         slots: Vec::new(),
@@ -29,7 +32,10 @@ fn report(address: &str) -> WorkerReport {
 
 async fn token(registry: &Registry, c: char, uses: u64) -> String {
     let labels = BTreeMap::from([("zone".to_owned(), "token".to_owned())]);
-    registry.create_join_token(&digest(c), &NewJoinToken { uses, seconds: 60, labels }, "test").await.unwrap();
+    registry
+        .create_join_token(&digest(c), &NewJoinToken { uses, seconds: 60, labels }, "test")
+        .await
+        .unwrap();
     digest(c)
 }
 
@@ -53,7 +59,10 @@ async fn a_token_lets_in_as_many_as_it_says() {
     assert_eq!(unknown.code(), Code::PermissionDenied);
     token(&registry, 'b', 1).await;
     edit(dir.path(), "UPDATE join_tokens SET expires_ms = 1").await;
-    assert_eq!(registry.enrol_worker(&digest('b'), "w3", &digest('3')).await.unwrap_err().code(), Code::PermissionDenied);
+    assert_eq!(
+        registry.enrol_worker(&digest('b'), "w3", &digest('3')).await.unwrap_err().code(),
+        Code::PermissionDenied
+    );
     let fresh = token(&registry, 'c', 5).await;
     assert_eq!(registry.enrol_worker(&fresh, "w1", &digest('9')).await.unwrap_err().code(), Code::Conflict);
     assert_eq!(registry.enrol_worker(&fresh, "w9", &digest('1')).await.unwrap_err().code(), Code::Conflict);
@@ -90,7 +99,10 @@ async fn a_worker_is_as_it_was_last_heard() {
     registry.report_worker("w", &report("h:1")).await.unwrap();
     assert_eq!(state(&registry, "w").await, WorkerState::Ready, "it has come back");
     for wrong in ["", "h", "h:0", "h:x"] {
-        assert_eq!(registry.report_worker("w", &report(wrong)).await.unwrap_err().code(), Code::InvalidRequest);
+        assert_eq!(
+            registry.report_worker("w", &report(wrong)).await.unwrap_err().code(),
+            Code::InvalidRequest
+        );
     }
     registry.revoke_worker("w", "test").await.unwrap();
     assert_eq!(registry.report_worker("w", &report("h:1")).await.unwrap_err().code(), Code::PermissionDenied);
@@ -131,7 +143,9 @@ async fn slots_are_placed_under_the_lease() {
     registry.place(&lease, &change).await.unwrap();
     let (now, _) = registry.placements().await.unwrap();
     assert_eq!(now.len(), 1);
-    assert!(now[0].leaving && now[0].id == "x" && now[0].worker.as_deref() == Some("w") && 0 < now[0].made_ms);
+    assert!(
+        now[0].leaving && now[0].id == "x" && now[0].worker.as_deref() == Some("w") && 0 < now[0].made_ms
+    );
     over(dir.path()).await;
     let late = Placing { remove: vec!["x".into()], ..Placing::default() };
     assert_eq!(registry.place(&lease, &late).await.unwrap_err().code(), Code::Conflict);

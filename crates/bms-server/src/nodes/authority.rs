@@ -64,8 +64,7 @@ impl Authority {
             Error::new(Code::Tampered, format!("`{}` holds no authority: {why}", path.display()))
                 .hint("Put back a copy; workers that joined believe that one only.")
         };
-        let text =
-            Zeroizing::new(std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?);
+        let text = Zeroizing::new(std::fs::read_to_string(&path).map_err(|e| Error::io("read", &path, e))?);
         let kept: Kept = serde_json::from_str(&text).map_err(|e| broken(&e))?;
         let key = Zeroizing::new(STANDARD.decode(kept.key.as_bytes()).map_err(|e| broken(&e))?);
         let certificate = STANDARD.decode(&kept.certificate).map_err(|e| broken(&e))?;

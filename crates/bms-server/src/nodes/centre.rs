@@ -25,8 +25,8 @@ use super::authority::{Authority, Key, PublicKey};
 use super::lead::Lead;
 use super::peer::{self, Own, Peer, TlsListener};
 use super::protocol::{
-    Certified, DOCUMENT_BYTES_MAX, ENROL, Enrol, FILES, HEARTBEAT, Heartbeat, LEAVE, LIVE, Order, Orders, RENEW,
-    Renew,
+    Certified, DOCUMENT_BYTES_MAX, ENROL, Enrol, FILES, HEARTBEAT, Heartbeat, LEAVE, LIVE, Order, Orders,
+    RENEW, Renew,
 };
 use super::token::{self, Token, fresh_secret};
 use super::{CENTRE_HOST, host_and_port, pull, worker_host};
@@ -94,8 +94,9 @@ impl Centre {
             Some(address) => address.clone(),
             None if bound.ip().is_unspecified() => {
                 let what = format!("workers cannot connect to {bound}");
-                return Err(Error::new(Code::InvalidRequest, what)
-                    .hint("Say under which address they reach this machine with --nodes-address HOST:PORT."));
+                return Err(Error::new(Code::InvalidRequest, what).hint(
+                    "Say under which address they reach this machine with --nodes-address HOST:PORT.",
+                ));
             }
             None => bound.to_string(),
         };
@@ -118,6 +119,7 @@ impl Centre {
             client: self.client.clone(),
             suspects: sender,
             ready: Arc::new(Mutex::new(HashMap::new())),
+            claims: Arc::default(),
         };
         let lead = Lead::new(self.registry.clone(), berths, suspects, elsewhere.clone());
         (elsewhere, lead)

@@ -94,8 +94,9 @@ pub(crate) fn server(
 ) -> Result<Arc<ServerConfig>> {
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(authority)?), provider());
     let verifier = if anybody { verifier.allow_unauthenticated() } else { verifier };
-    let verifier =
-        verifier.build().map_err(|e| Error::new(Code::Internal, "no certificate can be checked").because(e))?;
+    let verifier = verifier
+        .build()
+        .map_err(|e| Error::new(Code::Internal, "no certificate can be checked").because(e))?;
     let config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&version::TLS13])
         .map_err(unusable)?
@@ -266,3 +267,6 @@ impl Listener for TlsListener {
         Err(std::io::ErrorKind::Unsupported.into())
     }
 }
+
+#[cfg(test)]
+mod tests;

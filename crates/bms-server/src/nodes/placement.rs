@@ -162,7 +162,8 @@ impl<'a> Planning<'a> {
         if !host.open {
             return Err("it takes no slots".to_owned());
         }
-        if let Some((name, value)) = wish.labels.iter().find(|(name, value)| host.labels.get(*name) != Some(value))
+        if let Some((name, value)) =
+            wish.labels.iter().find(|(name, value)| host.labels.get(*name) != Some(value))
         {
             return Err(format!("it has no label {name}={value}"));
         }
@@ -170,7 +171,11 @@ impl<'a> Planning<'a> {
         let (memory, cores) =
             (host.memory_bytes.saturating_sub(taken.memory_bytes), host.cores.saturating_sub(taken.cores));
         if memory < wish.memory_bytes {
-            return Err(format!("{} MiB of memory are free, {} wanted", memory >> 20, wish.memory_bytes >> 20));
+            return Err(format!(
+                "{} MiB of memory are free, {} wanted",
+                memory >> 20,
+                wish.memory_bytes >> 20
+            ));
         }
         if cores < wish.cores {
             return Err(format!("{cores} of its cores are free, {} wanted", wish.cores));

@@ -59,9 +59,11 @@ impl Pull {
     }
 
     async fn version(&self, of: &VersionName) -> Result<Version> {
-        let answer = self.ask(Method::GET, &format!("/models/{}/versions/{}", of.model, of.version), None).await?;
-        let version: Version = serde_json::from_slice(&answer)
-            .map_err(|e| Error::new(Code::Tampered, "the centre said something else than a version").because(e))?;
+        let answer =
+            self.ask(Method::GET, &format!("/models/{}/versions/{}", of.model, of.version), None).await?;
+        let version: Version = serde_json::from_slice(&answer).map_err(|e| {
+            Error::new(Code::Tampered, "the centre said something else than a version").because(e)
+        })?;
         check(&version, of)?;
         Ok(version)
     }
@@ -80,7 +82,9 @@ impl Pull {
     fn copy(&self, version: &Version, handle: &Handle) -> Result<PathBuf> {
         let (folder, staged) =
             (self.into.join(&version.digest), self.into.join(format!("{}.new", version.digest)));
-        if version.files.iter().all(|file| holds(&folder.join(&file.path), file)) && is_exact(&folder, version)? {
+        if version.files.iter().all(|file| holds(&folder.join(&file.path), file))
+            && is_exact(&folder, version)?
+        {
             return Ok(folder);
         }
         // What an earlier attempt completed lies in the folder of files, by digest, and is used.
@@ -129,10 +133,11 @@ impl Pull {
 
     /// Fetches a large file as chunks, those not again that an earlier attempt got. `false` when the centre knows none.
     fn chunks(&self, path: &Path, file: &FileRef, handle: &Handle) -> Result<bool> {
-        let recipe = match handle.block_on(self.ask(Method::GET, &format!("/blobs/{}/recipe", file.blake3), None)) {
-            Err(error) if error.code() == Code::NotFound => return Ok(false),
-            recipe => Recipe::read(&recipe?)?,
-        };
+        let recipe =
+            match handle.block_on(self.ask(Method::GET, &format!("/blobs/{}/recipe", file.blake3), None)) {
+                Err(error) if error.code() == Code::NotFound => return Ok(false),
+                recipe => Recipe::read(&recipe?)?,
+            };
         if recipe.digest.to_string() != file.blake3 || recipe.size != file.size {
             return Err(other_bytes(file));
         }
@@ -159,7 +164,9 @@ pub(super) async fn answer(
     let response = match tokio::time::timeout(within, centre.exchange(request)).await {
         Ok(Ok(response)) => response,
         Ok(Err(Broken::Lost(why))) => return Err(unreachable(why)),
-        Ok(Err(Broken::Oversized)) => return Err(Error::new(Code::TooLarge, "the centre's answer has no end")),
+        Ok(Err(Broken::Oversized)) => {
+            return Err(Error::new(Code::TooLarge, "the centre's answer has no end"));
+        }
         Err(_) => return Err(unreachable(format!("no answer within {} s", within.as_secs()))),
     };
     if response.status().is_success() {
@@ -178,7 +185,8 @@ fn other_bytes(file: &FileRef) -> Error {
 
 /// Whether what the centre says of the version can be believed so far.
 fn check(version: &Version, of: &VersionName) -> Result<()> {
-    let is_digest = |text: &str| text.len() == 64 && text.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
+    let is_digest =
+        |text: &str| text.len() == 64 && text.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
     let mut paths = BTreeSet::new();
     let mut bytes = 0u64;
     let mut fits = version.model == of.model && version.version == of.version && is_digest(&version.digest);

@@ -28,7 +28,10 @@ pub(crate) struct Token {
 
 impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Token").field("address", &self.address).field("pin", &self.pin).finish_non_exhaustive()
+        f.debug_struct("Token")
+            .field("address", &self.address)
+            .field("pin", &self.pin)
+            .finish_non_exhaustive()
     }
 }
 

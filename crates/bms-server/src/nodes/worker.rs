@@ -221,9 +221,9 @@ impl Worker {
     /// How long until it has to begin to leave: for ever when no end is known.
     fn time_left(&self) -> Duration {
         let left = |until: SystemTime| until.duration_since(SystemTime::now()).unwrap_or_default();
-        self.settings
-            .until
-            .map_or(Duration::from_secs(u32::MAX.into()), |until| left(until).saturating_sub(self.settings.margin))
+        self.settings.until.map_or(Duration::from_secs(u32::MAX.into()), |until| {
+            left(until).saturating_sub(self.settings.margin)
+        })
     }
 
     fn leave_within(&self) -> Duration {

@@ -98,14 +98,7 @@ pub(super) async fn run(slot: Arc<Slot>, launcher: Arc<Launcher>, elsewhere: Els
     slot.publish(|c| (c.pid, c.connections) = (None, None));
 }
 
-fn note(
-    slot: &Slot,
-    launcher: &Launcher,
-    elsewhere: &Elsewhere,
-    there: &There,
-    lost: Lost,
-    pause: Duration,
-) {
+fn note(slot: &Slot, launcher: &Launcher, elsewhere: &Elsewhere, there: &There, lost: Lost, pause: Duration) {
     let was_ready = slot.conditions().borrow().state == SlotState::Ready;
     let (why, unreachable) = match lost {
         Lost::Unknown => {

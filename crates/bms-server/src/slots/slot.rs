@@ -69,9 +69,12 @@ impl Slot {
     /// Where there are workers it is where it was placed, else on this machine.
     pub(crate) fn start(launcher: Arc<Launcher>, of: VersionName, source: Source) -> Arc<Self> {
         match launcher.elsewhere.clone() {
-            Some(elsewhere) => Slot::kept_by(&launcher.clone(), of, source, |slot| {
-                Box::pin(placed::run(slot, launcher, elsewhere))
-            }),
+            Some(elsewhere) => {
+                let claim = elsewhere.claim(&of);
+                Slot::kept_by(&launcher.clone(), of, source, |slot| {
+                    Box::pin(placed::run(slot, launcher, elsewhere, claim))
+                })
+            }
             None => Slot::start_here(launcher, of, source),
         }
     }

@@ -211,7 +211,9 @@ impl Join {
             address: self.address,
             data,
             memory_bytes: self.memory.unwrap_or_else(usual_memory),
-            cores: self.cores.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u64)),
+            cores: self
+                .cores
+                .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u64)),
             labels: self.labels.into_iter().collect::<BTreeMap<_, _>>(),
             until: self.until.or_else(|| self.walltime.map(|time| SystemTime::now() + time)),
             margin: self.drain_margin,
@@ -279,8 +281,10 @@ fn time(text: &str) -> std::result::Result<Duration, String> {
 /// A number of bytes, or one with its unit.
 fn size(text: &str) -> std::result::Result<u64, String> {
     let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1u64 << 40)];
-    let (number, unit) =
-        units.into_iter().find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, bytes))).unwrap_or((text, 1));
+    let (number, unit) = units
+        .into_iter()
+        .find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, bytes)))
+        .unwrap_or((text, 1));
     let bytes = number.trim().parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
     bytes
         .filter(|bytes| 0 < *bytes && *bytes <= i64::MAX as u64)

@@ -60,7 +60,11 @@ impl Drop for Worker {
 
 fn join(data: &Path, name: &str, token: Option<&str>) -> Command {
     let mut command = bms(&shared().home());
-    command.args(["node", "join"]).args(token).args(["--listen", "127.0.0.1:0", "--name", name, "--data"]).arg(data);
+    command
+        .args(["node", "join"])
+        .args(token)
+        .args(["--listen", "127.0.0.1:0", "--name", name, "--data"])
+        .arg(data);
     command.args(["--memory", "2GiB", "--cores", "4"]).env_remove("BMS_JOIN_TOKEN");
     command
 }
@@ -209,7 +213,10 @@ impl Load {
 
 fn code(mut join: Command) -> (String, String) {
     let (_, last) = fails(&mut join);
-    (last["code"].as_str().unwrap_or_default().to_owned(), last["error"].as_str().unwrap_or_default().to_owned())
+    (
+        last["code"].as_str().unwrap_or_default().to_owned(),
+        last["error"].as_str().unwrap_or_default().to_owned(),
+    )
 }
 
 /// The token with one of its parts changed.
@@ -237,7 +244,11 @@ fn only_who_has_a_good_token_joins() {
 
     let worker = Worker::start(&data("w1"), "w1", Some(&token));
     let workers = centre.workers();
-    assert_eq!((&workers[0]["state"], &workers[0]["labels"]["zone"]), (&json!("ready"), &json!("a")), "{workers}");
+    assert_eq!(
+        (&workers[0]["state"], &workers[0]["labels"]["zone"]),
+        (&json!("ready"), &json!("a")),
+        "{workers}"
+    );
     assert_eq!(refused("x6", &token).0, "permission_denied", "the token was for one");
     assert_eq!(refused("w1", &centre.token(&[])).0, "conflict", "its folder is in use");
     assert_eq!(code(join(&data("x7"), "w1", Some(&centre.token(&[])))).0, "conflict", "the name is taken");
@@ -292,7 +303,12 @@ fn a_killed_or_paused_worker_costs_no_request() {
     centre.wait_until_at(Some("b"));
     load.go_on(200);
     let failures = load.failures();
-    assert!(failures.is_empty(), "{} requests failed: {:?}", failures.len(), &failures[..failures.len().min(3)]);
+    assert!(
+        failures.is_empty(),
+        "{} requests failed: {:?}",
+        failures.len(),
+        &failures[..failures.len().min(3)]
+    );
     second.child.kill().unwrap();
 }
 
@@ -325,7 +341,12 @@ fn a_drained_worker_leaves_without_a_failed_request() {
     assert_eq!(brief.ended(Duration::from_secs(40)), Some(0));
     assert_eq!(centre.place(), Some(None));
     let failures = load.failures();
-    assert!(failures.is_empty(), "{} requests failed: {:?}", failures.len(), &failures[..failures.len().min(3)]);
+    assert!(
+        failures.is_empty(),
+        "{} requests failed: {:?}",
+        failures.len(),
+        &failures[..failures.len().min(3)]
+    );
 }
 
 #[test]

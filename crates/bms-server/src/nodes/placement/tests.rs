@@ -159,7 +159,8 @@ fn properties_of_random_fleets() {
 fn check_capacity(case: u64, hosts: &[Host], standing: &[Standing]) {
     for host in hosts {
         let there = || standing.iter().filter(|s| s.host.as_deref() == Some(&host.name));
-        let (memory, cores) = (there().map(|s| s.memory_bytes).sum::<u64>(), there().map(|s| s.cores).sum::<u64>());
+        let (memory, cores) =
+            (there().map(|s| s.memory_bytes).sum::<u64>(), there().map(|s| s.cores).sum::<u64>());
         assert!(memory <= host.memory_bytes && cores <= host.cores, "case {case}: {host:?}");
     }
 }

@@ -75,7 +75,9 @@ async fn only_centres(
 ) -> Response {
     match peer.is_centre {
         true => next.run(request).await,
-        false => Failure::from(Error::new(Code::PermissionDenied, "only a centre asks a worker")).into_response(),
+        false => {
+            Failure::from(Error::new(Code::PermissionDenied, "only a centre asks a worker")).into_response()
+        }
     }
 }
 

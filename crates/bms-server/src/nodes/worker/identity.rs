@@ -60,8 +60,11 @@ impl Identity {
         if let (Some(kept), Some(name)) = (&kept, &settings.name)
             && kept.name != *name
         {
-            return Err(Error::new(Code::Conflict, format!("`{}` is the worker `{}`", path.display(), kept.name))
-                .hint("Leave --name out, or give each worker a --data folder of its own."));
+            return Err(Error::new(
+                Code::Conflict,
+                format!("`{}` is the worker `{}`", path.display(), kept.name),
+            )
+            .hint("Leave --name out, or give each worker a --data folder of its own."));
         }
         match (&settings.token, kept) {
             (Some(token), kept) => Identity::enrol(&Token::read(token)?, settings, kept, path).await,
@@ -71,7 +74,12 @@ impl Identity {
         }
     }
 
-    async fn enrol(token: &Token, settings: &JoinSettings, kept: Option<Kept>, path: PathBuf) -> Result<Identity> {
+    async fn enrol(
+        token: &Token,
+        settings: &JoinSettings,
+        kept: Option<Kept>,
+        path: PathBuf,
+    ) -> Result<Identity> {
         let (name, key) = match &kept {
             Some(kept) => {
                 let authority = CertificateDer::from(decode(&kept.authority)?);
@@ -82,9 +90,10 @@ impl Identity {
                 (kept.name.clone(), Key::read(&Zeroizing::new(decode(&kept.key)?)).map_err(broken)?)
             }
             None => {
-                let name = settings.name.clone().or_else(|| settings.usual_name.clone()).ok_or_else(|| {
-                    Error::new(Code::InvalidRequest, "a worker needs a name").hint("Name it with --name.")
-                })?;
+                let name =
+                    settings.name.clone().or_else(|| settings.usual_name.clone()).ok_or_else(|| {
+                        Error::new(Code::InvalidRequest, "a worker needs a name").hint("Name it with --name.")
+                    })?;
                 (name, Key::generate()?)
             }
         };
@@ -189,7 +198,9 @@ fn write(path: &Path, kept: &Kept) -> Result<()> {
 }
 
 fn decode(text: &str) -> Result<Vec<u8>> {
-    STANDARD.decode(text).map_err(|e| Error::new(Code::Tampered, "a key or certificate is no base64").because(e))
+    STANDARD
+        .decode(text)
+        .map_err(|e| Error::new(Code::Tampered, "a key or certificate is no base64").because(e))
 }
 
 fn broken(error: Error) -> Error {
