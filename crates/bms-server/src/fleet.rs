@@ -323,11 +323,6 @@ impl Fleet {
         slots.iter().filter_map(|slot| Some((slot.of().clone(), slot.take_refusal()?))).collect()
     }
 
-    /// The versions that have a slot which is not being unloaded.
-    pub(crate) fn held(&self) -> Vec<VersionName> {
-        self.slots().iter().filter(|slot| !slot.is_stopping()).map(|slot| slot.of().clone()).collect()
-    }
-
     /// Whether what was wanted at first has become ready, or cannot be, and the server does not stop. From
     /// then on one model that loads or restarts does not make the server as a whole unready.
     pub(crate) fn is_ready(&self) -> bool {

@@ -99,10 +99,10 @@ async fn step(
         wanted.push(Wanted { of, alias: None, source, runner, standby: true });
     }
     wanted.extend(served_by_engines(engines, &deployments));
-    if let Some(lead) = lead {
-        lead.look(fleet, &wanted).await?;
-    }
     fleet.reconcile(&wanted);
+    if let Some(lead) = lead {
+        lead.look().await?;
+    }
     for (of, why) in fleet.fresh_refusals() {
         let details = serde_json::json!({ "code": why.code, "reason": why.error });
         registry.audit("slot.refused", &of.to_string(), details).await?;

@@ -119,6 +119,7 @@ impl Centre {
             client: self.client.clone(),
             suspects: sender,
             ready: Arc::new(Mutex::new(HashMap::new())),
+            claims: Arc::default(),
         };
         let lead = Lead::new(self.registry.clone(), berths, suspects, elsewhere.clone());
         (elsewhere, lead)

@@ -11,7 +11,6 @@ use tokio::sync::{mpsc, watch};
 
 use super::placement::{Host, Standing, Wish, place};
 use super::token::fresh_secret;
-use crate::fleet::{Fleet, Wanted};
 use crate::leader::{Leadership, replica_name};
 use crate::slots::{Berth, Berths, Elsewhere, VersionName};
 
@@ -51,7 +50,7 @@ impl Lead {
     }
 
     /// Decides where slots are, if that is this replica's to do, and follows what was decided.
-    pub(crate) async fn look(&mut self, fleet: &Fleet, wanted: &[Wanted]) -> Result<()> {
+    pub(crate) async fn look(&mut self) -> Result<()> {
         let mut suspects = BTreeSet::new();
         while let Ok(worker) = self.suspects.try_recv() {
             suspects.insert(worker);
@@ -64,7 +63,7 @@ impl Lead {
         if let Some(lease) = self.leadership.hold().await?
             && !self.waits_for_workers(&workers, &placed)
         {
-            let placing = self.decide(fleet, wanted, &workers, &placed).await?;
+            let placing = self.decide(&workers, &placed).await?;
             if !placing.is_empty() {
                 match self.registry.place(&lease, &placing).await {
                     Ok(()) => placed = self.registry.placements().await?.0,
@@ -89,22 +88,20 @@ impl Lead {
         self.began.elapsed() < DIALLED_AGAIN_WITHIN && workers.iter().any(is_awaited)
     }
 
-    async fn decide(
-        &self,
-        fleet: &Fleet,
-        wanted: &[Wanted],
-        workers: &[Worker],
-        placed: &[Placed],
-    ) -> Result<Placing> {
-        let mut wishes = Vec::new();
-        for wanted in wanted {
-            wishes.push(self.wish(&wanted.of).await?);
+    async fn decide(&self, workers: &[Worker], placed: &[Placed]) -> Result<Placing> {
+        let mut claimed = self.elsewhere.claimed();
+        if self.began.elapsed() < DIALLED_AGAIN_WITHIN {
+            // What runs goes on until this server knows what it wants.
+            let of = |p: &Placed| VersionName { model: p.model.clone(), version: p.version };
+            claimed.extend(placed.iter().map(|p| (of(p), p.number)));
         }
-        // What is not wanted any more stays where it is until its requests go elsewhere.
-        for of in fleet.held() {
-            let is_placed = placed.iter().any(|p| p.model == of.model && p.version == of.version);
-            if is_placed && !wishes.iter().any(|w| w.model == of.model && w.version == of.version) {
-                wishes.push(self.wish(&of).await?);
+        let mut wishes = Vec::new();
+        for (of, number) in claimed {
+            match self.wish(&of, number).await {
+                Ok(wish) => wishes.push(wish),
+                // It was deleted under its slot, which is about to go.
+                Err(error) if matches!(error.code(), Code::ModelNotFound | Code::VersionNotFound) => {}
+                Err(error) => return Err(error),
             }
         }
         let hosts: Vec<_> = workers.iter().map(host).collect();
@@ -136,12 +133,12 @@ impl Lead {
         Ok(placing)
     }
 
-    async fn wish(&self, of: &VersionName) -> Result<Wish> {
+    async fn wish(&self, of: &VersionName, number: u64) -> Result<Wish> {
         let version = self.registry.version(&of.model, of.version).await?;
         let memory_bytes = SLOT_BYTES.saturating_add((version.size_bytes as f64 * MEMORY_PER_BYTE) as u64);
         let label = |(tag, value): (String, String)| Some((tag.strip_prefix(LABEL_TAG)?.to_owned(), value));
         let labels = version.tags.into_iter().filter_map(label).collect();
-        Ok(Wish { model: of.model.clone(), version: of.version, number: 0, memory_bytes, cores: 1, labels })
+        Ok(Wish { model: of.model.clone(), version: of.version, number, memory_bytes, cores: 1, labels })
     }
 
     /// Tells the slots of this replica where they are.
@@ -160,7 +157,12 @@ impl Lead {
                 }
             };
             let of = VersionName { model: placed.model, version: placed.version };
-            berths.entry(of).or_default().push(Berth { id: placed.id, worker, leaving: placed.leaving });
+            berths.entry(of).or_default().push(Berth {
+                id: placed.id,
+                number: placed.number,
+                worker,
+                leaving: placed.leaving,
+            });
         }
         self.berths.send_if_modified(|now| {
             let changed = **now != berths;

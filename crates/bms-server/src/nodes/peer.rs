@@ -267,3 +267,6 @@ impl Listener for TlsListener {
         Err(std::io::ErrorKind::Unsupported.into())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 //! left once another is. So a slot moves, and outlives the loss of its worker, without anybody who holds it noticing
 //! more than a wait.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,8 @@ const LEAVE_WITHIN: Duration = Duration::from_millis(limits::LANGUAGE_DEADLINE_M
 pub(crate) struct Berth {
     /// Names the slot in this place.
     pub(crate) id: String,
+    /// Which of the version's slots it is for.
+    pub(crate) number: u64,
     /// The worker with its address; none for this machine.
     pub(crate) worker: Option<(Arc<str>, String)>,
     /// Another takes over.
@@ -47,6 +49,22 @@ pub(crate) struct Elsewhere {
     pub(crate) suspects: mpsc::Sender<Arc<str>>,
     /// Since when the slots in these places are ready, as seen from here.
     pub(crate) ready: Arc<Mutex<HashMap<String, Instant>>>,
+    /// The slots there are here, which need places.
+    pub(crate) claims: Arc<Mutex<BTreeSet<(VersionName, u64)>>>,
+}
+
+/// A slot's claim to a place, until it is dropped: its version, and a number that no other slot of that has here.
+pub(super) struct Claim {
+    claims: Arc<Mutex<BTreeSet<(VersionName, u64)>>>,
+    of: VersionName,
+    number: u64,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let key = (self.of.clone(), self.number);
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+    }
 }
 
 impl std::fmt::Debug for Elsewhere {
@@ -56,6 +74,21 @@ impl std::fmt::Debug for Elsewhere {
 }
 
 impl Elsewhere {
+    /// Claims a place for a slot of this version.
+    pub(super) fn claim(&self, of: &VersionName) -> Claim {
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut number = 0;
+        while !claims.insert((of.clone(), number)) {
+            number += 1;
+        }
+        Claim { claims: self.claims.clone(), of: of.clone(), number }
+    }
+
+    /// The slots that need places.
+    pub(crate) fn claimed(&self) -> BTreeSet<(VersionName, u64)> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn note(&self, stand: &Stand) {
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
         match stand.inner.state() {
@@ -91,14 +124,16 @@ fn rank(state: SlotState, leaving: bool) -> u8 {
 }
 
 /// Keeps the slot where it was placed until it is unloaded.
-pub(super) async fn run(slot: Arc<Slot>, launcher: Arc<Launcher>, mut elsewhere: Elsewhere) {
+pub(super) async fn run(slot: Arc<Slot>, launcher: Arc<Launcher>, mut elsewhere: Elsewhere, claim: Claim) {
+    launcher.changed.notify_one();
     let mut stands: Vec<Stand> = Vec::new();
     let mut ending = JoinSet::new();
     let mut listening = JoinSet::new();
     let mut current: Option<(String, u64)> = None;
     let rung = Arc::new(Notify::new());
     loop {
-        let berths = elsewhere.berths.borrow_and_update().get(slot.of()).cloned().unwrap_or_default();
+        let mut berths = elsewhere.berths.borrow_and_update().get(slot.of()).cloned().unwrap_or_default();
+        berths.retain(|berth| berth.number == claim.number);
         let (kept, gone): (Vec<_>, Vec<_>) =
             stands.into_iter().partition(|stand| berths.iter().any(|berth| berth.id == stand.berth.id));
         stands = kept;

@@ -79,8 +79,9 @@ impl Slot {
     ) -> Arc<Self> {
         match launcher.elsewhere.clone() {
             Some(elsewhere) if matches!(runner, Runner::Own) => {
+                let claim = elsewhere.claim(&of);
                 Slot::kept_by(&launcher.clone(), of, source, runner, |slot| {
-                    Box::pin(placed::run(slot, launcher, elsewhere))
+                    Box::pin(placed::run(slot, launcher, elsewhere, claim))
                 })
             }
             _ => Slot::start_here(launcher, of, source, runner),
