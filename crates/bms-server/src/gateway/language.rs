@@ -33,8 +33,8 @@ use crate::body;
 use crate::continuation::{CONTINUABLE, CONTINUES};
 use crate::event::{Event, RequestRetried};
 use crate::failure::Dialect;
-use crate::fleet::Route;
-use crate::slots::{Broken, Coming, Lease, Unavailable};
+use crate::fleet::{Route, Want, prefix};
+use crate::slots::{Broken, Coming, Lease, Slot, Unavailable};
 
 pub(super) use adapters::Adapters;
 use kept::Kept;
@@ -144,8 +144,9 @@ impl Gateway {
     ) -> Result<Response> {
         let door = self.language_route(target)?.door;
         let place = door.enter_language()?;
+        let mut avoid = None;
         for attempt in 1..=1 + limits::LANGUAGE_RETRIES_MAX {
-            let lease = self.lease_language(target, ask.deadline).await?;
+            let lease = self.lease_language(target, ask, avoid.as_ref()).await?;
             if let Some(record) = record {
                 record.answered_by(lease.of());
             }
@@ -188,19 +189,25 @@ impl Gateway {
             };
             door.repetitions().spend(&target.model)?;
             RequestRetried { of: lease.of(), attempt, why: &why }.emit(&self.metrics);
-            lease.lost().await;
-            tokio::time::sleep(SLOT_PAUSE.mul_f64(attempt as f64)).await;
+            avoid = Some(self.leave(lease, attempt, attempt).await);
         }
         let what = format!("the slot of `{}` went away each time it was asked", target.model);
         Err(Error::new(Code::Unavailable, what))
     }
 
-    /// A slot of the target that is ready.
-    async fn lease_language(&self, target: &Target, deadline: Instant) -> Result<Lease> {
+    /// A slot of the target that is ready, `avoid` only when there is no other.
+    async fn lease_language(
+        &self,
+        target: &Target,
+        ask: &Ask<'_>,
+        avoid: Option<&Arc<Slot>>,
+    ) -> Result<Lease> {
+        let deadline = ask.deadline;
+        let want = Want { deadline, seated: false, prefix: Some(prefix(ask.body)), avoid };
         loop {
             let route = self.language_route(target)?;
             let waiting = route.door.waiting();
-            let leased = route.slot.lease_unseated(deadline).await;
+            let leased = route.pool.lease(want).await;
             drop(waiting);
             match leased {
                 // Only now it is certain that its task is known.
@@ -219,7 +226,7 @@ impl Gateway {
     /// Where the target is served, unless by something that is no language model.
     fn language_route(&self, target: &Target) -> Result<Route> {
         let route = self.fleet.route(&target.model, target.version)?;
-        match route.slot.task() {
+        match route.pool.task() {
             Some(task) if !crate::slots::is_language(&task) => {
                 let what = format!("`{}` is no language model, its task is {task}", target.model);
                 Err(Error::new(Code::InvalidRequest, what)

@@ -19,6 +19,7 @@ use super::connections::{Broken, Coming, Connections};
 use super::process::resident_bytes;
 use super::{Launcher, Source, VersionName, supervise};
 use crate::event::{Event, SlotUnloaded};
+use crate::fleet::InFlight;
 
 /// How long the end of a process that broke a connection is waited for. A process that breaks
 /// connections and lives is asked again after that.
@@ -41,6 +42,12 @@ pub(crate) struct Slot {
     refusal_taken: AtomicBool,
     /// How long its work may stand still.
     hung_after: Duration,
+    /// Tells it from the others of its server.
+    number: u64,
+    /// It has been warmed up, however that went.
+    warmed: AtomicBool,
+    /// Counted up whenever it changes, for whoever waits for any of several slots.
+    turned: Arc<watch::Sender<u64>>,
 }
 
 /// How far the unloading of a slot has come.
@@ -63,8 +70,13 @@ pub(crate) enum Unavailable {
 }
 
 impl Slot {
-    /// Starts a slot for a version. The process starts in the background.
-    pub(crate) fn start(launcher: Arc<Launcher>, of: VersionName, source: Source) -> Arc<Self> {
+    /// Starts a slot for a version. The process starts in the background; `turned` hears of every change.
+    pub(crate) fn start(
+        launcher: Arc<Launcher>,
+        of: VersionName,
+        source: Source,
+        turned: Arc<watch::Sender<u64>>,
+    ) -> Arc<Self> {
         let slot = Arc::new(Slot {
             of,
             condition: watch::Sender::new(Condition::starting()),
@@ -76,6 +88,9 @@ impl Slot {
             source,
             refusal_taken: AtomicBool::new(false),
             hung_after: launcher.launch.hung_after,
+            number: launcher.fresh_number(),
+            warmed: AtomicBool::new(false),
+            turned,
         });
         let task = tokio::spawn(supervise::run(slot.clone(), launcher));
         *slot.supervisor.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
@@ -85,6 +100,26 @@ impl Slot {
     /// The version it holds.
     pub(crate) fn of(&self) -> &VersionName {
         &self.of
+    }
+
+    /// Tells it from the others of its server.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Requests it was borrowed for that have not given it back.
+    pub(crate) fn leases(&self) -> usize {
+        self.leases.load(Ordering::SeqCst)
+    }
+
+    /// Whether it has been warmed up.
+    pub(crate) fn is_warmed(&self) -> bool {
+        self.warmed.load(Ordering::Relaxed)
+    }
+
+    /// Notes that it has been warmed up.
+    pub(crate) fn note_warmed(&self) {
+        self.warmed.store(true, Ordering::Relaxed);
     }
 
     /// What it is doing. Once it is being unloaded that is all it does.
@@ -165,6 +200,32 @@ impl Slot {
         self.lease_as(deadline, false).await
     }
 
+    /// Borrows the slot if it is ready now and, for a request that needs one, has a free place; `None` when not.
+    pub(crate) fn lease_now(self: &Arc<Self>, seated: bool) -> Result<Option<Lease>, Unavailable> {
+        let now = self.condition.borrow().clone();
+        let Some(mut lease) = self.try_lease(&now)? else { return Ok(None) };
+        if seated {
+            lease.seat = lease.connections.free_seat();
+            if lease.seat.is_none() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(lease))
+    }
+
+    /// Waits for a place and borrows the slot; `None` when it is not ready, or not any more once there is one.
+    pub(crate) async fn lease_with_seat(self: Arc<Self>) -> Option<Lease> {
+        let (connections, generation) = {
+            let condition = self.condition.borrow();
+            (condition.connections.clone()?, condition.generation)
+        };
+        let seat = connections.seat().await;
+        let now = self.condition.borrow().clone();
+        let mut lease = self.try_lease(&now).ok()??;
+        lease.seat = seat;
+        (lease.generation == generation).then_some(lease)
+    }
+
     async fn lease_as(self: &Arc<Self>, deadline: Instant, seated: bool) -> Result<Lease, Unavailable> {
         let mut condition = self.condition.subscribe();
         loop {
@@ -204,11 +265,21 @@ impl Slot {
         match (condition.state, &condition.connections) {
             (SlotState::Ready, Some(connections)) => {
                 let (connections, generation) = (connections.clone(), condition.generation);
-                Ok(Some(Lease { slot, connections, generation, seat: None }))
+                Ok(Some(Lease { slot, connections, generation, seat: None, counted: None }))
             }
             (SlotState::Refused, _) => Err(Unavailable::Broken(self.refusal(condition))),
             _ if condition.is_failing() => Err(Unavailable::Broken(self.failure(condition))),
             _ => Ok(None),
+        }
+    }
+
+    /// Why it cannot serve, when waiting for it is not worth a request's time.
+    pub(crate) fn why_broken(&self) -> Option<Error> {
+        let condition = self.condition.borrow();
+        match condition.state {
+            SlotState::Refused => Some(self.refusal(&condition)),
+            _ if condition.is_failing() => Some(self.failure(&condition)),
+            _ => None,
         }
     }
 
@@ -269,6 +340,7 @@ impl Slot {
             *stop = how.max(*stop);
             further
         });
+        self.turned.send_modify(|times| *times = times.wrapping_add(1));
     }
 
     /// Waits until the process shall end.
@@ -280,6 +352,7 @@ impl Slot {
     /// Changes the published condition.
     pub(crate) fn publish(&self, change: impl FnOnce(&mut Condition)) {
         self.condition.send_modify(change);
+        self.turned.send_modify(|times| *times = times.wrapping_add(1));
     }
 }
 
@@ -296,6 +369,8 @@ pub(crate) struct Lease {
     generation: u64,
     /// The process's place for the request.
     seat: Option<OwnedSemaphorePermit>,
+    /// Counts the request among those its version works on.
+    counted: Option<InFlight>,
 }
 
 /// Counts down the leases when dropped.
@@ -311,6 +386,16 @@ impl Drop for Returned {
 }
 
 impl Lease {
+    /// Counts its request among those of its version.
+    pub(crate) fn count(&mut self, counted: InFlight) {
+        self.counted = Some(counted);
+    }
+
+    /// The slot.
+    pub(crate) fn slot(&self) -> &Arc<Slot> {
+        &self.slot.0
+    }
+
     /// The version that answers.
     pub(crate) fn of(&self) -> &VersionName {
         self.slot.0.of()
