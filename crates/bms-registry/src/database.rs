@@ -58,6 +58,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (21, "runs", include_str!("../migrations/0021_runs.sql")),
     (30, "leases", include_str!("../migrations/0030_leases.sql")),
     (31, "rollouts", include_str!("../migrations/0031_rollouts.sql")),
+    (40, "scale", include_str!("../migrations/0040_scale.sql")),
 ];
 
 /// Whose SQL is spoken.

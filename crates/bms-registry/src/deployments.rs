@@ -1,13 +1,13 @@
 //! Which models shall be loaded.
 
-use bms_wire::api::{Deployment, SetDeployment, VersionKind};
+use bms_wire::api::{Deployment, Scale, SetDeployment, VersionKind};
 use bms_wire::{Code, Error, Result};
 use serde_json::json;
 
 use crate::Registry;
 use crate::aliases::not_servable;
 use crate::clock::now_ms;
-use crate::database::{count, reading, text, writing};
+use crate::database::{Row, count, reading, text, writing};
 use crate::names::check_alias;
 use crate::rollouts::{end_with_deployment, refuse_other_alias_during_rollout};
 use crate::versions::{alias_target, no_alias, read_version};
@@ -16,7 +16,8 @@ impl Registry {
     /// Asks for the model to be loaded, following the alias wherever it points.
     ///
     /// # Errors
-    /// [`Code::ModelNotFound`] when there is no such model or alias.
+    /// [`Code::ModelNotFound`] when there is no such model or alias, [`Code::InvalidRequest`] for a number of slots that
+    /// makes no sense.
     pub async fn set_deployment(&self, model: &str, set: &SetDeployment) -> Result<Deployment> {
         check_alias(&set.alias)?;
         let mut change = self.change().await?;
@@ -26,25 +27,37 @@ impl Registry {
             return Err(not_servable(model, version));
         }
         refuse_other_alias_during_rollout(change.db(), model, &set.alias).await?;
+        let before = sqlx::query("SELECT scale FROM deployments WHERE model = $1")
+            .bind(model)
+            .fetch_optional(change.db())
+            .await
+            .map_err(reading)?;
+        let before = before.as_ref().map(scale).transpose()?.unwrap_or_default();
+        let scale = set.scale.map_or(before, |scale| scale.of(before));
+        scale.check()?;
         let changed = sqlx::query(
-            "INSERT INTO deployments (model, alias, updated_ms) VALUES ($1, $2, $3)
-             ON CONFLICT (model) DO UPDATE SET alias = excluded.alias, updated_ms = excluded.updated_ms
-             WHERE deployments.alias <> excluded.alias",
+            "INSERT INTO deployments (model, alias, updated_ms, scale) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (model) DO UPDATE SET alias = excluded.alias, updated_ms = excluded.updated_ms,
+                 scale = excluded.scale
+             WHERE deployments.alias <> excluded.alias OR deployments.scale <> excluded.scale",
         )
         .bind(model)
         .bind(&set.alias)
         .bind(now_ms())
+        .bind(json!(scale).to_string())
         .execute(change.db())
         .await
         .map_err(writing)?;
         if 0 < changed.rows_affected() {
-            change.audit("deployment.set", model, json!({ "alias": set.alias, "version": version })).await?;
+            let details = json!({ "alias": set.alias, "version": version, "scale": scale });
+            change.audit("deployment.set", model, details).await?;
         }
         change.commit().await?;
         Ok(Deployment {
             model: model.to_owned(),
             alias: set.alias.clone(),
             version: Some(version),
+            scale,
             problem: None,
         })
     }
@@ -52,7 +65,7 @@ impl Registry {
     /// Every deployment, by model; `problem` is for whoever runs it to fill in.
     pub async fn deployments(&self) -> Result<Vec<Deployment>> {
         let rows = sqlx::query(
-            "SELECT d.model, d.alias, a.version FROM deployments d
+            "SELECT d.model, d.alias, d.scale, a.version FROM deployments d
              JOIN aliases a ON a.model = d.model AND a.alias = d.alias ORDER BY d.model",
         )
         .fetch_all(&self.db.pool)
@@ -64,6 +77,7 @@ impl Registry {
                 model: text(row, "model")?,
                 alias: text(row, "alias")?,
                 version: Some(count(row, "version")?),
+                scale: scale(row)?,
                 problem: None,
             });
         }
@@ -88,4 +102,13 @@ impl Registry {
         change.audit("deployment.removed", model, json!({})).await?;
         change.commit().await
     }
+}
+
+/// What a row says of the number of slots.
+fn scale(row: &Row) -> Result<Scale> {
+    let stored = text(row, "scale")?;
+    serde_json::from_str(&stored).map_err(|e| {
+        Error::new(Code::Internal, format!("the registry's number of slots `{stored}` cannot be read"))
+            .because(e)
+    })
 }

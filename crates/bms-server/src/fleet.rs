@@ -8,16 +8,22 @@
 //! A version has a [`Pool`] of slots. Which of them a request goes to is [`choice`]'s to say.
 
 mod choice;
+mod growth;
 mod load;
+mod memory;
 mod pool;
+mod readings;
+mod scale;
+mod scaling;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use bms_wire::api::{self, SlotState};
+use bms_wire::api::{self, Scale, SlotState};
 use bms_wire::{Code, Error, ErrorBody, Result, limits};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::event::{Event, TrafficSwitched};
@@ -28,7 +34,9 @@ use crate::slots::{Launcher, Slot, Source, VersionName};
 use crate::warm::{Warm, Warmth};
 
 pub(crate) use choice::prefix;
-pub(crate) use load::InFlight;
+pub(crate) use load::{InFlight, Load};
+pub(crate) use memory::{About, usual_budget};
+use pool::Begin;
 pub(crate) use pool::{Pool, Want};
 
 /// How long open requests get when a language model's slot is unloaded while the server goes on.
@@ -43,6 +51,9 @@ pub(crate) struct Wanted {
     pub(crate) source: Source,
     /// Kept loaded and warm, without being where the model's requests go.
     pub(crate) standby: bool,
+    pub(crate) scale: Scale,
+    /// Needed of a version the fleet does not know yet; without it what a slot takes is found out by starting one.
+    pub(crate) about: Option<About>,
 }
 
 /// Where a model's requests go.
@@ -62,6 +73,10 @@ pub(crate) struct Fleet {
     pub(crate) warmth: Arc<Warmth>,
     /// How long open requests get when their slot is unloaded.
     drain: Duration,
+    /// Bytes all slots may take together.
+    budget: Option<u64>,
+    /// Rung by requests that find no slot.
+    wake: Arc<Notify>,
     state: Mutex<State>,
     routes: RwLock<HashMap<String, Route>>,
     /// The wanted versions have been looked at once.
@@ -93,11 +108,13 @@ impl State {
 }
 
 impl Fleet {
-    pub(crate) fn new(launcher: Launcher, drain: Duration) -> Arc<Self> {
+    pub(crate) fn new(launcher: Launcher, drain: Duration, budget: Option<u64>) -> Arc<Self> {
         Arc::new(Fleet {
             launcher: Arc::new(launcher),
             warmth: Arc::default(),
             drain,
+            budget,
+            wake: Arc::default(),
             state: Mutex::default(),
             routes: RwLock::default(),
             begun: AtomicBool::new(false),
@@ -114,13 +131,12 @@ impl Fleet {
         }
         for wanted in wanted {
             let pool = state.pool(&wanted.of).unwrap_or_else(|| {
-                let pool = Pool::new(wanted.of.clone(), wanted.source.clone());
+                let pool = self.begin(wanted);
                 state.pools.push(pool.clone());
                 pool
             });
-            if pool.slots().is_empty() {
-                pool.start(&self.launcher);
-            }
+            pool.set_scale(wanted.scale);
+            pool.is_kept.store(wanted.standby, Ordering::Relaxed);
             if wanted.standby {
                 self.warm(&pool);
             } else {
@@ -129,15 +145,43 @@ impl Fleet {
         }
         let is_wanted = |model: &str| wanted.iter().any(|w| !w.standby && w.of.model == model);
         self.routes.write().unwrap_or_else(PoisonError::into_inner).retain(|model, _| is_wanted(model));
-        let is_over = |pool: &Arc<Pool>| {
-            !wanted.iter().any(|w| &w.of == pool.of()) && !self.has_traffic(pool)
-        };
+        let is_over =
+            |pool: &Arc<Pool>| !wanted.iter().any(|w| &w.of == pool.of()) && !self.has_traffic(pool);
         for pool in state.pools.extract_if(.., |pool| is_over(pool)).collect::<Vec<_>>() {
             for slot in pool.end() {
                 self.retire(&mut state, slot);
             }
         }
+        drop(state);
+        self.scale();
         self.begun.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether it has slots of this version, or would start some.
+    pub(crate) fn knows(&self, of: &VersionName) -> bool {
+        self.pool_of(of).is_some()
+    }
+
+    /// The pool of a version there was none of. It begins with as many slots as the version it follows has, and with one
+    /// at least, which shows whether it can be loaded; but what has slept when the server was started goes on to sleep.
+    fn begin(&self, wanted: &Wanted) -> Arc<Pool> {
+        let before = {
+            let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
+            routes.get(&wanted.of.model).map(|route| route.pool.wanted()).filter(|_| !wanted.standby)
+        };
+        let least = wanted.scale.min_slots as usize;
+        let slots = match self.begun.load(Ordering::SeqCst) || wanted.standby {
+            true => least.max(before.unwrap_or(0)).max(1),
+            false => least,
+        };
+        let begin = Begin {
+            source: wanted.source.clone(),
+            scale: wanted.scale,
+            slots,
+            about: wanted.about.as_ref(),
+            wake: self.wake.clone(),
+        };
+        Pool::new(wanted.of.clone(), begin, &self.launcher)
     }
 
     /// Sends the model's requests to `pool` once that is better than where they go now.
@@ -154,8 +198,10 @@ impl Fleet {
         if Arc::ptr_eq(&route.pool, &pool) {
             return;
         }
-        let is_better = pool.is_ready() && self.warm(&pool) != Warm::Coming;
+        let is_better = pool.is_match_for(&route.pool) && self.warm(&pool) != Warm::Coming;
         if is_better || !route.pool.can_serve() {
+            // What was a standby gets as many slots as its requests had.
+            pool.raise_to(route.pool.wanted());
             TrafficSwitched { from: Some(route.pool.of()), to: pool.of() }.emit(&self.launcher.metrics);
             route.pool = pool;
         }
@@ -206,6 +252,7 @@ impl Fleet {
             let refused: Vec<_> = pool.slots().iter().filter(refused).cloned().collect();
             for slot in refused {
                 pool.take_out(&slot);
+                pool.raise_to(1);
                 self.retire(&mut state, slot);
             }
         }
@@ -335,13 +382,21 @@ impl Fleet {
         }
         match slots.iter().any(|slot| slot.is_failing()) {
             true => Sight::Unusable(format!("it does not start: {}", problem())),
+            false if pool.lacks() => Sight::Unusable(problem()),
             false => Sight::Coming,
         }
     }
 
+    /// Whether a version has no slot because nobody asks.
+    pub(crate) fn is_asleep(&self, of: &VersionName) -> bool {
+        self.pool_of(of).is_some_and(|pool| pool.is_asleep())
+    }
+
     /// Why a version does not serve, when it does not.
     pub(crate) fn problem(&self, of: &VersionName) -> Option<ErrorBody> {
-        self.pool_of(of).and_then(|pool| pool.problem())
+        let pool = self.pool_of(of)?;
+        // One that serves with fewer slots than wanted says so as well.
+        pool.problem().or_else(|| pool.lack().map(|lack| lack.body()))
     }
 
     /// The slots as the management API shows them.

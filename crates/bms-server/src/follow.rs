@@ -1,16 +1,17 @@
 //! Keeping the fleet in step with the registry's deployments.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bms_registry::{Refusal, Registry, UnderWay};
-use bms_wire::api::Deployment;
+use bms_wire::api::{Deployment, Scale};
 use bms_wire::{Code, ErrorBody, Result};
 use tokio::sync::Notify;
 
 use crate::event::{Event, ReconcileFailed};
-use crate::fleet::{Fleet, Wanted};
+use crate::fleet::{About, Fleet, Wanted};
 use crate::policy::PolicyWatch;
 use crate::rollout::Driver;
 use crate::slots::{Source, VersionName};
@@ -60,17 +61,21 @@ async fn step(
 ) -> Result<bool> {
     policy.look(registry).await?;
     let under_way = driver.look().await?;
-    let mut wanted = Vec::new();
+    let (mut wanted, mut scales) = (Vec::new(), HashMap::new());
     for deployment in registry.deployments().await? {
         let Some(version) = deployment.version else { continue };
         if policy.is_revoked(registry, &deployment).await? {
             continue;
         }
+        let of = VersionName { model: deployment.model, version };
+        scales.insert(of.model.clone(), deployment.scale);
         wanted.push(Wanted {
-            of: VersionName { model: deployment.model, version },
+            about: about(registry, fleet, &of).await?,
+            of,
             alias: Some(deployment.alias),
             source: Source::Registry { registry: registry.clone(), into: work_dir.to_owned() },
             standby: false,
+            scale: deployment.scale,
         });
     }
     for of in standbys(&under_way) {
@@ -78,6 +83,7 @@ async fn step(
             model: of.model.clone(),
             alias: String::new(),
             version: Some(of.version),
+            scale: Scale::default(),
             problem: None,
         };
         let is_served = wanted.iter().any(|w: &Wanted| w.of == of);
@@ -85,7 +91,11 @@ async fn step(
             continue;
         }
         let source = Source::Registry { registry: registry.clone(), into: work_dir.to_owned() };
-        wanted.push(Wanted { of, alias: None, source, standby: true });
+        let of_model = scales.get(&of.model).copied().unwrap_or_default();
+        // It is there to be asked at once.
+        let scale = Scale { min_slots: of_model.min_slots.clamp(1, of_model.max_slots), ..of_model };
+        let about = about(registry, fleet, &of).await?;
+        wanted.push(Wanted { of, alias: None, source, standby: true, scale, about });
     }
     fleet.reconcile(&wanted);
     for (of, why) in fleet.fresh_refusals() {
@@ -96,6 +106,15 @@ async fn step(
         }
     }
     driver.lead(fleet, &under_way).await
+}
+
+/// What is to be known of a version before it is started for the first time.
+async fn about(registry: &Registry, fleet: &Fleet, of: &VersionName) -> Result<Option<About>> {
+    if fleet.knows(of) {
+        return Ok(None);
+    }
+    let version = registry.version(&of.model, of.version).await?;
+    Ok(Some(About { bytes: version.size_bytes, task: version.task }))
 }
 
 /// Versions that are loaded without being served: candidates, and what was replaced a short while ago.

@@ -41,6 +41,7 @@ use bodies::Bodies;
 pub(crate) use bodies::Room;
 pub(crate) use door::Door;
 use language::Adapters;
+pub(crate) use language::ask_slot;
 pub(crate) use record::Record;
 pub(crate) use split::{Once, ask_once};
 pub(crate) use time::Time;

@@ -42,8 +42,9 @@ mod slots;
 mod traffic;
 mod warm;
 
+pub mod autoscale;
 pub mod slot;
 
 pub use care::Care;
-pub use server::{Settings, run, serve_one};
+pub use server::{Settings, run, serve_one, usual_memory};
 pub use slots::{KvCache, LanguageLaunch, Launch, Place};

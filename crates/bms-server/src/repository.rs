@@ -109,6 +109,15 @@ impl Repository {
             let state = states.map(|slot| state_name(slot.state)).min();
             let reason = match state {
                 Some((0, _)) => String::new(),
+                // It has no slot because nobody asks; the next request starts one.
+                None if fleet.is_asleep(&of) => {
+                    return IndexEntry {
+                        name: of.model,
+                        version: of.version.to_string(),
+                        state: "READY".to_owned(),
+                        reason: "it sleeps until it is asked".to_owned(),
+                    };
+                }
                 None => "it is not deployed".to_owned(),
                 Some(_) => fleet.problem(&of).map(|problem| problem.error).unwrap_or_default(),
             };
@@ -128,7 +137,7 @@ impl Repository {
                 .hint("Publish a version with the files and settings it shall have: `bms push`."));
         }
         let alias = alias_to_deploy(api, model).await?;
-        let deployment = api.registry.set_deployment(model, &SetDeployment { alias }).await?;
+        let deployment = api.registry.set_deployment(model, &SetDeployment::of(alias)).await?;
         let fleet = &api.gateway.fleet;
         fleet.forget_refusals(model);
         api.changed.notify_one();

@@ -6,6 +6,7 @@
 
 mod lifecycle;
 mod rollout;
+mod scale;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,7 @@ pub use lifecycle::{
 pub use rollout::{
     NewRollout, RolledBack, Rollout, RolloutOrder, RolloutPlan, RolloutShadow, RolloutSide, RolloutState,
 };
+pub use scale::{ChangeScale, Memory, Scale};
 
 /// One file of a bundle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,15 +167,25 @@ pub struct EvaluationGate {
 }
 
 /// `PUT /api/v1/deployments/{model}`: keep the alias' version loaded, following it when it moves.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SetDeployment {
     /// The alias that says which version, e.g. `production`.
     pub alias: String,
+    /// What changes of how many slots there are; the rest stays as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<ChangeScale>,
+}
+
+impl SetDeployment {
+    /// A deployment that follows this alias, with as many slots as before.
+    pub fn of(alias: impl Into<String>) -> Self {
+        SetDeployment { alias: alias.into(), scale: None }
+    }
 }
 
 /// A deployment and how it stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Deployment {
     /// Model name.
     pub model: String,
@@ -181,6 +193,9 @@ pub struct Deployment {
     pub alias: String,
     /// The version the alias points at now.
     pub version: Option<u64>,
+    /// How many slots there are.
+    #[serde(default)]
+    pub scale: Scale,
     /// Why it does not serve, when it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
@@ -219,6 +234,9 @@ pub struct Slot {
     pub restarts: u64,
     /// Requests answered.
     pub requests: u64,
+    /// Requests it has now.
+    #[serde(default)]
+    pub in_flight: u64,
     /// Resident memory, bytes.
     pub resident_bytes: Option<u64>,
     /// Whether its work moves; absent while no process is ready.

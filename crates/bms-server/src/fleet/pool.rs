@@ -1,17 +1,21 @@
 //! The slots of one version: which of them a request goes to, and what they are together.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
-
-use bms_wire::api::{SlotProgress, SlotState};
+use bms_wire::api::{Scale, SlotProgress, SlotState};
 use bms_wire::{Code, Error, ErrorBody};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::watch;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::choice::{self, Candidate};
 use super::load::Load;
+use super::memory::About;
+use super::readings::Counts;
+use super::scaling::Scaling;
+use crate::event::{Event, ModelWoken};
+use crate::metrics::Metrics;
 use crate::slots::{Launcher, Lease, Slot, Source, Unavailable, VersionName, is_language};
 
 /// A version's slots.
@@ -19,7 +23,7 @@ use crate::slots::{Launcher, Lease, Slot, Source, Unavailable, VersionName, is_l
 pub(crate) struct Pool {
     of: VersionName,
     source: Source,
-    slots: RwLock<Vec<Arc<Slot>>>,
+    pub(super) slots: RwLock<Vec<Arc<Slot>>>,
     /// Counted up whenever a slot changes, comes or goes.
     turned: Arc<watch::Sender<u64>>,
     /// Nothing is taken any more: the model may have another pool by now.
@@ -28,6 +32,26 @@ pub(crate) struct Pool {
     turn: AtomicUsize,
     /// The model's task, once it is known; stays so without slots.
     task: Mutex<Option<String>>,
+    pub(super) scaling: Mutex<Scaling>,
+    pub(super) counts: Mutex<Option<Counts>>,
+    /// It stays loaded whether anybody asks or not: the standby of a rollout.
+    pub(super) is_kept: AtomicBool,
+    /// Rung by a request that finds no slot.
+    wake: Arc<Notify>,
+    /// Since when the first slot of a version that had none starts.
+    waking: Mutex<Option<Instant>>,
+    metrics: Arc<Metrics>,
+}
+
+/// How a pool begins.
+#[derive(Debug)]
+pub(super) struct Begin<'a> {
+    pub(super) source: Source,
+    pub(super) scale: Scale,
+    /// Slots it begins with.
+    pub(super) slots: usize,
+    pub(super) about: Option<&'a About>,
+    pub(super) wake: Arc<Notify>,
 }
 
 /// What a request asks of a pool.
@@ -44,16 +68,24 @@ pub(crate) struct Want<'a> {
 }
 
 impl Pool {
-    pub(super) fn new(of: VersionName, source: Source) -> Arc<Self> {
+    pub(super) fn new(of: VersionName, begin: Begin<'_>, launcher: &Launcher) -> Arc<Self> {
+        let kv_bytes = launcher.launch.language.kv_memory.map(|mib| mib.saturating_mul(1 << 20));
+        let task = begin.about.map(|about| about.task.clone());
         Arc::new(Pool {
             of,
-            source,
+            source: begin.source,
             slots: RwLock::default(),
             turned: Arc::new(watch::Sender::new(0)),
             over: AtomicBool::new(false),
             load: Load::new(),
             turn: AtomicUsize::new(0),
-            task: Mutex::default(),
+            task: Mutex::new(task),
+            scaling: Mutex::new(Scaling::new(begin.scale, begin.slots, begin.about, kv_bytes)),
+            counts: Mutex::default(),
+            is_kept: AtomicBool::new(false),
+            wake: begin.wake,
+            waking: Mutex::default(),
+            metrics: launcher.metrics.clone(),
         })
     }
 
@@ -66,7 +98,12 @@ impl Pool {
     /// here, and needs to give a [`Slot`] that hears of `turned`.
     pub(super) fn start(&self, launcher: &Arc<Launcher>) {
         let slot = Slot::start(launcher.clone(), self.of.clone(), self.source.clone(), self.turned.clone());
-        self.slots.write().unwrap_or_else(PoisonError::into_inner).push(slot);
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        if slots.is_empty() && self.load.waiting() != 0 {
+            *self.waking.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
+        slots.push(slot);
+        drop(slots);
         self.turn();
     }
 
@@ -84,7 +121,7 @@ impl Pool {
         slots
     }
 
-    fn turn(&self) {
+    pub(super) fn turn(&self) {
         self.turned.send_modify(|times| *times = times.wrapping_add(1));
     }
 
@@ -111,10 +148,11 @@ impl Pool {
     /// Borrows one of the slots for a request, waiting until one is ready and has a place.
     pub(crate) async fn lease(&self, want: Want<'_>) -> Result<Lease, Unavailable> {
         let waiting = self.load.wait();
+        let began = Instant::now();
         let mut turned = self.turned.subscribe();
         loop {
             turned.borrow_and_update();
-            let leased = match self.try_lease(&want)? {
+            let leased = match self.try_lease(&want, began)? {
                 Some(lease) => Some(lease),
                 None => {
                     let waited = tokio::time::timeout_at(want.deadline, async {
@@ -128,19 +166,28 @@ impl Pool {
             };
             if let Some(mut lease) = leased {
                 lease.count(waiting.begin());
+                if let Some(since) = self.waking.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                    ModelWoken { of: &self.of, took: since.elapsed() }.emit(&self.metrics);
+                }
                 return Ok(lease);
             }
         }
     }
 
     /// A lease when a slot is ready and has a place, `None` when that is still to come.
-    fn try_lease(&self, want: &Want<'_>) -> Result<Option<Lease>, Unavailable> {
+    fn try_lease(&self, want: &Want<'_>, began: Instant) -> Result<Option<Lease>, Unavailable> {
         if self.over.load(Ordering::SeqCst) {
             return Err(Unavailable::Draining);
         }
         let mut ready = self.ready();
         if ready.is_empty() {
-            return self.why_none().map_or(Ok(None), |why| Err(Unavailable::Broken(why)));
+            if let Some(why) = self.why_none().or_else(|| self.why_no_room(began)) {
+                return Err(Unavailable::Broken(why));
+            }
+            if self.slots().is_empty() {
+                self.wake.notify_one();
+            }
+            return Ok(None);
         }
         // One that was lost, or is not warm yet, only when there is no other.
         prefer(&mut ready, |slot| want.avoid.is_none_or(|avoid| !Arc::ptr_eq(avoid, slot)));
@@ -185,21 +232,39 @@ impl Pool {
     /// What was to come has come, or cannot.
     pub(super) fn is_settled(&self) -> bool {
         let slots = self.slots().clone();
+        if slots.is_empty() {
+            return self.lacks() || self.wanted() == 0;
+        }
         let is_settled = |slot: &Arc<Slot>| slot.state() == SlotState::Ready || slot.why_broken().is_some();
-        !slots.is_empty() && (self.is_ready() || slots.iter().all(is_settled))
+        self.is_ready() || slots.iter().all(is_settled)
     }
 
     /// Why it does not serve, when it does not.
     pub(crate) fn problem(&self) -> Option<ErrorBody> {
         match self.is_ready() {
             true => None,
-            false => self.slots().iter().find_map(|slot| slot.problem()),
+            false => {
+                let problem = self.slots().iter().find_map(|slot| slot.problem());
+                problem.or_else(|| self.lack().map(|lack| lack.body()))
+            }
         }
+    }
+
+    /// Why there are fewer slots than wanted, when memory is the reason.
+    pub(crate) fn lack(&self) -> Option<Error> {
+        let scaling = self.scaling();
+        let (_, why) = scaling.lack.as_ref()?;
+        Some(Error::new(Code::Unavailable, why.clone()))
+    }
+
+    /// Whether it has no slot because nobody asks, and gets one with the next request.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.slots().is_empty() && self.scale().min_slots == 0 && !self.lacks()
     }
 
     /// Why it cannot be asked now, when it cannot.
     pub(crate) fn check_ready(&self) -> Result<(), Error> {
-        if self.is_ready() {
+        if self.is_ready() || self.is_asleep() {
             return Ok(());
         }
         let why = self.problem().map_or_else(|| "it is loading".to_owned(), |problem| problem.error);
@@ -208,6 +273,10 @@ impl Pool {
 
     /// Whether its work moves, all slots together; `None` while no process could work on anything.
     pub(crate) fn progress(&self) -> Option<SlotProgress> {
+        if self.is_asleep() {
+            let waiting = self.load.waiting() as u64;
+            return Some(SlotProgress { moving: true, waiting, age_seconds: 0.0, steps: None });
+        }
         let views = self.slots().iter().filter_map(|slot| slot.view().progress).collect::<Vec<_>>();
         views.into_iter().reduce(|a, b| SlotProgress {
             moving: a.moving && b.moving,

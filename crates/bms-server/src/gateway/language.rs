@@ -33,12 +33,12 @@ use crate::body;
 use crate::continuation::{CONTINUABLE, CONTINUES};
 use crate::event::{Event, RequestRetried};
 use crate::failure::Dialect;
-use crate::fleet::{Route, Want, prefix};
+use crate::fleet::{Pool, Route, Want, prefix};
 use crate::slots::{Broken, Coming, Lease, Slot, Unavailable};
 
 pub(super) use adapters::Adapters;
 use kept::Kept;
-pub(super) use listing::ask as ask_slot;
+pub(crate) use listing::ask as ask_slot;
 use relay::{Held, Relay};
 
 /// What is asked of a language model, in the protocols of OpenAI and Anthropic and beside them.
@@ -142,7 +142,10 @@ impl Gateway {
         record: &mut Option<Record>,
         room: &mut Option<Room>,
     ) -> Result<Response> {
-        let door = self.language_route(target)?.door;
+        let Route { door, pool, .. } = self.language_route(target)?;
+        if ask.path == LOAD_ADAPTER {
+            check_one_slot(&pool)?;
+        }
         let place = door.enter_language()?;
         let mut avoid = None;
         for attempt in 1..=1 + limits::LANGUAGE_RETRIES_MAX {
@@ -260,6 +263,19 @@ impl Gateway {
         let seconds = self.language_deadline.as_secs_f32();
         Error::new(Code::DeadlineExceeded, format!("`{}` did not answer within {seconds} s", target.model))
     }
+}
+
+/// An adapter that a request loads is in one slot: of several, the others would not have it, nor would the next one of a
+/// model that goes when nobody asks.
+fn check_one_slot(pool: &Pool) -> Result<()> {
+    let scale = pool.scale();
+    if (scale.min_slots, scale.max_slots) == (1, 1) {
+        return Ok(());
+    }
+    let model = &pool.of().model;
+    let what = format!("`{model}` has {} to {} slots", scale.min_slots, scale.max_slots);
+    Err(Error::new(Code::NotSupported, what + ": an adapter would be in one of them")
+        .hint(format!("Give it one slot that stays: `bms deploy {model} --min-slots 1 --max-slots 1`.")))
 }
 
 /// Which model a request is for.

@@ -112,6 +112,17 @@ impl Slot {
         self.leases.load(Ordering::SeqCst)
     }
 
+    /// How long its last process took from its start until it was ready.
+    pub(crate) fn started_in(&self) -> Duration {
+        self.condition.borrow().started_in
+    }
+
+    /// Resident memory of its process.
+    pub(crate) fn resident_bytes(&self) -> Option<u64> {
+        let pid = self.condition.borrow().pid;
+        pid.and_then(resident_bytes)
+    }
+
     /// Whether it has been warmed up.
     pub(crate) fn is_warmed(&self) -> bool {
         self.warmed.load(Ordering::Relaxed)
@@ -173,6 +184,7 @@ impl Slot {
             runtime: condition.runtime,
             restarts: condition.restarts,
             requests: self.requests.load(Ordering::Relaxed),
+            in_flight: self.leases() as u64,
             resident_bytes: condition.pid.and_then(resident_bytes),
             progress: condition.connections.as_ref().map(|connections| connections.view(self.hung_after)),
             last_restart: condition.last_restart,

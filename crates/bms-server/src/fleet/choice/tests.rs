@@ -40,7 +40,9 @@ fn prompts_that_begin_alike_meet_and_no_slot_gets_too_many() {
 
 #[test]
 fn what_stands_before_the_prompt_does_not_matter() {
-    let body = |before: &str, text: &str| format!("{{{before}\"messages\":[{{\"role\":\"system\",\"content\":\"{text}\"}}]}}");
+    let body = |before: &str, text: &str| {
+        format!("{{{before}\"messages\":[{{\"role\":\"system\",\"content\":\"{text}\"}}]}}")
+    };
     let long = "x".repeat(400);
     let one = prefix(body("\"model\":\"m\",\"seed\":1,", &format!("{long}a")).as_bytes());
     let other = prefix(body("\"model\":\"m\",", &format!("{long}b")).as_bytes());

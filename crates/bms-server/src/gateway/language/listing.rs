@@ -89,7 +89,7 @@ impl Gateway {
 }
 
 /// Asks a slot that is ready for a document.
-pub(in crate::gateway) async fn ask<T: DeserializeOwned>(slot: &Arc<Slot>, path: &str) -> Option<T> {
+pub(crate) async fn ask<T: DeserializeOwned>(slot: &Arc<Slot>, path: &str) -> Option<T> {
     if slot.state() != SlotState::Ready {
         return None;
     }
