@@ -1,9 +1,8 @@
-use bms_wire::api::SlotState;
-
-const MEMORY: bms_wire::api::Memory =
-    bms_wire::api::Memory { budget_bytes: Some(4096), used_bytes: 1024 };
+use bms_wire::api::{Memory, SlotState};
 
 use super::{Metrics, SlotReading};
+
+const MEMORY: Memory = Memory { budget_bytes: Some(4096), used_bytes: 1024 };
 
 fn reading(version: u64, state: SlotState) -> SlotReading {
     SlotReading {
