@@ -105,7 +105,7 @@ pub(crate) struct SlotsChanged<'a> {
 impl Event for SlotsChanged<'_> {
     fn emit(&self, metrics: &Metrics) {
         let way = if self.from < self.to { "up" } else { "down" };
-        metrics.scalings.with_label_values(&[self.of.model.as_str(), way]).inc();
+        metrics.scaling.scalings.with_label_values(&[self.of.model.as_str(), way]).inc();
         let (waiting, in_flight) = (self.load.waiting(), self.load.in_flight());
         tracing::info!(version = %self.of, from = self.from, to = self.to, waiting, in_flight, "slots wanted");
     }
@@ -119,7 +119,11 @@ pub(crate) struct ModelWoken<'a> {
 
 impl Event for ModelWoken<'_> {
     fn emit(&self, metrics: &Metrics) {
-        metrics.wake_ups.with_label_values(&[self.of.model.as_str()]).observe(self.took.as_secs_f64());
+        metrics
+            .scaling
+            .wake_ups
+            .with_label_values(&[self.of.model.as_str()])
+            .observe(self.took.as_secs_f64());
         let took_ms = self.took.as_millis() as u64;
         tracing::info!(version = %self.of, took_ms, "model woken by a request");
     }
@@ -133,7 +137,7 @@ pub(crate) struct NoRoom<'a> {
 
 impl Event for NoRoom<'_> {
     fn emit(&self, metrics: &Metrics) {
-        metrics.lacks.with_label_values(&[self.of.model.as_str()]).inc();
+        metrics.scaling.lacks.with_label_values(&[self.of.model.as_str()]).inc();
         tracing::error!(version = %self.of, "no slot started: {}", self.why);
     }
 }

@@ -34,11 +34,7 @@ pub(crate) struct Metrics {
     pub(crate) continuations: IntCounterVec,
     pub(crate) restarts: IntCounterVec,
     pub(crate) refusals: IntCounterVec,
-    pub(crate) scalings: IntCounterVec,
-    pub(crate) wake_ups: HistogramVec,
-    pub(crate) lacks: IntCounterVec,
-    budget: IntGauge,
-    memory_used: IntGauge,
+    pub(crate) scaling: ScaleMetrics,
     pub(crate) denials: IntCounterVec,
     pub(crate) rollouts: RolloutMetrics,
     pub(crate) store: StoreMetrics,
@@ -118,40 +114,13 @@ impl Metrics {
                 "Versions the gate or the engine refused to load, by error code.",
                 &["model", "code"],
             )?,
-            scalings: counter(
-                &registry,
-                "bms_scalings_total",
-                "Times more (up) or fewer (down) slots of a model were wanted than before.",
-                &["model", "way"],
-            )?,
-            wake_ups: histogram(
-                &registry,
-                "bms_model_wake_seconds",
-                "Time from the start of the first slot of a model that had none to the first request in it.",
-                &["model"],
-            )?,
-            lacks: counter(
-                &registry,
-                "bms_slots_without_room_total",
-                "Times a slot that was wanted did not fit into the memory there is.",
-                &["model"],
-            )?,
-            budget: number(
-                &registry,
-                "bms_memory_budget_bytes",
-                "Bytes all slots may take together; 0 when nothing bounds them.",
-            )?,
-            memory_used: number(
-                &registry,
-                "bms_memory_used_bytes",
-                "Bytes spoken for by slots, those that start with what they are expected to take.",
-            )?,
             denials: counter(
                 &registry,
                 "bms_sandbox_denied_total",
                 "Calls of slot processes that were denied, by the call's name: a model tried what it may not.",
                 &["model", "call"],
             )?,
+            scaling: ScaleMetrics::new(&registry)?,
             rollouts: RolloutMetrics::new(&registry)?,
             store: StoreMetrics::new(&registry)?,
             slots: SlotGauges::new(&registry)?,
@@ -162,8 +131,8 @@ impl Metrics {
     /// The text exposition, with the slots as they stand now.
     pub(crate) fn render(&self, slots: &[SlotReading], memory: &Memory) -> Result<String> {
         let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-        self.budget.set(bytes(memory.budget_bytes.unwrap_or(0)));
-        self.memory_used.set(bytes(memory.used_bytes));
+        self.scaling.budget.set(bytes(memory.budget_bytes.unwrap_or(0)));
+        self.scaling.used.set(bytes(memory.used_bytes));
         self.slots.show(slots);
         TextEncoder::new()
             .encode_to_string(&self.registry.gather())
@@ -225,6 +194,51 @@ impl SlotGauges {
                 gauge.set(gauge.get().max(age));
             }
         }
+    }
+}
+
+/// How the number of slots changes, and the memory they take.
+#[derive(Debug)]
+pub(crate) struct ScaleMetrics {
+    pub(crate) scalings: IntCounterVec,
+    pub(crate) wake_ups: HistogramVec,
+    pub(crate) lacks: IntCounterVec,
+    budget: IntGauge,
+    used: IntGauge,
+}
+
+impl ScaleMetrics {
+    fn new(registry: &Registry) -> prometheus::Result<Self> {
+        Ok(ScaleMetrics {
+            scalings: counter(
+                registry,
+                "bms_scalings_total",
+                "Times more (up) or fewer (down) slots of a model were wanted than before.",
+                &["model", "way"],
+            )?,
+            wake_ups: histogram(
+                registry,
+                "bms_model_wake_seconds",
+                "Time from the start of the first slot of a model that had none to the first request in it.",
+                &["model"],
+            )?,
+            lacks: counter(
+                registry,
+                "bms_slots_without_room_total",
+                "Times a slot that was wanted did not fit into the memory there is.",
+                &["model"],
+            )?,
+            budget: number(
+                registry,
+                "bms_memory_budget_bytes",
+                "Bytes all slots may take together; 0 when nothing bounds them.",
+            )?,
+            used: number(
+                registry,
+                "bms_memory_used_bytes",
+                "Bytes spoken for by slots, those that start with what they are expected to take.",
+            )?,
+        })
     }
 }
 

@@ -166,6 +166,8 @@ impl Pool {
             };
             if let Some(mut lease) = leased {
                 lease.count(waiting.begin());
+                // What serves is as warm as it gets.
+                lease.slot().note_warmed();
                 if let Some(since) = self.waking.lock().unwrap_or_else(PoisonError::into_inner).take() {
                     ModelWoken { of: &self.of, took: since.elapsed() }.emit(&self.metrics);
                 }

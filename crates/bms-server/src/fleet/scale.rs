@@ -74,7 +74,9 @@ impl Fleet {
             pool.note_need(most);
         }
         if 1 < ready.len() {
-            self.warm(pool);
+            for slot in ready.iter().filter(|slot| !slot.is_warmed()) {
+                self.warmth.of(slot, &self.launcher);
+            }
         }
     }
 

@@ -97,7 +97,8 @@ impl Scaling {
             queue_seconds: at_door + self.engines.queue_seconds,
             answers,
             tokens: self.engines.tokens,
-            idle_seconds: load.idle_for().as_secs_f64(),
+            // While the first one starts there is nothing that could go for want of requests.
+            idle_seconds: if ready == 0 { 0.0 } else { load.idle_for().as_secs_f64() },
             start_seconds: start.as_secs_f64(),
         };
         let at = self.now();

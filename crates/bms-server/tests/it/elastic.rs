@@ -46,7 +46,10 @@ async fn load_brings_slots_up_to_the_most_and_they_go_without_it() {
     let server = serving(0, 3).await;
     let load = Load::on(&server, 12, r#"{"sleep_ms": 30}"#);
     until_ready(&server, 3).await;
-    load.more(300).await;
+    let all_answer = |_: u16, slots: &Value| {
+        slots.as_array().unwrap().iter().all(|slot| 20 < slot["requests"].as_u64().unwrap())
+    };
+    server.until("/api/v1/slots", all_answer).await;
     let answers = load.end().await;
     let processes: BTreeSet<u64> = answers.iter().flatten().map(|(pid, _)| *pid).collect();
     assert_eq!(processes.len(), 3, "all of them answered");
