@@ -61,6 +61,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (34, "engines", include_str!("../migrations/0034_engines.sql")),
     (40, "keys", include_str!("../migrations/0040_keys.sql")),
     (42, "workers", include_str!("../migrations/0042_workers.sql")),
+    (44, "scale", include_str!("../migrations/0044_scale.sql")),
 ];
 
 /// Whose SQL is spoken.

@@ -1,13 +1,13 @@
 //! Which models shall be loaded.
 
-use bms_wire::api::{Deployment, SetDeployment, VersionKind};
+use bms_wire::api::{Deployment, Scale, SetDeployment, VersionKind};
 use bms_wire::{Code, Error, Result};
 use serde_json::json;
 
 use crate::Registry;
 use crate::aliases::not_servable;
 use crate::clock::now_ms;
-use crate::database::{count, reading, text, value, writing};
+use crate::database::{Row, count, reading, text, value, writing};
 use crate::names::{check_alias, check_name};
 use crate::rollouts::{end_with_deployment, refuse_other_alias_during_rollout};
 use crate::versions::{alias_target, no_alias, read_version};
@@ -16,7 +16,8 @@ impl Registry {
     /// Asks for the model to be loaded, following the alias wherever it points, by the engine that is named.
     ///
     /// # Errors
-    /// [`Code::ModelNotFound`] when there is no such model or alias.
+    /// [`Code::ModelNotFound`] when there is no such model or alias, [`Code::InvalidRequest`] for a number of slots that
+    /// makes no sense.
     pub async fn set_deployment(&self, model: &str, set: &SetDeployment) -> Result<Deployment> {
         check_alias(&set.alias)?;
         if let Some(engine) = &set.engine {
@@ -29,22 +30,31 @@ impl Registry {
             return Err(not_servable(model, version));
         }
         refuse_other_alias_during_rollout(change.db(), model, &set.alias).await?;
+        let before = sqlx::query("SELECT scale FROM deployments WHERE model = $1")
+            .bind(model)
+            .fetch_optional(change.db())
+            .await
+            .map_err(reading)?;
+        let before = before.as_ref().map(scale).transpose()?.unwrap_or_default();
+        let scale = set.scale.map_or(before, |scale| scale.of(before));
+        scale.check()?;
         let changed = sqlx::query(
-            "INSERT INTO deployments (model, alias, updated_ms, engine) VALUES ($1, $2, $3, $4)
+            "INSERT INTO deployments (model, alias, updated_ms, engine, scale) VALUES ($1, $2, $3, $4, $5)
              ON CONFLICT (model) DO UPDATE SET alias = excluded.alias, updated_ms = excluded.updated_ms,
-                engine = excluded.engine
-             WHERE deployments.alias <> excluded.alias
+                engine = excluded.engine, scale = excluded.scale
+             WHERE deployments.alias <> excluded.alias OR deployments.scale <> excluded.scale
                 OR COALESCE(deployments.engine, '') <> COALESCE(excluded.engine, '')",
         )
         .bind(model)
         .bind(&set.alias)
         .bind(now_ms())
         .bind(set.engine.as_deref())
+        .bind(json!(scale).to_string())
         .execute(change.db())
         .await
         .map_err(writing)?;
         if 0 < changed.rows_affected() {
-            let mut details = json!({ "alias": set.alias, "version": version });
+            let mut details = json!({ "alias": set.alias, "version": version, "scale": scale });
             if let Some(engine) = &set.engine {
                 details["engine"] = json!(engine);
             }
@@ -56,6 +66,7 @@ impl Registry {
             alias: set.alias.clone(),
             version: Some(version),
             engine: set.engine.clone(),
+            scale,
             problem: None,
         })
     }
@@ -63,7 +74,7 @@ impl Registry {
     /// Every deployment, by model; `problem` is for whoever runs it to fill in.
     pub async fn deployments(&self) -> Result<Vec<Deployment>> {
         let rows = sqlx::query(
-            "SELECT d.model, d.alias, d.engine, a.version FROM deployments d
+            "SELECT d.model, d.alias, d.engine, d.scale, a.version FROM deployments d
              JOIN aliases a ON a.model = d.model AND a.alias = d.alias ORDER BY d.model",
         )
         .fetch_all(&self.db.pool)
@@ -76,6 +87,7 @@ impl Registry {
                 alias: text(row, "alias")?,
                 version: Some(count(row, "version")?),
                 engine: value(row, "engine")?,
+                scale: scale(row)?,
                 problem: None,
             });
         }
@@ -100,4 +112,13 @@ impl Registry {
         change.audit("deployment.removed", model, json!({})).await?;
         change.commit().await
     }
+}
+
+/// What a row says of the number of slots.
+fn scale(row: &Row) -> Result<Scale> {
+    let stored = text(row, "scale")?;
+    serde_json::from_str(&stored).map_err(|e| {
+        Error::new(Code::Internal, format!("the registry's number of slots `{stored}` cannot be read"))
+            .because(e)
+    })
 }

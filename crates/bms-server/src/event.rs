@@ -7,6 +7,7 @@ use bms_sandbox::Denied;
 use bms_wire::api::Rollout;
 use bms_wire::{Code, Error, ErrorBody};
 
+use crate::fleet::Load;
 use crate::metrics::Metrics;
 use crate::slots::{Reason, VersionName};
 
@@ -102,6 +103,54 @@ impl Event for SlotUnloaded<'_> {
             0 => tracing::info!(slot = %self.of, "slot unloaded"),
             cut_off => tracing::warn!(slot = %self.of, cut_off, "slot unloaded with requests open"),
         }
+    }
+}
+
+/// More or fewer slots of a version are wanted.
+pub(crate) struct SlotsChanged<'a> {
+    pub(crate) of: &'a VersionName,
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    pub(crate) load: &'a Load,
+}
+
+impl Event for SlotsChanged<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        let way = if self.from < self.to { "up" } else { "down" };
+        metrics.scaling.scalings.with_label_values(&[self.of.model.as_str(), way]).inc();
+        let (waiting, in_flight) = (self.load.waiting(), self.load.in_flight());
+        tracing::info!(version = %self.of, from = self.from, to = self.to, waiting, in_flight, "slots wanted");
+    }
+}
+
+/// A version that had no slot has one again, for a request that waited.
+pub(crate) struct ModelWoken<'a> {
+    pub(crate) of: &'a VersionName,
+    pub(crate) took: Duration,
+}
+
+impl Event for ModelWoken<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        metrics
+            .scaling
+            .wake_ups
+            .with_label_values(&[self.of.model.as_str()])
+            .observe(self.took.as_secs_f64());
+        let took_ms = self.took.as_millis() as u64;
+        tracing::info!(version = %self.of, took_ms, "model woken by a request");
+    }
+}
+
+/// A slot that is wanted does not fit into the memory there is.
+pub(crate) struct NoRoom<'a> {
+    pub(crate) of: &'a VersionName,
+    pub(crate) why: &'a Error,
+}
+
+impl Event for NoRoom<'_> {
+    fn emit(&self, metrics: &Metrics) {
+        metrics.scaling.lacks.with_label_values(&[self.of.model.as_str()]).inc();
+        tracing::error!(version = %self.of, "no slot started: {}", self.why);
     }
 }
 

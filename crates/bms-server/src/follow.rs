@@ -1,17 +1,18 @@
 //! Keeping the fleet in step with the registry's deployments.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bms_registry::{Refusal, Registry, UnderWay};
-use bms_wire::api::Deployment;
+use bms_wire::api::{Deployment, Scale};
 use bms_wire::{Code, ErrorBody, Result};
 use tokio::sync::Notify;
 
 use crate::engines::{Engine, Engines, Runner};
 use crate::event::{Event, ReconcileFailed};
-use crate::fleet::{Fleet, Wanted};
+use crate::fleet::{About, Fleet, Wanted};
 use crate::nodes::Lead;
 use crate::policy::PolicyWatch;
 use crate::rollout::Driver;
@@ -65,7 +66,7 @@ async fn step(
 ) -> Result<bool> {
     policy.look(registry).await?;
     let under_way = driver.look().await?;
-    let mut wanted = Vec::new();
+    let (mut wanted, mut scales) = (Vec::new(), HashMap::new());
     let engines = &fleet.launcher.launch.engines;
     let deployments = registry.deployments().await?;
     for deployment in deployments.iter().cloned() {
@@ -73,12 +74,16 @@ async fn step(
         if policy.is_revoked(registry, &deployment).await? {
             continue;
         }
+        let of = VersionName { model: deployment.model, version };
+        scales.insert(of.model.clone(), deployment.scale);
         wanted.push(Wanted {
-            of: VersionName { model: deployment.model, version },
+            about: about(registry, fleet, &of).await?,
+            of,
             alias: Some(deployment.alias),
             source: Source::Registry { registry: registry.clone(), into: work_dir.to_owned() },
             runner: engines.runner(deployment.engine.as_deref()),
             standby: false,
+            scale: deployment.scale,
         });
     }
     for of in standbys(&under_way) {
@@ -87,6 +92,7 @@ async fn step(
             alias: String::new(),
             version: Some(of.version),
             engine: None,
+            scale: Scale::default(),
             problem: None,
         };
         let deployed = deployments.iter().find(|deployment| deployment.model == of.model);
@@ -96,7 +102,11 @@ async fn step(
             continue;
         }
         let source = Source::Registry { registry: registry.clone(), into: work_dir.to_owned() };
-        wanted.push(Wanted { of, alias: None, source, runner, standby: true });
+        let of_model = scales.get(&of.model).copied().unwrap_or_default();
+        // It is there to be asked at once.
+        let scale = Scale { min_slots: of_model.min_slots.clamp(1, of_model.max_slots), ..of_model };
+        let about = about(registry, fleet, &of).await?;
+        wanted.push(Wanted { of, alias: None, source, runner, standby: true, scale, about });
     }
     wanted.extend(served_by_engines(engines, &deployments));
     fleet.reconcile(&wanted);
@@ -124,9 +134,20 @@ fn served_by_engines(engines: &Engines, deployments: &[Deployment]) -> Vec<Wante
             source: Source::Engine,
             runner: Runner::Engine(engine.clone()),
             standby: false,
+            scale: Scale::default(),
+            about: None,
         })
     };
     engines.serving_all().filter_map(wanted).collect()
+}
+
+/// What is to be known of a version before it is started for the first time.
+async fn about(registry: &Registry, fleet: &Fleet, of: &VersionName) -> Result<Option<About>> {
+    if fleet.knows(of) {
+        return Ok(None);
+    }
+    let version = registry.version(&of.model, of.version).await?;
+    Ok(Some(About { bytes: version.size_bytes, task: version.task }))
 }
 
 /// Versions that are loaded without being served: candidates, and what was replaced a short while ago.

@@ -31,16 +31,17 @@ use tokio::time::Instant;
 use crate::body::{self, Segments};
 use crate::event::{Event, RequestRetried};
 use crate::failure::Failure;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Want};
 use crate::metrics::Metrics;
 use crate::rollout::Rollouts;
-use crate::slots::{Broken, Lease, Unavailable};
+use crate::slots::{Broken, Lease, Slot, Unavailable};
 use crate::traffic::Traffic;
 
 use bodies::Bodies;
 pub(crate) use bodies::Room;
 pub(crate) use door::Door;
 use language::Adapters;
+pub(crate) use language::ask_slot;
 pub(crate) use record::Record;
 pub(crate) use split::{Once, ask_once};
 pub(crate) use time::Time;
@@ -181,13 +182,14 @@ impl Gateway {
         record: &mut Record,
         door: &Door,
     ) -> Result<http::Response<Bytes>> {
+        let mut avoid = None;
         for attempt in 1..=1 + limits::SLOT_RETRIES_MAX {
             // Timers are coarser than the time a request may ask for.
             if time.deadline() <= Instant::now() {
                 return Err(too_late(target, time));
             }
             let waiting = door.waiting();
-            let lease = self.lease(target, time).await?;
+            let lease = self.lease(target, time, avoid.as_ref()).await?;
             drop(waiting);
             record.answered_by(lease.of());
             let slot_request = slot_request(&lease, target, headers, body.clone())?;
@@ -204,8 +206,7 @@ impl Gateway {
             };
             door.repetitions().spend(target.model)?;
             RequestRetried { of: lease.of(), attempt, why: &why }.emit(&self.metrics);
-            lease.lost().await;
-            tokio::time::sleep(SLOT_PAUSE.mul_f64((attempt - 1) as f64)).await;
+            avoid = Some(self.leave(lease, attempt, attempt - 1).await);
         }
         Err(Error::new(
             Code::Unavailable,
@@ -213,11 +214,25 @@ impl Gateway {
         ))
     }
 
-    /// A slot of the target that is ready.
-    async fn lease(&self, target: &Target<'_>, time: Time) -> Result<Lease> {
+    /// Lets go of a slot that was lost in this attempt. When another is ready it is asked at once; else the supervisor gets
+    /// a moment to notice, and `pauses` pass.
+    async fn leave(&self, lease: Lease, attempt: usize, pauses: usize) -> Arc<Slot> {
+        let slot = lease.slot().clone();
+        // Each of the others once; then it is not the slots.
+        if attempt <= self.fleet.siblings(&slot) {
+            return slot;
+        }
+        lease.lost().await;
+        tokio::time::sleep(SLOT_PAUSE.mul_f64(pauses as f64)).await;
+        slot
+    }
+
+    /// A slot of the target that is ready, `avoid` only when there is no other.
+    async fn lease(&self, target: &Target<'_>, time: Time, avoid: Option<&Arc<Slot>>) -> Result<Lease> {
+        let want = Want { deadline: time.deadline(), seated: true, prefix: None, avoid };
         loop {
             let route = self.fleet.route(target.model, target.version)?;
-            match route.slot.lease(time.deadline()).await {
+            match route.pool.lease(want).await {
                 Ok(lease) => return Ok(lease),
                 Err(Unavailable::Broken(error)) => return Err(error),
                 Err(Unavailable::Deadline) => return Err(too_late(target, time)),
@@ -230,14 +245,9 @@ impl Gateway {
         }
     }
 
-    /// Whether the model's slot answers now.
+    /// Whether one of the model's slots answers now.
     pub(crate) fn check_ready(&self, model: &str, version: Option<u64>) -> Result<()> {
-        let slot = self.fleet.route(model, version)?.slot;
-        if slot.state() == bms_wire::api::SlotState::Ready {
-            return Ok(());
-        }
-        let why = slot.problem().map_or_else(|| "it is loading".to_owned(), |problem| problem.error);
-        Err(Error::new(Code::Unavailable, format!("`{model}` is not ready: {why}")))
+        self.fleet.route(model, version)?.pool.check_ready()
     }
 }
 

@@ -45,6 +45,7 @@ mod slots;
 mod traffic;
 mod warm;
 
+pub mod autoscale;
 pub mod keeper;
 pub mod slot;
 pub mod slurm;
@@ -53,5 +54,5 @@ pub use care::Care;
 pub use engines::Engines;
 pub use keys::{KeySettings, KeysMode, first_key};
 pub use nodes::{JoinSettings, Nodes, join};
-pub use server::{Settings, run, serve_one};
+pub use server::{Settings, run, serve_one, usual_memory};
 pub use slots::{KvCache, LanguageLaunch, Launch, Place};

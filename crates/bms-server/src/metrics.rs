@@ -3,7 +3,7 @@
 mod keys;
 pub(crate) mod language;
 
-use bms_wire::api::SlotState;
+use bms_wire::api::{Memory, SlotState};
 use bms_wire::{Code, Error, Result};
 use prometheus::{
     GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
@@ -35,6 +35,7 @@ pub(crate) struct Metrics {
     pub(crate) continuations: IntCounterVec,
     pub(crate) restarts: IntCounterVec,
     pub(crate) refusals: IntCounterVec,
+    pub(crate) scaling: ScaleMetrics,
     pub(crate) denials: IntCounterVec,
     pub(crate) keys: keys::KeyMetrics,
     pub(crate) rollouts: RolloutMetrics,
@@ -122,6 +123,7 @@ impl Metrics {
                 &["model", "call"],
             )?,
             keys: keys::KeyMetrics::new(&registry)?,
+            scaling: ScaleMetrics::new(&registry)?,
             rollouts: RolloutMetrics::new(&registry)?,
             store: StoreMetrics::new(&registry)?,
             slots: SlotGauges::new(&registry)?,
@@ -130,7 +132,10 @@ impl Metrics {
     }
 
     /// The text exposition, with the slots as they stand now.
-    pub(crate) fn render(&self, slots: &[SlotReading]) -> Result<String> {
+    pub(crate) fn render(&self, slots: &[SlotReading], memory: &Memory) -> Result<String> {
+        let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.scaling.budget.set(bytes(memory.budget_bytes.unwrap_or(0)));
+        self.scaling.used.set(bytes(memory.used_bytes));
         self.slots.show(slots);
         TextEncoder::new()
             .encode_to_string(&self.registry.gather())
@@ -192,6 +197,51 @@ impl SlotGauges {
                 gauge.set(gauge.get().max(age));
             }
         }
+    }
+}
+
+/// How the number of slots changes, and the memory they take.
+#[derive(Debug)]
+pub(crate) struct ScaleMetrics {
+    pub(crate) scalings: IntCounterVec,
+    pub(crate) wake_ups: HistogramVec,
+    pub(crate) lacks: IntCounterVec,
+    budget: IntGauge,
+    used: IntGauge,
+}
+
+impl ScaleMetrics {
+    fn new(registry: &Registry) -> prometheus::Result<Self> {
+        Ok(ScaleMetrics {
+            scalings: counter(
+                registry,
+                "bms_scalings_total",
+                "Times more (up) or fewer (down) slots of a model were wanted than before.",
+                &["model", "way"],
+            )?,
+            wake_ups: histogram(
+                registry,
+                "bms_model_wake_seconds",
+                "Time from the start of the first slot of a model that had none to the first request in it.",
+                &["model"],
+            )?,
+            lacks: counter(
+                registry,
+                "bms_slots_without_room_total",
+                "Times a slot that was wanted did not fit into the memory there is.",
+                &["model"],
+            )?,
+            budget: number(
+                registry,
+                "bms_memory_budget_bytes",
+                "Bytes all slots may take together; 0 when nothing bounds them.",
+            )?,
+            used: number(
+                registry,
+                "bms_memory_used_bytes",
+                "Bytes spoken for by slots, those that start with what they are expected to take.",
+            )?,
+        })
     }
 }
 

@@ -109,6 +109,15 @@ impl Repository {
             let state = states.map(|slot| state_name(slot.state)).min();
             let reason = match state {
                 Some((0, _)) => String::new(),
+                // It has no slot because nobody asks; the next request starts one.
+                None if fleet.is_asleep(&of) => {
+                    return IndexEntry {
+                        name: of.model,
+                        version: of.version.to_string(),
+                        state: "READY".to_owned(),
+                        reason: "it sleeps until it is asked".to_owned(),
+                    };
+                }
                 None => "it is not deployed".to_owned(),
                 Some(_) => fleet.problem(&of).map(|problem| problem.error).unwrap_or_default(),
             };
@@ -131,7 +140,7 @@ impl Repository {
         // Loading again is no reason to run it on something else.
         let deployments = api.registry.deployments().await?;
         let engine = deployments.into_iter().find(|d| d.model == model).and_then(|d| d.engine);
-        let set = SetDeployment { alias, engine };
+        let set = SetDeployment { engine, ..SetDeployment::of(alias) };
         let deployment = api.registry.set_deployment(model, &set).await?;
         let fleet = &api.gateway.fleet;
         fleet.forget_refusals(model);

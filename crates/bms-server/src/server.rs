@@ -17,6 +17,7 @@ use axum::routing::get;
 use axum::serve::ListenerExt;
 use bms_bundle::{Bundle, Mode, Policy};
 use bms_registry::Registry;
+use bms_wire::api::Scale;
 use bms_wire::{Code, Error, Result, limits};
 use http::header;
 use tempfile::TempDir;
@@ -29,7 +30,7 @@ use crate::api::workers::{self, Workers};
 use crate::care::Care;
 use crate::engines::{Engines, Runner};
 use crate::failure::{self, Failure};
-use crate::fleet::{Fleet, Wanted};
+use crate::fleet::{Fleet, Wanted, usual_budget};
 use crate::follow::follow;
 use crate::gateway::Gateway;
 use crate::keys::{self, Keeper, KeySettings, Keys, KeysMode};
@@ -79,6 +80,8 @@ pub struct Settings {
     pub keys: KeySettings,
     /// Where workers join; nowhere when absent.
     pub nodes: Option<Nodes>,
+    /// Bytes all slots may take together; not bounded when absent.
+    pub memory: Option<u64>,
 }
 
 impl Settings {
@@ -97,8 +100,15 @@ impl Settings {
             engine: None,
             keys: KeySettings::default(),
             nodes: None,
+            memory: None,
         }
     }
+}
+
+/// The bytes slots may take together when nobody says how many: four fifths of what the machine, and the control group
+/// this process is in, have left. `None` where the system does not tell.
+pub fn usual_memory() -> Option<u64> {
+    usual_budget()
 }
 
 /// Runs the server with the models of `registry` until `shutdown` is done, then lets open requests finish
@@ -152,6 +162,7 @@ pub async fn run(
     let metrics = parts.metrics.clone();
     let caring = settings.care.clone().map(|care| tokio::spawn(care.run(registry.clone(), metrics)));
     let driver = Driver::new(registry.clone(), parts.gateway.rollouts.clone());
+    let scaling = tokio::spawn(fleet.clone().scale_for_ever());
     let copies = tokio::spawn(work_on_copies(parts.gateway.clone()));
     let following =
         tokio::spawn(follow(registry, fleet, settings.work_dir, parts.changed.clone(), watch, driver, lead));
@@ -164,6 +175,7 @@ pub async fn run(
     keeper.lock().await.end().await;
     following.abort();
     workers.inspect(|workers| workers.abort());
+    scaling.abort();
     copies.abort();
     // A round that is cut off goes on after the next start.
     if let Some(caring) = caring {
@@ -289,7 +301,7 @@ impl Parts {
         let deadline = settings.deadline.min(Duration::from_millis(limits::INFER_DEADLINE_MS));
         let language_deadline =
             settings.language_deadline.min(Duration::from_millis(limits::LANGUAGE_DEADLINE_MS));
-        let fleet = Fleet::new(launcher, drain);
+        let fleet = Fleet::new(launcher, drain, settings.memory);
         let gateway = Gateway::new(fleet, metrics.clone(), deadline, language_deadline);
         let terms = Terms {
             connections_max: files::connections_max(),
@@ -306,8 +318,15 @@ impl Parts {
     /// Loads one model and waits until it answers, or cannot.
     async fn load_one(&self, of: VersionName, place: Place, runner: Runner) -> Result<()> {
         let fleet = &self.gateway.fleet;
-        let source = Source::Place(place);
-        let wanted = Wanted { of: of.clone(), alias: None, source, runner, standby: false };
+        let wanted = Wanted {
+            of: of.clone(),
+            alias: None,
+            source: Source::Place(place),
+            runner,
+            standby: false,
+            scale: Scale::default(),
+            about: None,
+        };
         fleet.reconcile(&[wanted]);
         while !fleet.is_ready() {
             self.changed.notified().await;
@@ -363,7 +382,7 @@ impl Parts {
 async fn exposition(
     State((gateway, metrics)): State<(Arc<Gateway>, Arc<Metrics>)>,
 ) -> Result<Response, Failure> {
-    let mut text = metrics.render(&gateway.fleet.readings())?;
+    let mut text = metrics.render(&gateway.fleet.readings(), &gateway.fleet.memory())?;
     text.push_str(&metrics::language::render(&gateway.language_readings().await));
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }

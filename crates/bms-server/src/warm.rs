@@ -100,6 +100,7 @@ impl Warmth {
             tokio::spawn(async move {
                 let done = warmth.warm_up(&slot, launcher.launch.hung_after).await;
                 state.store(if done { WARM } else { FAILED }, Ordering::SeqCst);
+                slot.note_warmed();
                 launcher.changed.notify_one();
             });
         }
@@ -134,7 +135,11 @@ impl Warmth {
         let (mut good, mut bad) = (0, 0);
         for sample in &requests {
             let path = sample.path.as_deref();
-            match ask_once(slot, path, &sample.headers, sample.body.clone(), deadline, hung_after).await {
+            let leased = match path {
+                Some(_) => slot.lease_unseated(deadline).await,
+                None => slot.lease(deadline).await,
+            };
+            match ask_once(leased, path, &sample.headers, sample.body.clone(), deadline, hung_after).await {
                 Once::Answered(answer) if answer.status().as_u16() < 500 => good += 1,
                 Once::NotReady => {}
                 Once::Answered(_) | Once::Failed(_) => bad += 1,

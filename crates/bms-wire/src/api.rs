@@ -7,6 +7,7 @@
 mod keys;
 mod lifecycle;
 mod rollout;
+mod scale;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ pub use lifecycle::{
 pub use rollout::{
     NewRollout, RolledBack, Rollout, RolloutOrder, RolloutPlan, RolloutShadow, RolloutSide, RolloutState,
 };
+pub use scale::{ChangeScale, Memory, Scale};
 pub use worker::{JoinToken, NewJoinToken, Worker, WorkerReport, WorkerSlot, WorkerState};
 
 /// One file of a bundle.
@@ -169,7 +171,7 @@ pub struct EvaluationGate {
 }
 
 /// `PUT /api/v1/deployments/{model}`: keep the alias' version loaded, following it when it moves.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SetDeployment {
     /// The alias that says which version, e.g. `production`.
@@ -177,10 +179,20 @@ pub struct SetDeployment {
     /// The engine that runs its versions, one of those the server's operator declared; absent for this program itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<String>,
+    /// What changes of how many slots there are; the rest stays as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<ChangeScale>,
+}
+
+impl SetDeployment {
+    /// A deployment that follows this alias, with as many slots as before.
+    pub fn of(alias: impl Into<String>) -> Self {
+        SetDeployment { alias: alias.into(), engine: None, scale: None }
+    }
 }
 
 /// A deployment and how it stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Deployment {
     /// Model name.
     pub model: String,
@@ -191,6 +203,9 @@ pub struct Deployment {
     /// The engine that runs its versions; absent for this program itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub engine: Option<String>,
+    /// How many slots there are.
+    #[serde(default)]
+    pub scale: Scale,
     /// Why it does not serve, when it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
@@ -229,6 +244,9 @@ pub struct Slot {
     pub restarts: u64,
     /// Requests answered.
     pub requests: u64,
+    /// Requests it has now.
+    #[serde(default)]
+    pub in_flight: u64,
     /// Resident memory, bytes.
     pub resident_bytes: Option<u64>,
     /// Whether its work moves; absent while no process is ready.

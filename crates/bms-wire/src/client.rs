@@ -181,13 +181,17 @@ impl Client {
 
     /// Keeps the version `alias` points at loaded.
     pub fn deploy(&self, model: &str, alias: &str) -> Result<api::Deployment> {
-        self.deploy_on(model, alias, None)
+        self.set_deployment(model, &api::SetDeployment::of(alias))
     }
 
-    /// Keeps the version `alias` points at loaded, by an engine the server's operator declared.
-    pub fn deploy_on(&self, model: &str, alias: &str, engine: Option<&str>) -> Result<api::Deployment> {
-        let body = api::SetDeployment { alias: alias.to_owned(), engine: engine.map(str::to_owned) };
-        self.send("PUT", &format!("/api/v1/deployments/{}", segment(model)), &body)
+    /// Keeps the version an alias points at loaded, in as many slots as it says.
+    pub fn set_deployment(&self, model: &str, set: &api::SetDeployment) -> Result<api::Deployment> {
+        self.send("PUT", &format!("/api/v1/deployments/{}", segment(model)), set)
+    }
+
+    /// What the slots may use together, and do.
+    pub fn memory(&self) -> Result<api::Memory> {
+        self.get("/api/v1/memory")
     }
 
     /// The deployments and how they stand.

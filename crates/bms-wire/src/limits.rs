@@ -262,6 +262,10 @@ pub const ROLLOUT_SECONDS_MAX: u64 = 30 * 24 * 3600;
 pub const SHADOW_QUEUE_MAX: usize = 64;
 /// Bytes of a request and its answer that are copied for a candidate; larger ones are dropped.
 pub const SHADOW_BYTES_MAX: usize = 1 << 20;
+/// Slots of one version on one server.
+pub const SLOTS_MAX: u32 = 64;
+/// Seconds without a request after which a version's last slot may go, at most.
+pub const IDLE_SECONDS_MAX: u64 = 30 * 24 * 3600;
 /// Seconds a lease lasts at most without being renewed.
 pub const LEASE_SECONDS_MAX: u64 = 3600;
 /// Bytes of the name of a lease, and of who holds it.

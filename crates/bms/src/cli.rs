@@ -79,6 +79,10 @@ enum Command {
     Promote(cmd::registry::Promote),
     /// Keep the version an alias points at loaded and serving, or let another version take over step by step.
     Deploy(cmd::rollout::Deploy),
+    /// List what is deployed, with how many slots.
+    Deployments(cmd::deployments::Deployments),
+    /// List the slot processes of a server and the memory they take.
+    Slots(cmd::deployments::Slots),
     /// Show how a rollout stands; pause, resume, promote or abort it.
     Rollout(cmd::rollout::RolloutCommand),
     /// Let the version serve that did before, at once.
@@ -156,6 +160,8 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<()> {
         Command::Models(args) => args.run(output),
         Command::Promote(args) => args.run(output),
         Command::Deploy(args) => args.run(output),
+        Command::Deployments(args) => args.run(output),
+        Command::Slots(args) => args.run(output),
         Command::Rollout(args) => args.run(output),
         Command::Rollback(args) => args.run(output),
         Command::Model(args) => args.run(output),

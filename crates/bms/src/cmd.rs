@@ -7,6 +7,7 @@ pub(crate) mod chat;
 pub(crate) mod compress;
 pub(crate) mod convert;
 pub(crate) mod demo;
+pub(crate) mod deployments;
 pub(crate) mod doctor;
 pub(crate) mod edge;
 pub(crate) mod evaluate;

@@ -84,7 +84,7 @@ async fn a_deployment_follows_its_alias_and_protects_it() {
     site.publish(manifest("digits", 1), &["production"]).await.unwrap();
     site.publish(manifest("digits", 2), &[]).await.unwrap();
     let registry = &site.registry;
-    let set = SetDeployment { alias: "production".into(), engine: None };
+    let set = SetDeployment::of("production");
     let deployment = registry.set_deployment("digits", &set).await.unwrap();
     assert_eq!(deployment.version, Some(1));
     registry.set_alias("digits", "production", &plain(2)).await.unwrap();
@@ -92,7 +92,7 @@ async fn a_deployment_follows_its_alias_and_protects_it() {
 
     let kept = registry.remove_alias("digits", "production").await.unwrap_err();
     assert_eq!(kept.code(), Code::Conflict);
-    let unknown = SetDeployment { alias: "nothing".into(), engine: None };
+    let unknown = SetDeployment::of("nothing");
     assert_eq!(registry.set_deployment("digits", &unknown).await.unwrap_err().code(), Code::ModelNotFound);
 
     registry.remove_deployment("digits").await.unwrap();

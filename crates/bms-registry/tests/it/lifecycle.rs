@@ -136,10 +136,7 @@ async fn what_is_in_use_is_not_deleted() {
     let site = site(3).await;
     let registry = &site.registry;
     registry.set_alias("digits", "production", &alias(1)).await.unwrap();
-    registry
-        .set_deployment("digits", &SetDeployment { alias: "production".into(), engine: None })
-        .await
-        .unwrap();
+    registry.set_deployment("digits", &SetDeployment::of("production")).await.unwrap();
     let report = NodeReport {
         model: "digits".into(),
         version: Some(2),

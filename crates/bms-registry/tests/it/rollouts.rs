@@ -23,7 +23,7 @@ async fn site() -> Site {
         site.publish(manifest("digits", seed), &[]).await.unwrap();
     }
     point(&site, 1).await.unwrap();
-    let deployment = SetDeployment { alias: "production".into(), engine: None };
+    let deployment = SetDeployment::of("production");
     site.registry.set_deployment("digits", &deployment).await.unwrap();
     site
 }

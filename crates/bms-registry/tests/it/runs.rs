@@ -302,7 +302,7 @@ async fn files_become_a_version_that_is_never_served() {
     );
     let set = SetAlias { version: 1, require: None, current: None };
     site.registry.set_alias("plain", "champion", &set).await.unwrap();
-    let deploy = SetDeployment { alias: "champion".into(), engine: None };
+    let deploy = SetDeployment::of("champion");
     let refused = site.registry.set_deployment("plain", &deploy).await.unwrap_err();
     assert_eq!(refused.code(), Code::UnsupportedModel);
     let nothing = site.registry.register_artifacts("plain", from(&id, "other"), &site.policy, "ada").await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
-use bms_wire::api::{Deployment, SetDeployment, Slot};
+use bms_wire::api::{Deployment, Memory, SetDeployment, Slot};
 use bms_wire::{Code, Error, Result};
 use http::StatusCode;
 
@@ -19,6 +19,7 @@ pub(super) fn routes() -> Router<Arc<Api>> {
         .route("/deployments", get(deployments))
         .route("/deployments/{model}", get(deployment).put(deploy).delete(undeploy))
         .route("/slots", get(slots))
+        .route("/memory", get(memory))
 }
 
 impl Api {
@@ -79,4 +80,8 @@ async fn undeploy(
 
 async fn slots(State(api): State<Arc<Api>>) -> axum::Json<Vec<Slot>> {
     axum::Json(api.gateway.fleet.views())
+}
+
+async fn memory(State(api): State<Arc<Api>>) -> axum::Json<Memory> {
+    axum::Json(api.gateway.fleet.memory())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
-use bms_wire::api::{AuditEvent, Deployment, Model, Node, Quarantined, Slot};
+use bms_wire::api::{AuditEvent, Deployment, Memory, Model, Node, Quarantined, Slot};
 use serde::Serialize;
 
 use super::{Answer, Api};
@@ -23,6 +23,7 @@ struct Overview {
     models: Vec<Model>,
     deployments: Vec<Deployment>,
     slots: Vec<Slot>,
+    memory: Memory,
     nodes: Vec<Node>,
     quarantine: Vec<Quarantined>,
     /// The last events, newest first.
@@ -47,6 +48,7 @@ async fn overview(State(api): State<Arc<Api>>) -> Answer<Overview> {
         models: registry.models().await?,
         deployments: api.deployments().await?,
         slots: gateway.fleet.views(),
+        memory: gateway.fleet.memory(),
         nodes: registry.nodes().await?,
         quarantine: registry.quarantined().await?,
         audit: registry.audit_latest(EVENTS).await?,

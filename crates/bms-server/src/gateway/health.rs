@@ -48,8 +48,8 @@ pub(super) async fn model(
 
 impl Gateway {
     fn model_progress(&self, named: &Named) -> Result<ModelProgress> {
-        let slot = self.fleet.route(&named.model, named.version()?)?.slot;
-        let Some(SlotProgress { moving, waiting, age_seconds, steps }) = slot.view().progress else {
+        let pool = self.fleet.route(&named.model, named.version()?)?.pool;
+        let Some(SlotProgress { moving, waiting, age_seconds, steps }) = pool.progress() else {
             let what = format!("`{}` has no process that could work on anything", named.model);
             return Err(Error::new(Code::Unavailable, what));
         };

@@ -35,12 +35,12 @@ use crate::body;
 use crate::continuation::{CONTINUABLE, CONTINUES};
 use crate::event::{Event, RequestRetried};
 use crate::failure::Dialect;
-use crate::fleet::Route;
-use crate::slots::{Broken, Coming, Lease, Unavailable};
+use crate::fleet::{Pool, Route, Want, prefix};
+use crate::slots::{Broken, Coming, Lease, Slot, Unavailable};
 
 pub(super) use adapters::Adapters;
 use kept::Kept;
-pub(super) use listing::ask as ask_slot;
+pub(crate) use listing::ask as ask_slot;
 use relay::{Held, Relay};
 
 /// What is asked of a language model, in the protocols of OpenAI and Anthropic and beside them.
@@ -180,10 +180,14 @@ impl Gateway {
         record: &mut Option<Record>,
         room: &mut Option<Room>,
     ) -> Result<Response> {
-        let door = self.language_route(target)?.door;
+        let Route { door, pool, .. } = self.language_route(target)?;
+        if ask.path == LOAD_ADAPTER {
+            check_one_slot(&pool)?;
+        }
         let place = door.enter_language()?;
+        let mut avoid = None;
         for attempt in 1..=1 + limits::LANGUAGE_RETRIES_MAX {
-            let lease = self.lease_language(target, ask.deadline).await?;
+            let lease = self.lease_language(target, ask, avoid.as_ref()).await?;
             if let Some(record) = record {
                 record.answered_by(lease.of());
             }
@@ -226,19 +230,25 @@ impl Gateway {
             };
             door.repetitions().spend(&target.model)?;
             RequestRetried { of: lease.of(), attempt, why: &why }.emit(&self.metrics);
-            lease.lost().await;
-            tokio::time::sleep(SLOT_PAUSE.mul_f64(attempt as f64)).await;
+            avoid = Some(self.leave(lease, attempt, attempt).await);
         }
         let what = format!("the slot of `{}` went away each time it was asked", target.model);
         Err(Error::new(Code::Unavailable, what))
     }
 
-    /// A slot of the target that is ready.
-    async fn lease_language(&self, target: &Target, deadline: Instant) -> Result<Lease> {
+    /// A slot of the target that is ready, `avoid` only when there is no other.
+    async fn lease_language(
+        &self,
+        target: &Target,
+        ask: &Ask<'_>,
+        avoid: Option<&Arc<Slot>>,
+    ) -> Result<Lease> {
+        let deadline = ask.deadline;
+        let want = Want { deadline, seated: false, prefix: Some(prefix(ask.body)), avoid };
         loop {
             let route = self.language_route(target)?;
             let waiting = route.door.waiting();
-            let leased = route.slot.lease_unseated(deadline).await;
+            let leased = route.pool.lease(want).await;
             drop(waiting);
             match leased {
                 // Only now it is certain that its task is known.
@@ -257,7 +267,7 @@ impl Gateway {
     /// Where the target is served, unless by something that is no language model.
     fn language_route(&self, target: &Target) -> Result<Route> {
         let route = self.fleet.route(&target.model, target.version)?;
-        match route.slot.task() {
+        match route.pool.task() {
             Some(task) if !crate::slots::is_language(&task) => {
                 let what = format!("`{}` is no language model, its task is {task}", target.model);
                 Err(Error::new(Code::InvalidRequest, what)
@@ -291,6 +301,19 @@ impl Gateway {
         let seconds = self.language_deadline.as_secs_f32();
         Error::new(Code::DeadlineExceeded, format!("`{}` did not answer within {seconds} s", target.model))
     }
+}
+
+/// An adapter that a request loads is in one slot: of several, the others would not have it, nor would the next one of a
+/// model that goes when nobody asks.
+fn check_one_slot(pool: &Pool) -> Result<()> {
+    let scale = pool.scale();
+    if (scale.min_slots, scale.max_slots) == (1, 1) {
+        return Ok(());
+    }
+    let model = &pool.of().model;
+    let what = format!("`{model}` has {} to {} slots", scale.min_slots, scale.max_slots);
+    Err(Error::new(Code::NotSupported, what + ": an adapter would be in one of them")
+        .hint(format!("Give it one slot that stays: `bms deploy {model} --min-slots 1 --max-slots 1`.")))
 }
 
 /// Which model a request is for.

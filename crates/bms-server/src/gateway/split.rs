@@ -12,8 +12,9 @@ use tokio::time::Instant;
 
 use super::{Door, Gateway, REQUEST_HEADERS, Record, Target, Time};
 use crate::event::{CandidateFailed, Event};
+use crate::fleet::{Pool, Want};
 use crate::rollout::{Copied, Side, Trial};
-use crate::slots::{Broken, Slot, VersionName};
+use crate::slots::{Broken, Lease, Unavailable, VersionName};
 use crate::warm::Sample;
 
 /// The operation whose traffic is split.
@@ -47,21 +48,17 @@ impl Once {
     }
 }
 
-/// Asks a slot, without a second attempt: inference, or what `path` says of a language model.
+/// Asks a slot that was borrowed, without a second attempt: inference, or what `path` says of a language model.
 pub(crate) async fn ask_once(
-    slot: &Arc<Slot>,
+    leased: Result<Lease, Unavailable>,
     path: Option<&str>,
     headers: &HeaderMap,
     body: Bytes,
     deadline: Instant,
     hung_after: Duration,
 ) -> Once {
-    let leased = match path {
-        Some(_) => slot.lease_unseated(deadline).await,
-        None => slot.lease(deadline).await,
-    };
     let Ok(lease) = leased else { return Once::NotReady };
-    let of = slot.of();
+    let of = lease.of();
     let infer = format!("/v2/models/{}/versions/{}{INFER}", of.model, of.version);
     let request =
         Request::builder().method(Method::POST).uri(path.unwrap_or(&infer)).header(header::HOST, "slot");
@@ -133,14 +130,15 @@ impl Gateway {
         time: Time,
         record: &mut Record,
     ) -> Option<http::Response<Bytes>> {
-        let slot = self.candidate_slot(trial)?;
+        let pool = self.candidate_pool(trial)?;
         let began = Instant::now();
         let deadline = began + time.deadline().saturating_duration_since(began) / 2;
         let hung_after = self.fleet.launcher.launch.hung_after;
-        match ask_once(&slot, None, headers, body.clone(), deadline, hung_after).await.well() {
+        let leased = pool.lease(Want { deadline, seated: true, prefix: None, avoid: None }).await;
+        match ask_once(leased, None, headers, body.clone(), deadline, hung_after).await.well() {
             Ok(None) => None,
             Ok(Some(answer)) => {
-                record.answered_by(slot.of());
+                record.answered_by(pool.of());
                 record.tries(trial.clone());
                 Some(answer)
             }
@@ -157,9 +155,9 @@ impl Gateway {
         CandidateFailed { of: &candidate(trial), why }.emit(&self.metrics);
     }
 
-    /// The candidate's slot, if it takes requests now.
-    pub(super) fn candidate_slot(&self, trial: &Trial) -> Option<Arc<Slot>> {
-        self.fleet.ready_slot(&candidate(trial))
+    /// The candidate's slots, if they take requests now.
+    pub(super) fn candidate_pool(&self, trial: &Trial) -> Option<Arc<Pool>> {
+        self.fleet.ready_pool(&candidate(trial))
     }
 
     /// Queues a copy of an answered request for the candidate.
@@ -182,10 +180,11 @@ impl Gateway {
         deadline: Instant,
     ) -> Option<Result<http::Response<Bytes>, String>> {
         let trial = Trial { split: copied.split.clone(), side: Side::Shadow };
-        let slot = self.candidate_slot(&trial)?;
+        let pool = self.candidate_pool(&trial)?;
         let hung_after = self.fleet.launcher.launch.hung_after;
         let path = copied.path.as_deref();
-        let asked = ask_once(&slot, path, &copied.headers, copied.body.clone(), deadline, hung_after).await;
+        let leased = pool.lease(Want { deadline, seated: path.is_none(), prefix: None, avoid: None }).await;
+        let asked = ask_once(leased, path, &copied.headers, copied.body.clone(), deadline, hung_after).await;
         asked.well().transpose()
     }
 }

@@ -1,6 +1,8 @@
-use bms_wire::api::SlotState;
+use bms_wire::api::{Memory, SlotState};
 
 use super::{Metrics, SlotReading};
+
+const MEMORY: Memory = Memory { budget_bytes: Some(4096), used_bytes: 1024 };
 
 fn reading(version: u64, state: SlotState) -> SlotReading {
     SlotReading {
@@ -17,7 +19,8 @@ fn names_follow_the_conventions_and_slots_are_shown_as_they_stand() {
     let metrics = Metrics::new().unwrap();
     metrics.requests.with_label_values(&["digits", "1", "200"]).inc();
     metrics.latency.with_label_values(&["digits", "1"]).observe(0.002);
-    let text = metrics.render(&[reading(1, SlotState::Ready), reading(2, SlotState::Starting)]).unwrap();
+    let text =
+        metrics.render(&[reading(1, SlotState::Ready), reading(2, SlotState::Starting)], &MEMORY).unwrap();
     for line in [
         r#"bms_requests_total{code="200",model="digits",version="1"} 1"#,
         r#"bms_request_duration_seconds_bucket{model="digits",version="1",le="0.0025"} 1"#,
@@ -28,7 +31,7 @@ fn names_follow_the_conventions_and_slots_are_shown_as_they_stand() {
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is missing in:\n{text}");
     }
-    let text = metrics.render(&[reading(2, SlotState::Ready)]).unwrap();
+    let text = metrics.render(&[reading(2, SlotState::Ready)], &MEMORY).unwrap();
     assert!(!text.contains(r#"version="1"} 4096"#), "a slot that has gone is still shown:\n{text}");
     assert!(!text.contains("starting"), "a state that has passed is still shown:\n{text}");
 }

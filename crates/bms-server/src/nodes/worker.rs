@@ -276,7 +276,8 @@ impl Worker {
             if !hosted.contains_key(&order.id) {
                 let of = VersionName { model: order.model.clone(), version: order.version };
                 let source = Source::Centre(self.pull.clone());
-                let slot = Slot::start(self.launcher.clone(), of.clone(), source, Runner::Own);
+                let slot =
+                    Slot::start(self.launcher.clone(), of.clone(), source, Runner::Own, Arc::default());
                 hosted.insert(order.id.clone(), Hosted { of, slot });
             }
         }

@@ -1,6 +1,7 @@
 //! How a slot stands, as its supervisor publishes it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bms_wire::ErrorBody;
 use bms_wire::api::{LastRestart, SlotState};
@@ -28,6 +29,8 @@ pub(crate) struct Condition {
     pub(crate) restarts: u64,
     /// Why, the last time.
     pub(crate) last_restart: Option<LastRestart>,
+    /// How long the last process took until it was ready.
+    pub(crate) started_in: Duration,
     /// Starts in a row that did not get as far as `Ready`.
     pub(crate) failures: u32,
     /// The worker it is on; none when it is on this machine.
@@ -46,6 +49,7 @@ impl Condition {
             problem: None,
             restarts: 0,
             last_restart: None,
+            started_in: Duration::ZERO,
             failures: 0,
             worker: None,
         }

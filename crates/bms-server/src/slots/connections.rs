@@ -127,6 +127,11 @@ impl Connections {
         self.seats.clone().acquire_owned().await.ok()
     }
 
+    /// A place to work on one more request, if there is one now.
+    pub(crate) fn free_seat(&self) -> Option<OwnedSemaphorePermit> {
+        self.seats.clone().try_acquire_owned().ok()
+    }
+
     /// Sends a request and reads the whole answer, so that an answer broken off half way can be asked
     /// for again elsewhere.
     pub(crate) async fn exchange(

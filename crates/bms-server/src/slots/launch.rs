@@ -201,6 +201,11 @@ impl Launcher {
         Ok(launcher)
     }
 
+    /// A number no other slot has.
+    pub(crate) fn fresh_number(&self) -> u64 {
+        self.sockets.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// A socket path no process has used before.
     pub(crate) fn fresh_socket(&self) -> PathBuf {
         let number = self.sockets.fetch_add(1, Ordering::Relaxed);

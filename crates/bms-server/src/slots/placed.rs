@@ -176,12 +176,12 @@ pub(super) async fn run(slot: Arc<Slot>, launcher: Arc<Launcher>, mut elsewhere:
 fn start(slot: &Slot, launcher: &Arc<Launcher>, elsewhere: &Elsewhere, berth: &Berth) -> Arc<Slot> {
     let (of, source) = (slot.of().clone(), slot.source().clone());
     match &berth.worker {
-        None => Slot::start_here(launcher.clone(), of, source, Runner::Own),
+        None => Slot::start_here(launcher.clone(), of, source),
         Some((worker, address)) => {
             let (launcher, elsewhere) = (launcher.clone(), elsewhere.clone());
             let there =
                 remote::There { worker: worker.clone(), address: address.clone(), id: berth.id.clone() };
-            Slot::kept_by(&launcher.clone(), of, source, Runner::Own, |inner| {
+            Slot::kept_by(&launcher.clone(), (of, source, Runner::Own), Arc::default(), |inner| {
                 Box::pin(remote::run(inner, launcher, elsewhere, there))
             })
         }

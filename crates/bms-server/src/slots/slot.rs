@@ -22,6 +22,7 @@ use super::translate::Back;
 use super::{Launcher, Source, VersionName, foreign, placed, supervise, translate};
 use crate::engines::{Runner, Runs};
 use crate::event::{Event, SlotUnloaded};
+use crate::fleet::InFlight;
 
 /// How long the end of a process that broke a connection is waited for. A process that breaks
 /// connections and lives is asked again after that.
@@ -45,6 +46,12 @@ pub(crate) struct Slot {
     refusal_taken: AtomicBool,
     /// How long its work may stand still.
     hung_after: Duration,
+    /// Tells it from the others of its server.
+    number: u64,
+    /// It has been warmed up, however that went.
+    warmed: AtomicBool,
+    /// Counted up whenever it changes, for whoever waits for any of several slots.
+    turned: Arc<watch::Sender<u64>>,
 }
 
 /// How far the unloading of a slot has come.
@@ -67,7 +74,7 @@ pub(crate) enum Unavailable {
 }
 
 impl Slot {
-    /// Starts a slot for a version. The process starts in the background.
+    /// Starts a slot for a version. The process starts in the background; `turned` hears of every change.
     ///
     /// Where there are workers it is where it was placed, else on this machine. So are external engines, which only this
     /// machine's operator has declared.
@@ -76,34 +83,32 @@ impl Slot {
         of: VersionName,
         source: Source,
         runner: Runner,
+        turned: Arc<watch::Sender<u64>>,
     ) -> Arc<Self> {
         match launcher.elsewhere.clone() {
             Some(elsewhere) if matches!(runner, Runner::Own) => {
                 let claim = elsewhere.claim(&of);
-                Slot::kept_by(&launcher.clone(), of, source, runner, |slot| {
+                Slot::kept_by(&launcher.clone(), (of, source, runner), turned, |slot| {
                     Box::pin(placed::run(slot, launcher, elsewhere, claim))
                 })
             }
-            _ => Slot::start_here(launcher, of, source, runner),
+            _ => Slot::kept_by(&launcher.clone(), (of, source, runner), turned, |slot| {
+                Box::pin(supervise::run(slot, launcher))
+            }),
         }
     }
 
-    /// Starts a slot on this machine.
-    pub(super) fn start_here(
-        launcher: Arc<Launcher>,
-        of: VersionName,
-        source: Source,
-        runner: Runner,
-    ) -> Arc<Self> {
-        Slot::kept_by(&launcher.clone(), of, source, runner, |slot| Box::pin(supervise::run(slot, launcher)))
+    /// Starts a slot of this program on this machine, that stands behind another.
+    pub(super) fn start_here(launcher: Arc<Launcher>, of: VersionName, source: Source) -> Arc<Self> {
+        let (what, turned) = ((of, source, Runner::Own), Arc::default());
+        Slot::kept_by(&launcher.clone(), what, turned, |slot| Box::pin(supervise::run(slot, launcher)))
     }
 
     /// A slot with the supervisor that `keep` gives it.
     pub(super) fn kept_by(
         launcher: &Launcher,
-        of: VersionName,
-        source: Source,
-        runner: Runner,
+        (of, source, runner): (VersionName, Source, Runner),
+        turned: Arc<watch::Sender<u64>>,
         keep: impl FnOnce(Arc<Slot>) -> Pin<Box<dyn Future<Output = ()> + Send>>,
     ) -> Arc<Self> {
         let silent_after = runner.engine().map(|engine| engine.silent_after);
@@ -119,6 +124,9 @@ impl Slot {
             runner,
             refusal_taken: AtomicBool::new(false),
             hung_after: silent_after.unwrap_or(launcher.launch.hung_after),
+            number: launcher.fresh_number(),
+            warmed: AtomicBool::new(false),
+            turned,
         });
         let task = tokio::spawn(keep(slot.clone()));
         *slot.supervisor.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
@@ -128,6 +136,42 @@ impl Slot {
     /// The version it holds.
     pub(crate) fn of(&self) -> &VersionName {
         &self.of
+    }
+
+    /// Tells it from the others of its server.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Requests it was borrowed for that have not given it back.
+    pub(crate) fn leases(&self) -> usize {
+        self.leases.load(Ordering::SeqCst)
+    }
+
+    /// How long its last process took from its start until it was ready.
+    pub(crate) fn started_in(&self) -> Duration {
+        self.condition.borrow().started_in
+    }
+
+    /// Resident memory of its process, when that is on this machine.
+    pub(crate) fn resident_bytes(&self) -> Option<u64> {
+        let condition = self.condition.borrow();
+        let pid = condition.pid.filter(|_| condition.worker.is_none());
+        drop(condition);
+        match self.runner {
+            Runner::Own => pid.and_then(resident_bytes),
+            _ => pid.and_then(foreign::resident_bytes),
+        }
+    }
+
+    /// Whether it has been warmed up.
+    pub(crate) fn is_warmed(&self) -> bool {
+        self.warmed.load(Ordering::Relaxed)
+    }
+
+    /// Notes that it has been warmed up.
+    pub(crate) fn note_warmed(&self) {
+        self.warmed.store(true, Ordering::Relaxed);
     }
 
     /// What it is doing. Once it is being unloaded that is all it does.
@@ -165,11 +209,6 @@ impl Slot {
         &self.runner
     }
 
-    /// Whether it holds this version, on this.
-    pub(crate) fn is_of(&self, of: &VersionName, runner: &Runner) -> bool {
-        &self.of == of && self.runner.name() == runner.name()
-    }
-
     /// Where its bundle comes from.
     pub(crate) fn source(&self) -> &Source {
         &self.source
@@ -191,10 +230,8 @@ impl Slot {
             runtime: condition.runtime,
             restarts: condition.restarts,
             requests: self.requests.load(Ordering::Relaxed),
-            resident_bytes: match self.runner {
-                Runner::Own => condition.pid.and_then(resident_bytes),
-                _ => condition.pid.and_then(foreign::resident_bytes),
-            },
+            in_flight: self.leases() as u64,
+            resident_bytes: self.resident_bytes(),
             progress: condition.connections.as_ref().map(|connections| connections.view(self.hung_after)),
             last_restart: condition.last_restart,
             worker: condition.worker.map(|worker| worker.to_string()),
@@ -220,6 +257,32 @@ impl Slot {
     /// how many there are, and its engine has a queue of its own.
     pub(crate) async fn lease_unseated(self: &Arc<Self>, deadline: Instant) -> Result<Lease, Unavailable> {
         self.lease_as(deadline, false).await
+    }
+
+    /// Borrows the slot if it is ready now and, for a request that needs one, has a free place; `None` when not.
+    pub(crate) fn lease_now(self: &Arc<Self>, seated: bool) -> Result<Option<Lease>, Unavailable> {
+        let now = self.condition.borrow().clone();
+        let Some(mut lease) = self.try_lease(&now)? else { return Ok(None) };
+        if seated {
+            lease.seat = lease.connections.free_seat();
+            if lease.seat.is_none() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(lease))
+    }
+
+    /// Waits for a place and borrows the slot; `None` when it is not ready, or not any more once there is one.
+    pub(crate) async fn lease_with_seat(self: Arc<Self>) -> Option<Lease> {
+        let (connections, generation) = {
+            let condition = self.condition.borrow();
+            (condition.connections.clone()?, condition.generation)
+        };
+        let seat = connections.seat().await;
+        let now = self.condition.borrow().clone();
+        let mut lease = self.try_lease(&now).ok()??;
+        lease.seat = seat;
+        (lease.generation == generation).then_some(lease)
     }
 
     async fn lease_as(self: &Arc<Self>, deadline: Instant, seated: bool) -> Result<Lease, Unavailable> {
@@ -262,11 +325,21 @@ impl Slot {
         match (condition.state, &condition.connections) {
             (SlotState::Ready, Some(connections)) => {
                 let (connections, generation) = (connections.clone(), condition.generation);
-                Ok(Some(Lease { slot, connections, generation, seat: None }))
+                Ok(Some(Lease { slot, connections, generation, seat: None, counted: None }))
             }
             (SlotState::Refused, _) => Err(Unavailable::Broken(self.refusal(condition))),
             _ if condition.is_failing() => Err(Unavailable::Broken(self.failure(condition))),
             _ => Ok(None),
+        }
+    }
+
+    /// Why it cannot serve, when waiting for it is not worth a request's time.
+    pub(crate) fn why_broken(&self) -> Option<Error> {
+        let condition = self.condition.borrow();
+        match condition.state {
+            SlotState::Refused => Some(self.refusal(&condition)),
+            _ if condition.is_failing() => Some(self.failure(&condition)),
+            _ => None,
         }
     }
 
@@ -331,6 +404,7 @@ impl Slot {
             *stop = how.max(*stop);
             further
         });
+        self.turned.send_modify(|times| *times = times.wrapping_add(1));
     }
 
     /// Waits until the process shall end.
@@ -354,6 +428,7 @@ impl Slot {
     /// Changes the published condition.
     pub(crate) fn publish(&self, change: impl FnOnce(&mut Condition)) {
         self.condition.send_modify(change);
+        self.turned.send_modify(|times| *times = times.wrapping_add(1));
     }
 }
 
@@ -370,6 +445,8 @@ pub(crate) struct Lease {
     generation: u64,
     /// The process's place for the request.
     seat: Option<OwnedSemaphorePermit>,
+    /// Counts the request among those its version works on.
+    counted: Option<InFlight>,
 }
 
 /// Counts down the leases when dropped.
@@ -385,6 +462,16 @@ impl Drop for Returned {
 }
 
 impl Lease {
+    /// Counts its request among those of its version.
+    pub(crate) fn count(&mut self, counted: InFlight) {
+        self.counted = Some(counted);
+    }
+
+    /// The slot.
+    pub(crate) fn slot(&self) -> &Arc<Slot> {
+        &self.slot.0
+    }
+
     /// The version that answers.
     pub(crate) fn of(&self) -> &VersionName {
         self.slot.0.of()

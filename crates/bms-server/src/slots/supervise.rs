@@ -205,6 +205,7 @@ async fn serve(slot: &Slot, launcher: &Launcher, mut process: Process, ready: Re
         c.state = SlotState::Ready;
         c.runtime = Some(ready.runtime);
         c.task = ready.task;
+        c.started_in = took;
         c.connections = Some(connections.clone());
         (c.problem, c.failures) = (None, 0);
     });

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bms_bundle::Policy;
 use bms_server::{Engines, Settings};
 use bms_wire::Code;
+use bms_wire::api::SetDeployment;
 use bytes::Bytes;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -15,12 +16,17 @@ use crate::harness::{Connection, SOON, Server, code, is_running, launch, signal,
 use crate::lost::Load;
 use crate::stand_in_engine::{self, declared};
 
+/// What is deployed by an engine.
+fn by_engine(name: &str) -> SetDeployment {
+    SetDeployment { engine: Some(name.to_owned()), ..SetDeployment::of("production") }
+}
+
 /// A server of version 1 of `m`, which this engine runs.
 async fn server(engines: &str) -> Server {
     let engines = Engines::from_toml(engines).unwrap();
     let server = Server::with_registry(|settings| settings.launch.engines = engines).await;
     server.publish(1, &["production"], &[]).await.unwrap();
-    server.client(|client| client.deploy_on("m", "production", Some("e"))).await.unwrap();
+    server.client(|client| client.set_deployment("m", &by_engine("e"))).await.unwrap();
     server
 }
 
@@ -139,7 +145,7 @@ async fn an_engine_that_does_not_start_is_told_and_one_that_is_not_known_refused
     until_slot(&server, |slot| slot["restarts"].as_u64() > Some(2)).await;
     let (status, answer) = server.infer("{}").await;
     assert_eq!((status, code(&answer)), (503, Some(Code::Unavailable)), "{answer}");
-    let unknown = server.client(|client| client.deploy_on("m", "production", Some("other"))).await;
+    let unknown = server.client(|client| client.set_deployment("m", &by_engine("other"))).await;
     let unknown = unknown.unwrap_err();
     assert!(unknown.to_string().contains("`other`"), "{unknown}");
     assert_eq!(unknown.code(), Code::InvalidRequest);

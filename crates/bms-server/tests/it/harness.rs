@@ -10,7 +10,7 @@ use bms_nn::onnx::proto::{
 };
 use bms_registry::Registry;
 use bms_server::{Launch, Settings};
-use bms_wire::api::{FileRef, NewVersion};
+use bms_wire::api::{ChangeScale, FileRef, NewVersion, SetDeployment};
 use bms_wire::client::Client;
 use bms_wire::{Code, Pipeline, Postprocess, Preprocess, Result};
 use bytes::Bytes;
@@ -187,14 +187,23 @@ impl Server {
     pub(crate) async fn publish(&self, marker: i64, aliases: &[&str], extra: &[&str]) -> Result<u64> {
         let folder = self.dir.path().join(format!("published-{marker}"));
         write_bundle(&folder, "m", marker, extra);
-        self.upload(folder, aliases).await
+        self.upload("m", folder, aliases).await
+    }
+
+    /// Publishes a bundle of another model as `production`, and deploys it as it is said.
+    pub(crate) async fn deploy_model(&self, name: &'static str, scale: ChangeScale) {
+        let folder = self.dir.path().join(format!("published-{name}"));
+        write_bundle(&folder, name, 1, &[]);
+        self.upload(name, folder, &["production"]).await.unwrap();
+        let set = SetDeployment { scale: Some(scale), ..SetDeployment::of("production") };
+        self.client(move |client| client.set_deployment(name, &set)).await.unwrap();
     }
 
     /// Publishes a bundle of model `m` that adds `sum` to its input of this name.
     pub(crate) async fn publish_adding(&self, marker: i64, input: &str, sum: f32, aliases: &[&str]) -> u64 {
         let folder = self.dir.path().join(format!("published-{marker}"));
         write_adding(&folder, "m", marker, &[], input, sum);
-        self.upload(folder, aliases).await.unwrap()
+        self.upload("m", folder, aliases).await.unwrap()
     }
 
     /// Another server on the same registry, with slots of its own.
@@ -205,10 +214,10 @@ impl Server {
 
     /// Publishes the bundle that was published with this marker once more.
     pub(crate) async fn publish_again(&self, marker: i64) -> Result<u64> {
-        self.upload(self.dir.path().join(format!("published-{marker}")), &[]).await
+        self.upload("m", self.dir.path().join(format!("published-{marker}")), &[]).await
     }
 
-    async fn upload(&self, folder: PathBuf, aliases: &[&str]) -> Result<u64> {
+    async fn upload(&self, name: &'static str, folder: PathBuf, aliases: &[&str]) -> Result<u64> {
         let aliases: Vec<String> = aliases.iter().map(ToString::to_string).collect();
         self.client(move |client| {
             let mut files = Vec::new();
@@ -219,7 +228,7 @@ impl Server {
                 client.put_blob(&blake3, &bytes[..], size)?;
                 files.push(FileRef { path: entry.file_name().into_string().unwrap(), size, blake3 });
             }
-            Ok(client.publish("m", &NewVersion { files, aliases })?.version)
+            Ok(client.publish(name, &NewVersion { files, aliases })?.version)
         })
         .await
     }

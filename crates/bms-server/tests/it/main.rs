@@ -5,6 +5,7 @@ mod binary;
 mod cycles;
 mod deployment;
 mod doors;
+mod elastic;
 mod endings;
 mod engines;
 mod goes_on;

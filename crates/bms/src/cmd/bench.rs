@@ -1,5 +1,6 @@
 //! `bms bench`: how fast models, servers and this machine are.
 
+mod autoscaler;
 mod cost;
 mod drive;
 mod llm;
@@ -28,6 +29,8 @@ pub(crate) struct Bench {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// Simulate load and the slots it gets: how long requests wait, how often slots come and go. Nothing is started.
+    Autoscaler(autoscaler::Autoscaler),
     /// Measure a language model: reading of a prompt, single and batched generation, loading, memory.
     Llm(llm::Llm),
     /// Measure the machine: memory bandwidth and peak arithmetic, which bound every model's speed.
@@ -43,6 +46,7 @@ enum What {
 impl Bench {
     pub(crate) fn run(self, home: &Home, output: &Output) -> Result<()> {
         match self.what {
+            What::Autoscaler(autoscaler) => autoscaler.run(output),
             What::Llm(llm) => llm.run(output),
             What::Machine(machine) => machine.run(output),
             What::Perplexity(perplexity) => perplexity.run(output),

@@ -1,9 +1,12 @@
 //! Commands about which version takes a model's traffic: `bms deploy`, `bms rollout`, `bms rollback`.
 
 use bms_wire::Result;
-use bms_wire::api::{EvaluationGate, NewRollout, Rollout, RolloutOrder, RolloutPlan};
+use bms_wire::api::{
+    ChangeScale, EvaluationGate, NewRollout, Rollout, RolloutOrder, RolloutPlan, SetDeployment,
+};
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::deployments;
 use super::lifecycle::PersonOption;
 use crate::output::{self, Output};
 
@@ -33,9 +36,62 @@ pub(crate) struct Deploy {
     #[arg(long, value_name = "VERSION")]
     candidate: Option<String>,
     #[command(flatten)]
+    scale: ScaleOptions,
+    #[command(flatten)]
     rollout: RolloutOptions,
     #[command(flatten)]
     person: PersonOption,
+}
+
+/// How many slots there are on each server. What is not said stays as it was.
+#[derive(Debug, Args)]
+#[group(conflicts_with = "candidate")]
+struct ScaleOptions {
+    /// Slots at least [at first: 1]; with 0 the last one goes when nobody asks for a while, and the next request starts one.
+    #[arg(long, value_name = "N")]
+    min_slots: Option<u32>,
+    /// Slots at most [at first: 1]: more than the least as the load asks for.
+    #[arg(long, value_name = "N")]
+    max_slots: Option<u32>,
+    /// Time without a request after which the last slot goes, with `--min-slots 0`: seconds, or with a unit such as `10m`
+    /// [at first: 10m].
+    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    idle: Option<u64>,
+    /// Requests one slot shall have at a time, waiting ones included [at first: 8].
+    #[arg(long, value_name = "REQUESTS")]
+    target_concurrency: Option<f64>,
+    /// Milliseconds a request may wait before it is worked on; 0 for no such target [at first: 0].
+    #[arg(long, value_name = "MS")]
+    target_queue_ms: Option<u64>,
+    /// Tokens one slot of a language model shall read and write in a second; 0 for no such target [at first: 0].
+    #[arg(long, value_name = "TOKENS")]
+    target_tokens: Option<f64>,
+}
+
+impl ScaleOptions {
+    fn change(&self) -> Option<ChangeScale> {
+        let change = ChangeScale {
+            min_slots: self.min_slots,
+            max_slots: self.max_slots,
+            idle_seconds: self.idle,
+            target_concurrency: self.target_concurrency,
+            target_queue_ms: self.target_queue_ms,
+            target_tokens: self.target_tokens,
+        };
+        (change != ChangeScale::default()).then_some(change)
+    }
+}
+
+/// Seconds, or a number with its unit.
+fn seconds(text: &str) -> std::result::Result<u64, String> {
+    let (number, unit) = match text.as_bytes().last() {
+        Some(b's') => (&text[..text.len() - 1], 1),
+        Some(b'm') => (&text[..text.len() - 1], 60),
+        Some(b'h') => (&text[..text.len() - 1], 3600),
+        _ => (text, 1),
+    };
+    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    seconds.ok_or_else(|| "expected seconds, or a time such as 90s, 10m or 2h".to_owned())
 }
 
 /// How a rollout goes.
@@ -128,12 +184,21 @@ impl Deploy {
             return Ok(());
         }
         let alias = self.alias.as_deref().unwrap_or("production");
-        let deployment = client.deploy_on(&self.model, alias, self.engine.as_deref())?;
+        let set = SetDeployment {
+            alias: alias.to_owned(),
+            engine: self.engine.clone(),
+            scale: self.scale.change(),
+        };
+        let deployment = client.set_deployment(&self.model, &set)?;
         let version = deployment.version.map_or("none yet".to_owned(), |v| v.to_string());
         let by =
             deployment.engine.as_ref().map(|engine| format!(", by the engine {engine}")).unwrap_or_default();
+        let slots = deployments::slots(&deployment.scale);
         output.result(
-            format_args!("{} serves {} (version {version}{by})", deployment.model, deployment.alias),
+            format_args!(
+                "{} serves {} (version {version}{by}) in {slots}",
+                deployment.model, deployment.alias
+            ),
             &deployment,
         );
         Ok(())

@@ -198,6 +198,10 @@ pub(crate) struct Up {
     /// HOST:PORT by which workers reach that [default: the address it listens on].
     #[arg(long, value_name = "HOST:PORT", requires = "nodes_listen")]
     nodes_address: Option<String>,
+    /// Memory all slots may take together, such as `12GiB`; `0` for no bound. A slot beyond is not started: models that
+    /// nobody asks go first where they may [default: four fifths of what the machine or its control group has left]. Where workers may join, each says how much it has.
+    #[arg(long, value_name = "SIZE", value_parser = memory, conflicts_with = "nodes_listen")]
+    memory: Option<u64>,
     #[command(flatten)]
     policy: PolicyOption,
     #[command(flatten)]
@@ -206,6 +210,23 @@ pub(crate) struct Up {
     language: LanguageRunOptions,
     #[command(flatten)]
     listen: ListenOptions,
+}
+
+/// Bytes with a unit.
+fn memory(text: &str) -> std::result::Result<u64, String> {
+    let at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(at);
+    let factor: f64 = match unit.trim() {
+        "" | "B" => 1.0,
+        "MB" | "M" => 1e6,
+        "GB" | "G" => 1e9,
+        "MiB" => f64::from(1 << 20),
+        "GiB" => f64::from(1 << 30),
+        "TiB" => f64::from(1 << 20) * f64::from(1 << 20),
+        _ => return Err("expected a size such as 12GiB, 800MiB or 16GB".to_owned()),
+    };
+    let number = number.parse::<f64>().map_err(|_| "expected a size such as 12GiB".to_owned())?;
+    Ok((number * factor) as u64)
 }
 
 impl Up {
@@ -228,6 +249,7 @@ impl Up {
             let authority = home.dir()?.join("nodes-ca");
             settings.nodes = Some(Nodes { listen, address: self.nodes_address, authority });
         }
+        settings.memory = self.memory.or_else(bms_server::usual_memory).filter(|bytes| *bytes != 0);
         let store = self.store.as_deref().map(Location::parse).transpose()?;
         let (every, rate, from) = (self.scrub_every, self.scrub_rate, self.scrub_from);
         if every.is_zero() && from.is_some() {

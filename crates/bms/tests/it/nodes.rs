@@ -174,7 +174,7 @@ struct Load {
 impl Load {
     fn on(url: &str) -> Load {
         let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let asking = (0..4).map(|_| {
+        let ask = |_| {
             let (stop, answered, client) = (stop.clone(), answered.clone(), Client::new(url).unwrap());
             std::thread::spawn(move || {
                 let mut failures = Vec::new();
@@ -187,8 +187,9 @@ impl Load {
                 }
                 failures
             })
-        });
-        Load { stop, answered, asking: asking.collect() }
+        };
+        let asking = (0..4).map(ask).collect();
+        Load { stop, answered, asking }
     }
 
     fn answered(&self) -> u64 {

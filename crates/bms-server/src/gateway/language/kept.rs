@@ -15,8 +15,8 @@ use super::{Ask, Target};
 use crate::continuation::{CONTINUABLE, CONTINUES, Continuation, MARK, Mark};
 use crate::event::{Event, StreamContinued};
 use crate::failure::Dialect;
-use crate::gateway::{Gateway, Room, SLOT_PAUSE};
-use crate::slots::{Coming, Lease};
+use crate::gateway::{Gateway, Room};
+use crate::slots::{Coming, Lease, Slot};
 
 /// A fresh slot's answer on its way.
 pub(super) type GoingOn = Pin<Box<dyn Future<Output = Result<(Lease, Coming)>> + Send>>;
@@ -105,11 +105,12 @@ impl Kept {
         Some(Box::pin(async move {
             gateway.language_route(&target)?.door.repetitions().spend(&target.model)?;
             StreamContinued { model: &target.model, why: &why }.emit(&gateway.metrics);
-            if let Some(lease) = lease {
-                lease.lost().await;
-            }
+            let lost = match lease {
+                Some(lease) => Some(gateway.leave(lease, 1, 0).await),
+                None => None,
+            };
             let ask = Ask { dialect, path: &path, headers, body: &body, deadline };
-            gateway.begin_again(&target, &ask, length).await
+            gateway.begin_again(&target, &ask, length, lost).await
         }))
     }
 }
@@ -151,11 +152,17 @@ impl Marked {
 }
 
 impl Gateway {
-    /// Has a slot go on with a stream.
-    async fn begin_again(&self, target: &Target, ask: &Ask<'_>, length: usize) -> Result<(Lease, Coming)> {
+    /// Has a slot go on with a stream, after one was lost.
+    async fn begin_again(
+        &self,
+        target: &Target,
+        ask: &Ask<'_>,
+        length: usize,
+        mut avoid: Option<Arc<Slot>>,
+    ) -> Result<(Lease, Coming)> {
         let mut attempt = 0;
         loop {
-            let lease = self.lease_language(target, ask.deadline).await?;
+            let lease = self.lease_language(target, ask, avoid.as_ref()).await?;
             let mut request: Request<Full<Bytes>> = ask.slot_request()?;
             request.headers_mut().insert(CONTINUES, length.into());
             let why = match lease.begin(request, ask.deadline).await {
@@ -177,8 +184,7 @@ impl Gateway {
                 return Err(Error::new(Code::Unavailable, what));
             }
             tracing::debug!(slot = %lease.of(), "a stream does not go on yet: {why}");
-            lease.lost().await;
-            tokio::time::sleep(SLOT_PAUSE.mul_f64(attempt as f64)).await;
+            avoid = Some(self.leave(lease, attempt.max(1), attempt).await);
         }
     }
 }

@@ -61,7 +61,7 @@ impl Gateway {
 
     /// What a model's slot says of itself: the model, and its adapters.
     async fn models_of_slot(&self, name: &str) -> Option<Vec<Model>> {
-        let slot = self.fleet.route(name, None).ok()?.slot;
+        let slot = self.fleet.route(name, None).ok()?.pool.ready().into_iter().next()?;
         let mut models = ask::<ModelList>(&slot, "/v1/models").await?.data;
         // The slot knows the name in the manifest; what counts is the name it is deployed under.
         if let Some(base) = models.iter_mut().find(|model| model.parent.is_none()) {
@@ -89,7 +89,7 @@ impl Gateway {
 }
 
 /// Asks a slot that is ready for a document.
-pub(in crate::gateway) async fn ask<T: DeserializeOwned>(slot: &Arc<Slot>, path: &str) -> Option<T> {
+pub(crate) async fn ask<T: DeserializeOwned>(slot: &Arc<Slot>, path: &str) -> Option<T> {
     if slot.state() != SlotState::Ready {
         return None;
     }

@@ -44,7 +44,7 @@ impl Gateway {
             let response = self.answer_language(ask, target, record, room).await?;
             return self.copy_language(&trial, ask, response, record.is_some()).await;
         }
-        if self.candidate_slot(&trial).is_some() {
+        if self.candidate_pool(&trial).is_some() {
             let began = Instant::now();
             let version = Some(trial.split.rollout.candidate);
             let candidate = Target { model: target.model.clone(), version };
