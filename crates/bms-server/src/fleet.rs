@@ -273,10 +273,14 @@ impl Fleet {
         if self.closing.load(Ordering::SeqCst) {
             return Err(Error::new(Code::Unavailable, "the server is stopping"));
         }
+        let known = self.begun.load(Ordering::SeqCst);
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
         let Some(route) = routes.get(model).cloned() else {
-            return Err(Error::new(Code::ModelNotFound, format!("no model `{model}` is deployed here"))
-                .hint("Deploy it, or look at /api/v1/deployments for those that are."));
+            return Err(absent(
+                model,
+                known,
+                "Deploy it, or look at /api/v1/deployments for those that are.",
+            ));
         };
         drop(routes);
         let Some(version) = version.filter(|version| *version != route.pool.of().version) else {
@@ -301,6 +305,7 @@ impl Fleet {
     /// # Errors
     /// [`Code::ModelNotFound`] and [`Code::VersionNotFound`].
     pub(crate) fn resolve(&self, name: &str) -> Result<(String, Option<u64>)> {
+        let known = self.begun.load(Ordering::SeqCst);
         let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
         if routes.contains_key(name) {
             return Ok((name.to_owned(), None));
@@ -322,9 +327,7 @@ impl Fleet {
         if let Some((model, which, _)) = part(':') {
             return Ok((model.to_owned(), which.parse().ok()));
         }
-        Err(Error::new(Code::ModelNotFound, format!("no model `{name}` is deployed here"))
-            .hint("GET /v1/models lists those that are.")
-            .about("model"))
+        Err(absent(name, known, "GET /v1/models lists those that are.").about("model"))
     }
 
     /// Names of the deployed models that take text, as far as that is known yet.
@@ -463,5 +466,15 @@ impl Fleet {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why there is no such model. A server to which it is not `known` yet what is deployed cannot say that this is not: its
+/// client would give up what another replica answers.
+fn absent(model: &str, known: bool, hint: &str) -> Error {
+    match known {
+        true => Error::new(Code::ModelNotFound, format!("no model `{model}` is deployed here")).hint(hint),
+        false => Error::new(Code::Unavailable, "the server has not read yet what is deployed")
+            .hint("Ask again in a moment, or another replica."),
     }
 }

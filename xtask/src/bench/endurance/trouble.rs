@@ -118,7 +118,7 @@ impl<'s> Trouble<'s> {
         if self.course.wait_for(0.15) {
             self.begin_rollout(one)?;
         }
-        if self.course.wait_for(0.25) {
+        if self.course.wait_for(0.2) {
             self.tell(format!("replica {} is killed", two.name));
             two.kill()?;
             std::thread::sleep(AWAY);
@@ -157,7 +157,7 @@ impl<'s> Trouble<'s> {
     fn begin_rollout(&self, replica: &Replica) -> Result<()> {
         let plan = RolloutPlan {
             steps: vec![10.0, 50.0, 100.0],
-            step_seconds: (self.course.length.as_secs() / 30).max(2),
+            step_seconds: (self.course.length.as_secs() / 20).max(2),
             min_requests: 20,
             sticky: "request".to_owned(),
             max_error_increase: 0.5,
