@@ -86,19 +86,23 @@ impl Registry {
         set.apply(&mut key.limits);
         if let Some(seconds) = set.expires_seconds {
             key.expires_ms = expiry(now, seconds);
-            if seconds != 0 && key.role == Role::Admin && !has_admin(change.db(), i64::MAX, Some(&key.id)).await? {
+            if seconds != 0
+                && key.role == Role::Admin
+                && !has_admin(change.db(), i64::MAX, Some(&key.id)).await?
+            {
                 return Err(last_admin("cannot expire"));
             }
         }
-        sqlx::query("UPDATE api_keys SET limits = $2, expires_ms = $3, revision = revision + 1 WHERE id = $1")
-            .bind(&key.id)
-            .bind(as_json(&key.limits)?)
-            .bind(key.expires_ms)
-            .execute(change.db())
-            .await
-            .map_err(writing)?;
-        let details =
-            json!({ "id": key.id, "by": by, "limits": key.limits, "expires_ms": key.expires_ms });
+        sqlx::query(
+            "UPDATE api_keys SET limits = $2, expires_ms = $3, revision = revision + 1 WHERE id = $1",
+        )
+        .bind(&key.id)
+        .bind(as_json(&key.limits)?)
+        .bind(key.expires_ms)
+        .execute(change.db())
+        .await
+        .map_err(writing)?;
+        let details = json!({ "id": key.id, "by": by, "limits": key.limits, "expires_ms": key.expires_ms });
         change.audit("key.changed", name, details).await?;
         change.commit().await?;
         Ok(key)
@@ -199,10 +203,8 @@ async fn insert(change: &mut Change, new: &NewKey, by: &str, now: i64) -> Result
         return Err(Error::new(Code::Conflict, format!("there is a key `{}` already", new.name))
             .hint("Revoke it first, change it with `bms key set`, or take another name."));
     }
-    let row = sqlx::query("SELECT COUNT(*) AS keys FROM api_keys")
-        .fetch_one(change.db())
-        .await
-        .map_err(reading)?;
+    let row =
+        sqlx::query("SELECT COUNT(*) AS keys FROM api_keys").fetch_one(change.db()).await.map_err(reading)?;
     if limits::API_KEYS_MAX <= count(&row, "keys")? {
         let what = format!("the registry has {} keys already", limits::API_KEYS_MAX);
         return Err(Error::new(Code::TooLarge, what));
@@ -323,7 +325,8 @@ fn read(row: &Row) -> Result<ApiKey> {
 
 fn no_key(name: &str) -> Error {
     let shown: String = name.chars().take(limits::NAME_CHARS_MAX).collect();
-    Error::new(Code::NotFound, format!("there is no key `{shown}`")).hint("`bms key list` shows those there are.")
+    Error::new(Code::NotFound, format!("there is no key `{shown}`"))
+        .hint("`bms key list` shows those there are.")
 }
 
 fn last_admin(what: &str) -> Error {

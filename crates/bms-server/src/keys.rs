@@ -32,8 +32,8 @@ use crate::metrics::Metrics;
 use access::Access;
 #[cfg(test)]
 pub(crate) use access::has_a_line;
-use caller::{Caller, Counts};
 pub(crate) use caller::Ticket;
+use caller::{Caller, Counts};
 pub(crate) use door::{Asking, door};
 pub(crate) use keep::{Keeper, keep};
 
@@ -83,7 +83,9 @@ impl KeySettings {
         let denied = |what: String, hint: &str| Err(Error::new(Code::PermissionDenied, what).hint(hint));
         if !self.plain_http {
             return denied(
-                format!("`{address}` can be reached by other machines, and what passes there is not encrypted"),
+                format!(
+                    "`{address}` can be reached by other machines, and what passes there is not encrypted"
+                ),
                 "Listen on 127.0.0.1 behind a proxy that encrypts, or say --plain-http; keys are required then.",
             );
         }
@@ -144,7 +146,11 @@ struct Shared {
 impl Keys {
     /// # Errors
     /// As [`first_key`] for the address.
-    pub(crate) fn new(settings: &KeySettings, address: SocketAddr, metrics: Arc<Metrics>) -> Result<Arc<Self>> {
+    pub(crate) fn new(
+        settings: &KeySettings,
+        address: SocketAddr,
+        metrics: Arc<Metrics>,
+    ) -> Result<Arc<Self>> {
         let shared = Shared { day: AtomicI64::new(0), replicas: AtomicU64::new(1), metrics };
         Ok(Arc::new(Keys {
             rule: settings.rule(address)?,
@@ -201,7 +207,8 @@ impl Keys {
     /// Whose secret it is. All that are none, or none any more, are told alike.
     fn known(&self, secret: &[u8]) -> Result<Arc<Caller>> {
         let unknown = || Error::new(Code::Unauthenticated, "the key is unknown, was revoked or has expired");
-        let id = secret.get(..KEY_ID_CHARS).and_then(|id| std::str::from_utf8(id).ok()).ok_or_else(unknown)?;
+        let id =
+            secret.get(..KEY_ID_CHARS).and_then(|id| std::str::from_utf8(id).ok()).ok_or_else(unknown)?;
         let caller = self.table().callers.get(id).cloned().ok_or_else(unknown)?;
         let is_it = blake3::hash(secret) == caller.stored.hash && !caller.has_expired(now_ms());
         is_it.then_some(caller).ok_or_else(unknown)

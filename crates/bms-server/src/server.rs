@@ -30,7 +30,7 @@ use crate::failure::{self, Failure};
 use crate::fleet::{Fleet, Wanted};
 use crate::follow::follow;
 use crate::gateway::Gateway;
-use crate::keys::{self, KeySettings, Keeper, Keys, KeysMode};
+use crate::keys::{self, Keeper, KeySettings, Keys, KeysMode};
 use crate::listen::{self, Terms};
 use crate::metrics::{self, Metrics};
 use crate::policy::{PolicyWatch, SharedPolicy};

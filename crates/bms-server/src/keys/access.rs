@@ -167,8 +167,7 @@ const ROUTES: &[(&str, Access, Access)] = &[
 ];
 
 /// Routes that begin so are all for one thing: MLflow's tracking, registry and artifacts.
-const BEGINNINGS: &[(&str, Access)] =
-    &[("/api/2.0/mlflow/", Deploy), ("/api/2.0/mlflow-artifacts/", Deploy)];
+const BEGINNINGS: &[(&str, Access)] = &[("/api/2.0/mlflow/", Deploy), ("/api/2.0/mlflow-artifacts/", Deploy)];
 
 /// Methods of gRPC, by their whole path.
 const METHODS: &[(&str, Access)] = &[

@@ -35,7 +35,8 @@ pub(super) fn keys_with(role: Role, limits: KeyLimits) -> Arc<Keys> {
 }
 
 fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
-    let line = |(name, value): &(&'static str, &str)| (name.parse().unwrap(), HeaderValue::from_str(value).unwrap());
+    let line =
+        |(name, value): &(&'static str, &str)| (name.parse().unwrap(), HeaderValue::from_str(value).unwrap());
     lines.iter().map(line).collect()
 }
 
@@ -54,7 +55,9 @@ fn a_key_is_found_wherever_clients_put_it_and_no_other_is() {
     expect(&keys, Access::Ask, &[("x-api-key", SECRET)], Ok(true));
     expect(&keys, Access::Ask, &[("authorization", "Basic eDp5"), ("x-api-key", SECRET)], Ok(true));
     expect(&keys, Access::Ask, &[("authorization", &bearer), ("x-api-key", "y")], Err(Code::Unauthenticated));
-    for wrong in ["bms_0123456789_secreu", "bms_0123456789", "bms_0123456788_secret", "x", "bms_0123456789_secret_"] {
+    for wrong in
+        ["bms_0123456789_secreu", "bms_0123456789", "bms_0123456788_secret", "x", "bms_0123456789_secret_"]
+    {
         expect(&keys, Access::Ask, &[("x-api-key", wrong)], Err(Code::Unauthenticated));
     }
     expect(&keys, Access::Ask, &[], Err(Code::Unauthenticated));

@@ -42,7 +42,8 @@ async fn every_route_is_for_somebody() {
     let router = parts.router(&Repository::Registry(Arc::clone(&api)), routes, &keys);
     let paths = paths(&router);
     assert!(130 < paths.len(), "the router does not tell its paths any more: {paths:?}");
-    for expected in ["/v1/chat/completions", "/api/v1/keys/{name}", "/metrics", "/api/2.0/mlflow/runs/create"] {
+    for expected in ["/v1/chat/completions", "/api/v1/keys/{name}", "/metrics", "/api/2.0/mlflow/runs/create"]
+    {
         assert!(paths.iter().any(|path| path == expected), "{expected}: {paths:?}");
     }
     let missing: Vec<_> = paths.iter().filter(|path| !has_a_line(path)).collect();

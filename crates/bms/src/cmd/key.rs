@@ -141,7 +141,16 @@ impl Key {
 
 fn table(keys: &[ApiKey]) -> impl std::fmt::Display {
     let mut table = output::table(&[
-        "name", "key", "role", "requests/min", "tokens/min", "requests/day", "tokens/day", "open", "models", "ends",
+        "name",
+        "key",
+        "role",
+        "requests/min",
+        "tokens/min",
+        "requests/day",
+        "tokens/day",
+        "open",
+        "models",
+        "ends",
     ]);
     let limit = |limit: Option<u64>| limit.map_or_else(|| "–".to_owned(), |limit| limit.to_string());
     let used = |used: u64, of: Option<u64>| format!("{used} of {}", limit(of));
@@ -183,7 +192,9 @@ fn time(text: &str) -> std::result::Result<u64, String> {
         _ => return Err("expected a time with its unit, such as 90d, 12h or 30m".to_owned()),
     };
     let number: Option<u64> = number.parse().ok();
-    number.and_then(|number| number.checked_mul(seconds)).ok_or_else(|| "expected a time such as 90d".to_owned())
+    number
+        .and_then(|number| number.checked_mul(seconds))
+        .ok_or_else(|| "expected a time such as 90d".to_owned())
 }
 
 #[cfg(test)]

@@ -34,7 +34,8 @@ fn a_method_of_grpc_written_in_another_way_gains_nothing() {
 
 #[test]
 fn no_line_stands_twice() {
-    let mut names: Vec<_> = ROUTES.iter().map(|line| line.0).chain(METHODS.iter().map(|line| line.0)).collect();
+    let mut names: Vec<_> =
+        ROUTES.iter().map(|line| line.0).chain(METHODS.iter().map(|line| line.0)).collect();
     let all = names.len();
     names.sort_unstable();
     names.dedup();
