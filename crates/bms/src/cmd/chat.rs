@@ -16,6 +16,7 @@ use bms_wire::{Code, Error, Result, limits};
 use clap::Args;
 
 use super::serve::kv_cache;
+use crate::api_key::ApiKeyOption;
 use crate::home::{Home, PolicyOption};
 use crate::model;
 use crate::output::Output;

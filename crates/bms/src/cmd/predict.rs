@@ -12,6 +12,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::api_key::ApiKeyOption;
 use crate::cmd::serve::RuntimeOptions;
 use crate::home::{Home, PolicyOption};
 use crate::output::{self, Output};
