@@ -9,6 +9,7 @@ mod budget;
 mod door;
 mod health;
 mod language;
+mod pace;
 mod record;
 mod split;
 mod statistics;
@@ -135,7 +136,7 @@ impl Gateway {
         let route = self.fleet.route(target.model, target.version)?;
         let admitted = record
             .known(target.model, false)
-            .and_then(|()| route.door.enter())
+            .and_then(|()| route.door.enter(time.allowed()))
             .and_then(|place| check_plain(request.headers()).map(|()| place));
         let _place = match admitted {
             Ok(place) => place,
@@ -154,6 +155,7 @@ impl Gateway {
         let body = tokio::time::timeout_at(time.deadline(), reading).await;
         let body = body.map_err(|_| too_late(target, time))??;
         let time = time.within(time::asked_for(&headers, &body));
+        route.door.check_wait(time.allowed())?;
         self.ask_split(target, &headers, body, time, record, &route.door).await.map(client_response)
     }
 
@@ -168,7 +170,7 @@ impl Gateway {
     ) -> Result<http::Response<Bytes>> {
         let route = self.fleet.route(target.model, target.version)?;
         record.known(target.model, false)?;
-        let _place = route.door.enter()?;
+        let _place = route.door.enter(time.allowed())?;
         self.ask_split(target, headers, body, time, record, &route.door).await
     }
 

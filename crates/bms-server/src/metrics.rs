@@ -60,12 +60,7 @@ impl Metrics {
 
     fn build() -> prometheus::Result<Self> {
         let registry = Registry::new();
-        let build = gauge(
-            &registry,
-            "bms_build_info",
-            "Always 1; the label is the program's version.",
-            &["version"],
-        )?;
+        let build = gauge(&registry, "bms_build_info", "Always 1; the label is the version.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Ok(Metrics {
             requests: counter(

@@ -1,12 +1,14 @@
 //! The door of one model: who gets in, counted.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bms_wire::{Code, Error, Result, limits};
 use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::budget::Budget;
+use super::pace::Pace;
 use crate::metrics::Metrics;
 
 /// Admits a bounded number of requests to one model. A request is at least one row, or one conversation.
@@ -16,6 +18,7 @@ pub(crate) struct Door {
     places: Arc<Semaphore>,
     conversations: Arc<Semaphore>,
     repetitions: Budget,
+    pace: Arc<Pace>,
     in_flight: IntGauge,
     queue_depth: IntGauge,
 }
@@ -25,6 +28,17 @@ pub(crate) struct Door {
 pub(crate) struct Place {
     _permit: OwnedSemaphorePermit,
     _counted: Counted,
+    _open: Option<Open>,
+}
+
+/// A request of which the pace is measured.
+#[derive(Debug)]
+struct Open(Arc<Pace>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.left(Instant::now());
+    }
 }
 
 /// Raises a gauge while it lives.
@@ -51,14 +65,33 @@ impl Door {
             places: Arc::new(Semaphore::new(limits::QUEUE_ROWS_MAX)),
             conversations: Arc::new(Semaphore::new(limits::LANGUAGE_REQUESTS_MAX)),
             repetitions: Budget::default(),
+            pace: Arc::new(Pace::new()),
             in_flight: metrics.in_flight.with_label_values(&[model]),
             queue_depth: metrics.queue_depth.with_label_values(&[model]),
         }
     }
 
-    /// Lets a request in, or says that the queue is full: an answer now is better than a timeout later.
-    pub(crate) fn enter(&self) -> Result<Place> {
-        self.enter_by(&self.places, limits::QUEUE_ROWS_MAX)
+    /// Lets a request in that has so much time, or says that the queue is full or too long for it: an answer now is better
+    /// than a timeout later.
+    pub(crate) fn enter(&self, allowed: Duration) -> Result<Place> {
+        self.check_wait(allowed)?;
+        let mut place = self.enter_by(&self.places, limits::QUEUE_ROWS_MAX)?;
+        self.pace.entered();
+        place._open = Some(Open(self.pace.clone()));
+        Ok(place)
+    }
+
+    /// Whether a request that has so much time is likely to be answered in it.
+    ///
+    /// # Errors
+    /// [`Code::QueueFull`] when those before it take too long.
+    pub(crate) fn check_wait(&self, allowed: Duration) -> Result<()> {
+        let Some(excess) = self.pace.excess(allowed) else { return Ok(()) };
+        let what =
+            format!("`{}` would not come to this request within {} s", self.model, allowed.as_secs_f32());
+        Err(Error::new(Code::QueueFull, what)
+            .hint("Send the request again after the pause.")
+            .retry_after(excess))
     }
 
     /// Lets a request to a language model in. It stays until the last token of its answer.
@@ -72,7 +105,7 @@ impl Door {
             Error::new(Code::QueueFull, what).hint("Send the request again after a pause.")
         })?;
         self.repetitions.earn();
-        Ok(Place { _permit: permit, _counted: Counted::in_gauge(&self.in_flight) })
+        Ok(Place { _permit: permit, _counted: Counted::in_gauge(&self.in_flight), _open: None })
     }
 
     /// How many of its requests may be sent again.

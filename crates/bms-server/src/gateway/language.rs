@@ -119,15 +119,15 @@ struct Named<'a> {
 }
 
 impl Named<'_> {
-    /// About how many tokens a request takes: of its text, and what it allows of an answer.
-    fn tokens(&self, path: &str, bytes: usize) -> u64 {
+    /// About how many tokens a request takes: those of its text, and what it allows of an answer.
+    fn tokens(&self, path: &str, bytes: usize) -> (u64, u64) {
         let prompt = (bytes / BYTES_A_TOKEN) as u64;
         let asked = [&self.max_tokens, &self.max_completion_tokens, &self.max_output_tokens];
         let answer = match path {
             EMBEDDINGS => 0,
             _ => asked.into_iter().find_map(Value::as_u64).unwrap_or(ANSWER_TOKENS),
         };
-        prompt.saturating_add(answer)
+        (prompt, answer)
     }
 }
 

@@ -69,12 +69,12 @@ impl Record {
         self.ticket.as_ref().map_or(Ok(()), |ticket| ticket.asks(model, takes_text))
     }
 
-    /// About so many tokens will be read and written for it.
+    /// About so many tokens will be read, and so many written for it.
     ///
     /// # Errors
     /// [`bms_wire::Code::RateLimited`] when whoever asks has not as many left.
-    pub(crate) fn generates(&self, tokens: u64) -> Result<()> {
-        self.ticket.as_ref().map_or(Ok(()), |ticket| ticket.generates(tokens))
+    pub(crate) fn generates(&self, (prompt, answer): (u64, u64)) -> Result<()> {
+        self.ticket.as_ref().map_or(Ok(()), |ticket| ticket.generates(prompt, answer))
     }
 
     /// The version that was asked last.

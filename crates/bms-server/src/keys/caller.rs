@@ -230,8 +230,8 @@ struct State {
     model: Option<String>,
     /// Tokens that were taken for it.
     taken: u64,
-    /// It writes text, so that it used some.
-    generates: bool,
+    /// Tokens of its prompt and its answer, as estimated, when it reads or writes text.
+    estimated: Option<(u64, u64)>,
     failed: bool,
     tokens: Tokens,
 }
@@ -273,13 +273,14 @@ impl Ticket {
         Ok(())
     }
 
-    /// It writes text, and takes about so many tokens, which are taken off its limits until it is known better.
+    /// It reads and writes about so many tokens, which are taken off its limits until it is known better.
     ///
     /// # Errors
     /// [`Code::RateLimited`] when there are not as many left.
-    pub(crate) fn generates(&self, tokens: u64) -> Result<()> {
+    pub(crate) fn generates(&self, prompt: u64, answer: u64) -> Result<()> {
         let mut state = self.state();
-        state.generates = true;
+        state.estimated = Some((prompt, answer));
+        let tokens = prompt.saturating_add(answer);
         let Some(rate) = self.caller.rate(self.caller.limits().tokens_per_minute) else { return Ok(()) };
         let took = self.caller.counts.lock().tokens.take(tokens, rate, Instant::now());
         took.map_err(|wait| {
@@ -304,9 +305,9 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut state = std::mem::take(&mut *self.state());
-        let used = match state.failed || !state.generates {
-            true => 0,
-            false => state.tokens.total(state.taken),
+        let used = match state.estimated.filter(|_| !state.failed) {
+            None => 0,
+            Some((prompt, answer)) => state.tokens.total(prompt, answer),
         };
         if used != 0 {
             self.caller.shared.metrics.keys.used(self.caller.name(), used);

@@ -2,7 +2,7 @@
 //!
 //! What the engine says counts: `usage` of a document, of a stream's last event, or, of Anthropic's streams, of its first and
 //! last. A stream of OpenAI's protocols that was not asked to say it has none: there each event counts as a token, which is
-//! how engines send them, and the prompt as it was estimated.
+//! how engines send them, and the prompt as it was estimated. A document that does not say counts as it was estimated.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -89,11 +89,12 @@ impl Tokens {
         known.completion_tokens = known.completion_tokens.max(usage.completion_tokens);
     }
 
-    /// All tokens; of an answer that did not say, as many as it sent events, and at least those estimated.
-    pub(super) fn total(&self, estimated: u64) -> u64 {
+    /// All tokens, of a request whose prompt was estimated at so many, and answer at so many.
+    pub(super) fn total(&self, prompt: u64, answer: u64) -> u64 {
         match self.usage {
             Some(usage) => usage.prompt_tokens.saturating_add(usage.completion_tokens),
-            None => estimated.max(self.events),
+            None if self.events != 0 => prompt.saturating_add(self.events),
+            None => prompt.saturating_add(answer),
         }
     }
 }

@@ -177,3 +177,52 @@ async fn modes_say_who_needs_a_key() {
     }
     server.stop().await.0.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_are_taken_by_estimate_and_what_fails_is_free() {
+    let server = Server::with_registry(|settings| settings.launch = crate::harness::launch("language")).await;
+    server.publish(1, &["production"], &[]).await.unwrap();
+    server.client(|client| client.deploy("m", "production")).await.unwrap();
+    server.until("/v2/models/m/ready", |status, _| status == 200).await;
+    let admin = server.client(|client| client.create_key(&new("root", Role::Admin, SetKey::default()))).await;
+    let limits = SetKey { tokens_per_minute: Some(1000), ..SetKey::default() };
+    let user = made(&server, &admin.unwrap().secret, new("a", Role::User, limits)).await;
+    let bearer = format!("Bearer {user}");
+    let key = [("authorization", bearer.as_str())];
+    let mut connection = server.connect().await;
+    let path = "/v1/chat/completions";
+    // What fails is free.
+    let failing = r#"{"model": "m", "status": 500, "max_tokens": 500}"#;
+    assert_eq!(connection.raw("POST", path, failing, &key).await.status(), 500);
+    let many = r#"{"model": "m", "max_tokens": 900}"#;
+    assert_eq!(connection.raw("POST", path, many, &key).await.status(), 200, "the 500 are there again");
+    let more = connection.raw("POST", path, many, &key).await;
+    assert_eq!(more.status(), 429);
+    let told: serde_json::Value = serde_json::from_slice(more.body()).unwrap();
+    assert_eq!(
+        (&told["error"]["type"], &told["error"]["code"]),
+        (&"rate_limit_error".into(), &"rate_limit_exceeded".into())
+    );
+    server.stop().await.0.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_does_not_say_counts_by_its_events() {
+    let server = Server::with_registry(|settings| settings.launch = crate::harness::launch("language")).await;
+    server.publish(1, &["production"], &[]).await.unwrap();
+    server.client(|client| client.deploy("m", "production")).await.unwrap();
+    server.until("/v2/models/m/ready", |status, _| status == 200).await;
+    let admin = server.client(|client| client.create_key(&new("root", Role::Admin, SetKey::default()))).await;
+    let limits = SetKey { tokens_per_day: Some(20), ..SetKey::default() };
+    let user = made(&server, &admin.unwrap().secret, new("a", Role::User, limits)).await;
+    let mut connection = server.connect().await;
+    let key = [("x-api-key", user.as_str())];
+    let streamed = r#"{"model": "m", "pieces": 25, "stream": true}"#;
+    let answer = connection.raw("POST", "/v1/messages", streamed, &key).await;
+    assert_eq!(answer.status(), 200);
+    let refused = connection.raw("POST", "/v1/messages", streamed, &key).await;
+    assert_eq!(refused.status(), 429, "25 tokens of 20 a day are used");
+    let pause: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=24 * 3600).contains(&pause));
+    server.stop().await.0.unwrap();
+}

@@ -30,10 +30,10 @@ fn requests_of_a_minute_are_limited_and_refusals_are_free() {
 fn tokens_are_taken_by_estimate_and_settled_by_what_was_said() {
     let (_keys, caller) = caller(KeyLimits { tokens_per_minute: Some(600), ..KeyLimits::default() });
     let ticket = caller.admit().unwrap();
-    ticket.generates(500).unwrap();
+    ticket.generates(100, 400).unwrap();
     assert!((100..200).contains(&caller.standings()[1].unwrap().remaining));
     let second = caller.admit().unwrap();
-    let refused = second.generates(400).unwrap_err();
+    let refused = second.generates(0, 400).unwrap_err();
     assert_eq!(refused.code(), Code::RateLimited);
     assert!(refused.pause().unwrap() <= Duration::from_secs(30));
     second.failed();
@@ -43,7 +43,7 @@ fn tokens_are_taken_by_estimate_and_settled_by_what_was_said() {
     assert!((550..600).contains(&caller.standings()[1].unwrap().remaining));
     assert_eq!(caller.unwritten()[0].tokens, 50);
     let failed = caller.admit().unwrap();
-    failed.generates(300).unwrap();
+    failed.generates(0, 300).unwrap();
     failed.failed();
     drop(failed);
     assert!((550..600).contains(&caller.standings()[1].unwrap().remaining));
