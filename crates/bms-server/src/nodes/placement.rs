@@ -5,6 +5,7 @@
 //! first by name. What fits on no worker stays at the centre, with the reason, and goes to a worker once it fits.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 /// A worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,10 +100,11 @@ pub(crate) fn place(hosts: &[Host], wishes: &[Wish], standing: &[Standing]) -> P
         }
         if slot.host.as_deref().is_some_and(|h| host_of(h).is_some_and(|host| !host.open)) {
             plan.leave.push(slot.id.clone());
-        } else if kept.contains_key(&key) {
-            plan.remove.push(slot.id.clone());
-        } else {
-            kept.insert(key, slot);
+            continue;
+        }
+        match kept.entry(key) {
+            Entry::Occupied(_) => plan.remove.push(slot.id.clone()),
+            Entry::Vacant(place) => drop(place.insert(slot)),
         }
     }
     let mut wishes: Vec<&Wish> = wishes.iter().collect();

@@ -110,7 +110,7 @@ impl Connections {
     }
 
     /// Names the process behind the address in every request.
-    pub(crate) fn to_process(mut self, process: HeaderValue) -> Self {
+    pub(crate) fn with_process(mut self, process: HeaderValue) -> Self {
         self.process = Some(process);
         self
     }

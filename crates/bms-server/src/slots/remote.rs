@@ -130,7 +130,7 @@ fn connections(elsewhere: &Elsewhere, there: &There) -> bms_wire::Result<Connect
     let tls = Some(Tls::new(elsewhere.client.clone(), &worker_host(&there.worker))?);
     let id = HeaderValue::try_from(&there.id)
         .map_err(|e| bms_wire::Error::new(Code::Internal, "a slot has no name").because(e))?;
-    Ok(Connections::new(Address::Tcp { host: host.into(), port, tls }, Arc::default()).to_process(id))
+    Ok(Connections::new(Address::Tcp { host: host.into(), port, tls }, Arc::default()).with_process(id))
 }
 
 /// Publishes what the worker says until it says no more.
