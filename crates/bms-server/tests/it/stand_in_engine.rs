@@ -67,8 +67,8 @@ fn option(name: &str) -> Option<String> {
 
 /// Whether this program was started as this stand-in, rather than to run tests of which it is one.
 fn is_meant(arguments: [&str; 4]) -> bool {
-    std::env::args().nth(1).as_deref() == Some(arguments[0]) && std::env::args().any(|arg| arg == "--listen")
-        || std::env::args().nth(1).as_deref() == Some(arguments[0]) && option("--address").is_some()
+    let own: Vec<String> = std::env::args().skip(1).take(arguments.len()).collect();
+    own == arguments
 }
 
 #[test]

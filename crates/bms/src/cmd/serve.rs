@@ -302,7 +302,7 @@ pub(crate) struct Serve {
     #[arg(long)]
     name: Option<String>,
     /// A file of engines: programs of other projects that run models, see the guide.
-    #[arg(long, env = "BMS_ENGINES", value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "engine")]
     engines: Option<PathBuf>,
     /// The engine of that file that runs the model; without it this program does.
     #[arg(long, value_name = "NAME", requires = "engines")]
