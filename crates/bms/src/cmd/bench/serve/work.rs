@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use bms_wire::client::Client;
+use bms_wire::client::{Client, ServerKey};
 use bms_wire::oip::{Datatype, TensorMetadata};
 use bms_wire::{Code, Error, Result, limits};
 use bytes::Bytes;
@@ -127,7 +127,9 @@ fn read(file: &Path) -> Result<Vec<Bytes>> {
 
 /// Requests with random values for the tensors that the server says the model takes.
 fn tensors(options: &Serve, chance: &mut ChaCha8Rng) -> Result<Vec<Bytes>> {
-    let metadata = Client::new(&options.server)?.metadata(&options.model)?;
+    let key = options.key_file.as_deref().map(super::key).transpose()?;
+    let key = key.map(|key| ServerKey::new(&key)).transpose()?;
+    let metadata = Client::new(&options.server)?.with_key(key).metadata(&options.model)?;
     let body = |_| {
         let inputs = metadata.inputs.iter().map(|input| tensor(input, options.rows, chance));
         let inputs = inputs.collect::<Result<Vec<_>>>()?;
