@@ -75,6 +75,8 @@ fn folder(place: &Place) -> PathBuf {
 /// Ends daemons whose keeper was killed: those of the files in `run` that were told the same configuration.
 fn end_leftovers(root: &Path) -> Result<()> {
     let Ok(files) = fs::read_dir(root.join("run")) else { return Ok(()) };
+    // Parts of the keeper outlive it, and would start again what is ended.
+    fs::write(root.join("ending"), "")?;
     let ours = |pid: &str| {
         let told = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         String::from_utf8_lossy(&told).contains(&*root.to_string_lossy())
@@ -94,6 +96,8 @@ fn end_leftovers(root: &Path) -> Result<()> {
             std::thread::sleep(Duration::from_millis(100));
         }
     }
+    // Those parts look for that file a few times a second.
+    std::thread::sleep(Duration::from_secs(1));
     match pids.iter().find(|pid| ours(pid)) {
         Some(pid) => bail!("process {pid} of an earlier Slurm does not end"),
         None => Ok(()),

@@ -183,10 +183,15 @@ pub async fn run(
                 launcher.settings.poll
             }
         };
+        let news = async {
+            // A closed channel says nothing any more; the last number stands.
+            if wanted.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            // A closed channel says nothing any more; the last number stands.
-            changed = wanted.changed() => if changed.is_err() { tokio::time::sleep(pause).await },
+            () = news => {}
             () = &mut shutdown => break,
         }
     }
