@@ -210,7 +210,7 @@ impl Fleet {
     /// How warm the slots of a version are that are ready. Those that were not warmed up begin to be.
     fn warm(&self, pool: &Pool) -> Warm {
         let warm = pool.ready().iter().map(|slot| self.warmth.of(slot, &self.launcher)).collect::<Vec<_>>();
-        match warm.iter().any(|warm| *warm == Warm::Yes) {
+        match warm.contains(&Warm::Yes) {
             _ if warm.is_empty() || warm.contains(&Warm::Coming) => Warm::Coming,
             true => Warm::Yes,
             false => Warm::Failed,
