@@ -106,6 +106,8 @@ fn engine() {
     }
     let began = Instant::now();
     if let Some(file) = option("--child") {
+        // It is left for somebody else to end.
+        #[expect(clippy::zombie_processes)]
         let child = Command::new("sleep").arg("1000").process_group(0).spawn().unwrap();
         std::fs::write(file, child.id().to_string()).unwrap();
     }
