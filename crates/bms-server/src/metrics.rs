@@ -102,7 +102,7 @@ impl Metrics {
             restarts: counter(
                 &registry,
                 "bms_slot_restarts_total",
-                "Times a slot was started again, by reason: ended, hung, spinning, overdue, or start when it did not get ready.",
+                "Times a slot was started again, by reason: ended, hung, spinning, overdue, unhealthy for an engine elsewhere, or start when it did not get ready.",
                 &["model", "version", "reason"],
             )?,
             refusals: counter(

@@ -103,7 +103,13 @@ fn whatever_comes_in_nothing_breaks_and_documents_stay_documents() {
     let mut numbers = Numbers(7);
     let mut documents = 0;
     for _ in 0..200_000 {
-        let text: String = (0..1 + numbers.below(12)).map(|_| parts[numbers.below(parts.len())]).collect();
+        let mut one = |of: &[&'static str]| of[numbers.below(of.len())];
+        let mut fields = String::new();
+        for at in 0..3 {
+            let comma = if at == 0 { "" } else { one(&[",", " , ", "", "},{"]) };
+            fields += &[comma, one(&parts[6..10]), ":", one(&parts), one(&["", "", "7", "]}"])].concat();
+        }
+        let text = format!("{{{fields}}}");
         let set = set(text.as_bytes(), "model", b"7");
         let Ok(Value::Object(mut expected)) = serde_json::from_str::<Value>(&text) else { continue };
         documents += 1;
