@@ -25,6 +25,8 @@ keep() {
 }
 
 end() {
+    # Told once is enough; whoever tells again must not begin this anew.
+    trap '' TERM INT
     # Jobs first: without daemons nobody would end them.
     timeout 5 scancel --user "$(id -un)" >/dev/null 2>&1
     sleep 1
