@@ -156,6 +156,12 @@ const ROUTES: &[(&str, Access, Access)] = &[
     ("/api/v1/rollouts/{model}", Deploy, Deploy),
     ("/api/v1/rollouts/{model}/{order}", Admin, Deploy),
     ("/api/v1/slots", Deploy, Admin),
+    ("/api/v1/memory", Deploy, Admin),
+    // Workers.
+    ("/api/v1/workers", Deploy, Admin),
+    ("/api/v1/workers/tokens", Admin, Admin),
+    ("/api/v1/workers/{worker}/drain", Admin, Admin),
+    ("/api/v1/workers/{worker}/revoke", Admin, Admin),
     // The Hugging Face Hub's downloads.
     ("/api/models/{model}", Deploy, Admin),
     ("/api/models/{model}/refs", Deploy, Admin),
