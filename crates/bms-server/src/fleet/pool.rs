@@ -300,9 +300,11 @@ impl Pool {
 
     /// The task its model is for, once that is known.
     pub(crate) fn task(&self) -> Option<String> {
+        // What a slot says counts; what the registry says of the version is for when there is none.
+        let said = self.slots().iter().find_map(|slot| slot.task());
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        if task.is_none() {
-            *task = self.slots().iter().find_map(|slot| slot.task());
+        if said.is_some() {
+            *task = said;
         }
         task.clone()
     }
