@@ -131,6 +131,8 @@ pub(crate) struct Keys {
 struct Table {
     revision: Option<u64>,
     callers: HashMap<String, Arc<Caller>>,
+    /// Those whose keys were revoked, with what they used last still to be written down.
+    gone: Vec<Arc<Caller>>,
 }
 
 /// What callers know of the server.
@@ -222,7 +224,10 @@ impl Keys {
             let counts = counts.unwrap_or_else(|| Arc::new(Counts::new(&self.shared)));
             (stored.key.id.clone(), Arc::new(Caller { stored, counts, shared: self.shared.clone() }))
         };
-        let table = Table { revision: Some(revision), callers: stored.into_iter().map(caller).collect() };
+        let callers: HashMap<_, _> = stored.into_iter().map(caller).collect();
+        let left = before.callers.values().filter(|caller| !callers.contains_key(&caller.stored.key.id));
+        let gone = before.gone.iter().filter(|caller| caller.has_unwritten()).chain(left).cloned().collect();
+        let table = Table { revision: Some(revision), callers, gone };
         *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
     }
 

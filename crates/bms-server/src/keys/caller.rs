@@ -192,6 +192,11 @@ impl Caller {
         both.map(used).collect()
     }
 
+    pub(super) fn has_unwritten(&self) -> bool {
+        let counted = self.counts.lock();
+        counted.is_dirty || counted.before.is_some()
+    }
+
     /// What [`Caller::unwritten`] gave is written down, or is not.
     pub(super) fn was_written(&self, written: bool) {
         let mut counted = self.counts.lock();

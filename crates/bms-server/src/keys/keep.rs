@@ -59,7 +59,7 @@ impl Keeper {
     async fn look(&mut self) -> Result<()> {
         self.keys.look(&self.registry).await?;
         let table = self.keys.table();
-        if table.callers.is_empty() {
+        if table.callers.is_empty() && table.gone.is_empty() {
             return Ok(());
         }
         self.write(&table).await?;
@@ -77,7 +77,7 @@ impl Keeper {
     async fn write(&mut self, table: &Table) -> Result<()> {
         let mut uses = Vec::new();
         let mut writing = Vec::new();
-        for caller in table.callers.values() {
+        for caller in table.callers.values().chain(&table.gone) {
             let unwritten = caller.unwritten();
             if !unwritten.is_empty() {
                 writing.push(caller);
@@ -100,7 +100,7 @@ impl Keeper {
     /// Writes down the last counts, and that this process serves no more.
     pub(crate) async fn end(&mut self) {
         let table = self.keys.table();
-        if table.callers.is_empty() {
+        if table.callers.is_empty() && table.gone.is_empty() {
             return;
         }
         let ended = match self.write(&table).await {
