@@ -118,10 +118,10 @@ fn two_graphs_read_a_page() {
         let expected = 100.0 + 150.0 * index as f32 + 20.0;
         assert!((middle - expected).abs() < 10.0, "{line:?}, expected around {expected}");
     }
-    // Drawn, over the server and by the command line: the same picture.
+    // Drawn beside it, over the server and by the command line: the same picture.
     let drawn = server.client.ask("it", &page, "image/png", "image/png").unwrap();
     let picture = Image::decode(&drawn).unwrap();
-    assert_eq!((picture.width, picture.height), (960, 960));
+    assert_eq!((picture.width, picture.height), (1920, 960));
     assert_ne!(picture, Image::decode(&page).unwrap());
     let [input, output, bundle] = ["page.png", "drawn.png", "bundle"].map(|name| folder.path().join(name));
     std::fs::write(&input, &page).unwrap();
