@@ -249,7 +249,9 @@ impl Up {
             let authority = home.dir()?.join("nodes-ca");
             settings.nodes = Some(Nodes { listen, address: self.nodes_address, authority });
         }
-        settings.memory = self.memory.or_else(bms_server::usual_memory).filter(|bytes| *bytes != 0);
+        // Where workers may join, each says how much it has, and placement keeps within it.
+        let usual = || bms_server::usual_memory().filter(|_| self.nodes_listen.is_none());
+        settings.memory = self.memory.or_else(usual).filter(|bytes| *bytes != 0);
         let store = self.store.as_deref().map(Location::parse).transpose()?;
         let (every, rate, from) = (self.scrub_every, self.scrub_rate, self.scrub_from);
         if every.is_zero() && from.is_some() {
