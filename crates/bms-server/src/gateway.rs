@@ -4,6 +4,7 @@
 //! Inference changes nothing, so a request whose slot died may be asked again; the answer goes out
 //! only once it has arrived complete. Overload is refused before the body is read.
 
+mod answers;
 mod bodies;
 mod budget;
 mod door;
@@ -15,7 +16,7 @@ mod split;
 mod statistics;
 mod time;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -38,6 +39,8 @@ use crate::rollout::Rollouts;
 use crate::slots::{Broken, Lease, Slot, Unavailable};
 use crate::traffic::Traffic;
 
+pub use answers::CacheSettings;
+use answers::{Answers, CACHED};
 use bodies::Bodies;
 pub(crate) use bodies::Room;
 pub(crate) use door::Door;
@@ -55,8 +58,8 @@ const INFERENCE_HEADER_LENGTH: HeaderName = HeaderName::from_static(binary::HEAD
 /// Headers that mean something to a slot.
 const REQUEST_HEADERS: [HeaderName; 3] = [header::CONTENT_TYPE, header::ACCEPT, INFERENCE_HEADER_LENGTH];
 /// Headers of a slot's answer that mean something to a client.
-const RESPONSE_HEADERS: [HeaderName; 3] =
-    [header::CONTENT_TYPE, header::RETRY_AFTER, INFERENCE_HEADER_LENGTH];
+const RESPONSE_HEADERS: [HeaderName; 4] =
+    [header::CONTENT_TYPE, header::RETRY_AFTER, INFERENCE_HEADER_LENGTH, CACHED];
 
 /// What the routes of the gateway share.
 #[derive(Debug)]
@@ -70,6 +73,8 @@ pub(crate) struct Gateway {
     language_deadline: Duration,
     bodies: Bodies,
     adapters: Adapters,
+    /// Answers that are kept, where the operator wants that.
+    answers: OnceLock<Answers>,
     pub(crate) rollouts: Arc<Rollouts>,
 }
 
@@ -97,6 +102,7 @@ impl Gateway {
             language_deadline,
             bodies: Bodies::default(),
             adapters: Adapters::default(),
+            answers: OnceLock::new(),
             rollouts: Arc::default(),
         })
     }

@@ -52,6 +52,7 @@ pub mod slurm;
 
 pub use care::Care;
 pub use engines::Engines;
+pub use gateway::CacheSettings;
 pub use keys::{KeySettings, KeysMode, first_key};
 pub use nodes::{JoinSettings, Nodes, join};
 pub use server::{Settings, run, serve_one, usual_memory};

@@ -37,6 +37,8 @@ pub(crate) struct Metrics {
     pub(crate) refusals: IntCounterVec,
     pub(crate) scaling: ScaleMetrics,
     pub(crate) denials: IntCounterVec,
+    pub(crate) cached: IntCounterVec,
+    cached_bytes: IntGauge,
     pub(crate) keys: keys::KeyMetrics,
     pub(crate) rollouts: RolloutMetrics,
     pub(crate) store: StoreMetrics,
@@ -117,6 +119,8 @@ impl Metrics {
                 "Calls of slot processes that were denied, by the call's name: a model tried what it may not.",
                 &["model", "call"],
             )?,
+            cached: cached(&registry)?,
+            cached_bytes: cached_bytes(&registry)?,
             keys: keys::KeyMetrics::new(&registry)?,
             scaling: ScaleMetrics::new(&registry)?,
             rollouts: RolloutMetrics::new(&registry)?,
@@ -127,9 +131,10 @@ impl Metrics {
     }
 
     /// The text exposition, with the slots as they stand now.
-    pub(crate) fn render(&self, slots: &[SlotReading], memory: &Memory) -> Result<String> {
+    pub(crate) fn render(&self, slots: &[SlotReading], memory: &Memory, cached_bytes: u64) -> Result<String> {
         let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
         self.scaling.budget.set(bytes(memory.budget_bytes.unwrap_or(0)));
+        self.cached_bytes.set(bytes(cached_bytes));
         self.scaling.used.set(bytes(memory.used_bytes));
         self.slots.show(slots);
         TextEncoder::new()
@@ -193,6 +198,16 @@ impl SlotGauges {
             }
         }
     }
+}
+
+fn cached(registry: &Registry) -> prometheus::Result<IntCounterVec> {
+    let help =
+        "Inference requests whose answer could be kept from before: it was (hit) or a slot was asked (miss).";
+    counter(registry, "bms_cache_requests_total", help, &["model", "outcome"])
+}
+
+fn cached_bytes(registry: &Registry) -> prometheus::Result<IntGauge> {
+    number(registry, "bms_cache_bytes", "Bytes that kept answers take.")
 }
 
 /// How the number of slots changes, and the memory they take.

@@ -32,7 +32,7 @@ use crate::engines::{Engines, Runner};
 use crate::failure::{self, Failure};
 use crate::fleet::{Fleet, Wanted, usual_budget};
 use crate::follow::follow;
-use crate::gateway::Gateway;
+use crate::gateway::{CacheSettings, Gateway};
 use crate::keys::{self, Keeper, KeySettings, Keys, KeysMode};
 use crate::listen::{self, Terms};
 use crate::metrics::{self, Metrics};
@@ -82,6 +82,8 @@ pub struct Settings {
     pub nodes: Option<Nodes>,
     /// Bytes all slots may take together; not bounded when absent.
     pub memory: Option<u64>,
+    /// How answers are kept; not at all when absent.
+    pub cache: Option<CacheSettings>,
 }
 
 impl Settings {
@@ -101,6 +103,7 @@ impl Settings {
             keys: KeySettings::default(),
             nodes: None,
             memory: None,
+            cache: None,
         }
     }
 }
@@ -303,6 +306,7 @@ impl Parts {
             settings.language_deadline.min(Duration::from_millis(limits::LANGUAGE_DEADLINE_MS));
         let fleet = Fleet::new(launcher, drain, settings.memory);
         let gateway = Gateway::new(fleet, metrics.clone(), deadline, language_deadline);
+        settings.cache.iter().for_each(|cache| gateway.keep_answers(cache.clone()));
         let terms = Terms {
             connections_max: files::connections_max(),
             head_within: Some(HEAD_WITHIN),
@@ -382,7 +386,8 @@ impl Parts {
 async fn exposition(
     State((gateway, metrics)): State<(Arc<Gateway>, Arc<Metrics>)>,
 ) -> Result<Response, Failure> {
-    let mut text = metrics.render(&gateway.fleet.readings(), &gateway.fleet.memory())?;
+    let mut text =
+        metrics.render(&gateway.fleet.readings(), &gateway.fleet.memory(), gateway.answers_bytes())?;
     text.push_str(&metrics::language::render(&gateway.language_readings().await));
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }

@@ -103,6 +103,11 @@ impl Pool {
         self.runner.name() == runner.name()
     }
 
+    /// The engine that runs it; empty for this program.
+    pub(crate) fn engine_name(&self) -> &str {
+        self.runner.name().unwrap_or_default()
+    }
+
     /// Starts one more slot. This is the only place where slots come into being: whatever runs one elsewhere is chosen
     /// here, and needs to give a [`Slot`] that hears of `turned`.
     pub(super) fn start(&self, launcher: &Arc<Launcher>) {

@@ -77,6 +77,11 @@ impl Record {
         self.ticket.as_ref().map_or(Ok(()), |ticket| ticket.generates(prompt, answer))
     }
 
+    /// The name of the key it is asked with; empty without one.
+    pub(super) fn caller(&self) -> &str {
+        self.ticket.as_ref().map_or("", |ticket| ticket.key())
+    }
+
     /// The version that was asked last.
     pub(crate) fn answered_by(&mut self, of: &VersionName) {
         self.version = of.version.to_string();

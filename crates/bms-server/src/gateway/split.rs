@@ -93,12 +93,15 @@ impl Gateway {
         record: &mut Record,
         door: &Door,
     ) -> Result<http::Response<Bytes>> {
-        if target.version.is_some() || target.operation != INFER {
+        if target.operation != INFER {
             return self.ask(target, headers, body, time, record, door).await;
+        }
+        if target.version.is_some() {
+            return self.ask_or_remember(target, headers, body, time, record, door).await;
         }
         let sample = || Sample { path: None, headers: forwarded(headers), body: body.clone() };
         let Some(trial) = self.rollouts.trial(target.model, headers, &body) else {
-            let answer = self.ask(target, headers, body.clone(), time, record, door).await?;
+            let answer = self.ask_or_remember(target, headers, body.clone(), time, record, door).await?;
             if answer.status() == StatusCode::OK {
                 self.fleet.warmth.keep(target.model, sample, body.len());
             }

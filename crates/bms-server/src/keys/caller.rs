@@ -242,6 +242,11 @@ struct State {
 }
 
 impl Ticket {
+    /// The name of the key.
+    pub(crate) fn key(&self) -> &str {
+        self.caller.name()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

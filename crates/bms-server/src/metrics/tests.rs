@@ -20,7 +20,7 @@ fn names_follow_the_conventions_and_slots_are_shown_as_they_stand() {
     metrics.requests.with_label_values(&["digits", "1", "200"]).inc();
     metrics.latency.with_label_values(&["digits", "1"]).observe(0.002);
     let text =
-        metrics.render(&[reading(1, SlotState::Ready), reading(2, SlotState::Starting)], &MEMORY).unwrap();
+        metrics.render(&[reading(1, SlotState::Ready), reading(2, SlotState::Starting)], &MEMORY, 0).unwrap();
     for line in [
         r#"bms_requests_total{code="200",model="digits",version="1"} 1"#,
         r#"bms_request_duration_seconds_bucket{model="digits",version="1",le="0.0025"} 1"#,
@@ -31,7 +31,7 @@ fn names_follow_the_conventions_and_slots_are_shown_as_they_stand() {
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is missing in:\n{text}");
     }
-    let text = metrics.render(&[reading(2, SlotState::Ready)], &MEMORY).unwrap();
+    let text = metrics.render(&[reading(2, SlotState::Ready)], &MEMORY, 0).unwrap();
     assert!(!text.contains(r#"version="1"} 4096"#), "a slot that has gone is still shown:\n{text}");
     assert!(!text.contains("starting"), "a state that has passed is still shown:\n{text}");
 }

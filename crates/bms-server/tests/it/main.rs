@@ -2,6 +2,7 @@
 
 mod api;
 mod binary;
+mod cache;
 mod cycles;
 mod deployment;
 mod doors;

@@ -13,7 +13,8 @@ use bms_kernels::Isa;
 use bms_nn::onnx::RuntimeChoice;
 use bms_registry::{DatabaseUrl, Registry};
 use bms_server::{
-    Care, Engines, KeySettings, KeysMode, KvCache, LanguageLaunch, Launch, Nodes, Place, Settings,
+    CacheSettings, Care, Engines, KeySettings, KeysMode, KvCache, LanguageLaunch, Launch, Nodes, Place,
+    Settings,
 };
 use bms_store::Location;
 use bms_wire::client::Client;
@@ -189,6 +190,15 @@ pub(crate) struct Up {
     /// Another store, from which these rounds repair what rotted.
     #[arg(long, value_name = "URL")]
     scrub_from: Option<String>,
+    /// Memory for answers of inference that equal requests get again, such as `256MiB` [default: none are kept].
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    cache_memory: Option<u64>,
+    /// Seconds an answer is kept.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, requires = "cache_memory", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    cache_seconds: u64,
+    /// A model whose answers are kept; may be given several times [default: all].
+    #[arg(long, value_name = "MODEL", requires = "cache_memory")]
+    cache_model: Vec<String>,
     /// A file of engines: programs and servers of other projects that run models, see the guide.
     #[arg(long, env = "BMS_ENGINES", value_name = "FILE")]
     engines: Option<PathBuf>,
@@ -249,6 +259,11 @@ impl Up {
             let authority = home.dir()?.join("nodes-ca");
             settings.nodes = Some(Nodes { listen, address: self.nodes_address, authority });
         }
+        settings.cache = self.cache_memory.filter(|bytes| *bytes != 0).map(|memory| CacheSettings {
+            memory,
+            age: Duration::from_secs(self.cache_seconds),
+            models: self.cache_model.clone(),
+        });
         // Where workers may join, each says how much it has, and placement keeps within it.
         let usual = || bms_server::usual_memory().filter(|_| self.nodes_listen.is_none());
         settings.memory = self.memory.or_else(usual).filter(|bytes| *bytes != 0);
