@@ -212,6 +212,7 @@ impl Gateway {
                 Some(Ok(_)) => "it says that it is unavailable".to_owned(),
                 Some(Err(Broken::Lost(why))) => why,
             };
+            door.slot_lost();
             door.repetitions().spend(target.model)?;
             RequestRetried { of: lease.of(), attempt, why: &why }.emit(&self.metrics);
             avoid = Some(self.leave(lease, attempt, attempt - 1).await);

@@ -113,6 +113,11 @@ impl Door {
         &self.repetitions
     }
 
+    /// A slot was lost under a request.
+    pub(crate) fn slot_lost(&self) {
+        self.pace.forget();
+    }
+
     /// Counts a request as waiting for its slot while the result lives.
     pub(crate) fn waiting(&self) -> Counted {
         Counted::in_gauge(&self.queue_depth)

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 /// Over how long answers are counted at least; they come in batches.
 const WINDOW: Duration = Duration::from_millis(250);
+/// Answers that are counted at least: a few that come after something stood still are no pace.
+const ANSWERS_MIN: u32 = 8;
 /// Percent of the time allowed that waiting may take, as far as is known.
 const WAIT_PERCENT: u32 = 80;
 
@@ -46,6 +48,12 @@ impl Pace {
         self.beat().open += 1;
     }
 
+    /// A slot was lost: how fast it was, and how long it stood still, says nothing of what follows.
+    pub(super) fn forget(&self) {
+        let mut beat = self.beat();
+        (beat.since, beat.answers, beat.rate) = (None, 0, None);
+    }
+
     pub(super) fn left(&self, now: Instant) {
         let mut beat = self.beat();
         beat.open = beat.open.saturating_sub(1);
@@ -60,7 +68,7 @@ impl Pace {
         };
         beat.answers += 1;
         let took = now.saturating_duration_since(since);
-        if WINDOW <= took {
+        if WINDOW <= took && ANSWERS_MIN <= beat.answers {
             let rate = f64::from(beat.answers) / took.as_secs_f64();
             beat.rate = Some(beat.rate.map_or(rate, |before| (before + rate) / 2.0));
             (beat.since, beat.answers) = (Some(now), 0);

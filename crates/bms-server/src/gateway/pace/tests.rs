@@ -40,3 +40,21 @@ fn nothing_is_known_of_a_model_that_answers_nothing_or_has_nothing_to_do() {
     pace.entered();
     assert_eq!(pace.excess(ALLOWED), None);
 }
+
+#[test]
+fn what_stood_still_is_no_pace() {
+    // It has just begun, stands still for three seconds, and goes on.
+    let (pace, mut now) = (Pace::new(), Instant::now());
+    (0..200).for_each(|_| pace.entered());
+    pace.left(now);
+    now += Duration::from_secs(3);
+    for _ in 0..100 {
+        pace.left(now);
+        assert_eq!(pace.excess(Duration::from_secs(120)), None);
+        now += Duration::from_millis(1);
+    }
+    let (pace, _) = busy(400);
+    assert!(pace.excess(ALLOWED).is_some());
+    pace.forget();
+    assert_eq!(pace.excess(ALLOWED), None);
+}
