@@ -294,6 +294,19 @@ pub(crate) fn is_running(pid: u64) -> bool {
 pub(crate) fn signal(pid: u64, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(pid.try_into().unwrap()).unwrap();
     rustix::process::kill_process(pid, signal).unwrap();
+    if signal == rustix::process::Signal::STOP {
+        // Each thread stops by itself, and may answer a request before it does.
+        let is_stopped = |stat: &str| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'));
+        let began = Instant::now();
+        let all_stopped = || {
+            let mut tasks = std::fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())).unwrap();
+            tasks.all(|task| is_stopped(&std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap()))
+        };
+        while !all_stopped() {
+            assert!(began.elapsed() < SOON);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
 }
 
 /// A bundle whose model adds one; `marker` tells bundles apart.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bms_engine::lm::{Constraint, Event, Request, Sampling, Ticket};
+use bms_engine::lm::{Constraint, Event, FinishReason, Request, Sampling, Ticket};
 use bms_wire::generation::Generation;
 use bms_wire::{Code, Error, Result, limits};
 use tokio::sync::mpsc;
@@ -103,16 +103,19 @@ impl Job {
         };
         Poll::Ready(match heard {
             Some((_, Event::Failed(error))) => self.fail(error),
+            // Its last word may find room again, once the client reads after all.
+            Some((_, Event::Done { reason: FinishReason::Cancelled, .. }))
+                if self.overrun.load(Ordering::Acquire) =>
+            {
+                self.fail(not_read())
+            }
             Some((number, event)) => {
                 if matches!(event, Event::Done { .. }) {
                     self.open -= 1;
                 }
                 Heard::Event(number, event)
             }
-            None if self.overrun.load(Ordering::Acquire) => self.fail(
-                Error::new(Code::DeadlineExceeded, "the answer was not read as fast as it was written")
-                    .hint("Read the stream while it is sent."),
-            ),
+            None if self.overrun.load(Ordering::Acquire) => self.fail(not_read()),
             None => self.fail(Error::new(Code::Unavailable, "the engine ended before the answer did")),
         })
     }
@@ -127,6 +130,11 @@ impl Job {
         self.tickets.clear();
         Heard::Failed(error)
     }
+}
+
+fn not_read() -> Error {
+    Error::new(Code::DeadlineExceeded, "the answer was not read as fast as it was written")
+        .hint("Read the stream while it is sent.")
 }
 
 fn request(question: Question, generation: &Generation, adapter: Option<String>) -> Request {
