@@ -61,7 +61,7 @@ pub(super) fn binary(request: &Value) -> Result<Ask> {
 /// The request as one message of gRPC: a byte that says it is not compressed, its length, itself.
 ///
 /// # Errors
-/// As [`binary`].
+/// As `binary`.
 pub(super) fn grpc(model: &str, request: &Value) -> Result<Ask> {
     let inputs = inputs(request)?;
     let raw_input_contents = inputs.iter().map(|input| input.bytes.clone()).collect();
