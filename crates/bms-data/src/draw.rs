@@ -120,7 +120,7 @@ impl Canvas {
 
     /// One line of text as high as this space, and as wide or narrower. Letters are smoothed.
     pub fn text_in(&mut self, [left, top]: [f32; 2], [width, height]: [f32; 2], text: &str) {
-        let (columns, rows) = (f32::from(LETTER as u8) * text.chars().count().max(1) as f32, LETTER as f32);
+        let (columns, rows) = (LETTER as f32 * text.chars().count().max(1) as f32, LETTER as f32);
         let (across, down) = ((columns / width).max(rows / height / WIDER), rows / height);
         if ![left, top, across, down].iter().all(|number| number.is_finite()) || across <= 0.0 || down <= 0.0
         {

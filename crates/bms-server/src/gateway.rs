@@ -16,7 +16,7 @@ mod split;
 mod statistics;
 mod time;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -36,7 +36,7 @@ use crate::failure::Failure;
 use crate::fleet::{Fleet, Want};
 use crate::metrics::Metrics;
 use crate::rollout::Rollouts;
-use crate::slots::{Broken, Lease, Slot, Unavailable};
+use crate::slots::{Broken, Lease, Slot, Unavailable, VersionName};
 use crate::traffic::Traffic;
 
 pub use answers::CacheSettings;
@@ -74,7 +74,7 @@ pub(crate) struct Gateway {
     bodies: Bodies,
     adapters: Adapters,
     /// Answers that are kept, where the operator wants that.
-    answers: OnceLock<Answers>,
+    answers: Option<Answers>,
     pub(crate) rollouts: Arc<Rollouts>,
 }
 
@@ -87,12 +87,23 @@ pub(crate) struct Target<'a> {
     pub(crate) operation: &'a str,
 }
 
+/// A request that was read and let in.
+pub(crate) struct Call<'a> {
+    target: &'a Target<'a>,
+    headers: &'a HeaderMap,
+    body: Bytes,
+    time: Time,
+    /// The door it came in by.
+    door: &'a Door,
+}
+
 impl Gateway {
     pub(crate) fn new(
         fleet: Arc<Fleet>,
         metrics: Arc<Metrics>,
         deadline: Duration,
         language_deadline: Duration,
+        cache: Option<CacheSettings>,
     ) -> Arc<Self> {
         Arc::new(Gateway {
             fleet,
@@ -102,7 +113,7 @@ impl Gateway {
             language_deadline,
             bodies: Bodies::default(),
             adapters: Adapters::default(),
-            answers: OnceLock::new(),
+            answers: cache.map(Answers::new),
             rollouts: Arc::default(),
         })
     }
@@ -162,7 +173,8 @@ impl Gateway {
         let body = body.map_err(|_| too_late(target, time))??;
         let time = time.within(time::asked_for(&headers, &body));
         route.door.check_wait(time.allowed())?;
-        self.ask_split(target, &headers, body, time, record, &route.door).await.map(client_response)
+        let call = Call { target, headers: &headers, body, time, door: &route.door };
+        self.ask_split(&call, record).await.map(client_response)
     }
 
     /// Lets a request in that has been read already and has a slot answer it.
@@ -177,19 +189,12 @@ impl Gateway {
         let route = self.fleet.route(target.model, target.version)?;
         record.known(target.model, false)?;
         let _place = route.door.enter(time.allowed())?;
-        self.ask_split(target, headers, body, time, record, &route.door).await
+        self.ask_split(&Call { target, headers, body, time, door: &route.door }, record).await
     }
 
     /// Has a slot answer a request that was let in, whatever happens to slots meanwhile.
-    async fn ask(
-        &self,
-        target: &Target<'_>,
-        headers: &HeaderMap,
-        body: Bytes,
-        time: Time,
-        record: &mut Record,
-        door: &Door,
-    ) -> Result<http::Response<Bytes>> {
+    async fn ask(&self, call: &Call<'_>, record: &mut Record) -> Result<http::Response<Bytes>> {
+        let &Call { target, headers, ref body, time, door } = call;
         let mut avoid = None;
         for attempt in 1..=1 + limits::SLOT_RETRIES_MAX {
             // Timers are coarser than the time a request may ask for.
@@ -200,7 +205,9 @@ impl Gateway {
             let lease = self.lease(target, time, avoid.as_ref()).await?;
             drop(waiting);
             record.answered_by(lease.of());
-            let slot_request = slot_request(&lease, target, headers, body.clone())?;
+            // The path names the version, so that the answer can.
+            let path = of_version(lease.of(), target.operation);
+            let slot_request = for_slot(target.method.clone(), &path, headers, body.clone())?;
             let hung_after = self.fleet.launcher.launch.hung_after;
             let why = match lease.exchange(slot_request, time.deadline(), hung_after).await {
                 None => return Err(too_late(target, time)),
@@ -282,24 +289,25 @@ fn oversized(target: &Target<'_>) -> Error {
         .hint("Ask for fewer rows in one request.")
 }
 
-/// The request as the slot gets it. The path names the version, so that the answer can.
-fn slot_request(
-    lease: &Lease,
-    target: &Target<'_>,
-    headers: &HeaderMap,
-    body: Bytes,
-) -> Result<Request<Full<Bytes>>> {
-    let of = lease.of();
-    let path = format!("/v2/models/{}/versions/{}{}", of.model, of.version, target.operation);
-    let mut request = Request::builder().method(target.method.clone()).uri(path).header(header::HOST, "slot");
-    for name in REQUEST_HEADERS {
-        if let Some(value) = headers.get(&name) {
-            request = request.header(name, value);
-        }
-    }
-    request
+/// The path of an operation of a version.
+fn of_version(of: &VersionName, operation: &str) -> String {
+    format!("/v2/models/{}/versions/{}{operation}", of.model, of.version)
+}
+
+/// A request as a slot gets it.
+fn for_slot(method: Method, path: &str, headers: &HeaderMap, body: Bytes) -> Result<Request<Full<Bytes>>> {
+    let request = Request::builder().method(method).uri(path).header(header::HOST, "slot");
+    let mut request = request
         .body(Full::new(body))
-        .map_err(|e| Error::new(Code::Internal, "the request cannot be forwarded").because(e))
+        .map_err(|e| Error::new(Code::Internal, "the request cannot be forwarded").because(e))?;
+    request.headers_mut().extend(forwarded(headers));
+    Ok(request)
+}
+
+/// What a slot gets of a request's headers. What is kept of a request has no others: a caller's key is not for keeping.
+fn forwarded(headers: &HeaderMap) -> HeaderMap {
+    let known = |name: HeaderName| headers.get(&name).map(|value| (name, value.clone()));
+    REQUEST_HEADERS.into_iter().filter_map(known).collect()
 }
 
 fn client_response(response: http::Response<Bytes>) -> Response {

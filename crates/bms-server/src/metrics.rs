@@ -143,17 +143,6 @@ impl Metrics {
     }
 }
 
-/// The state's name on the wire.
-pub(crate) fn state_name(state: SlotState) -> &'static str {
-    match state {
-        SlotState::Starting => "starting",
-        SlotState::Ready => "ready",
-        SlotState::Draining => "draining",
-        SlotState::Restarting => "restarting",
-        SlotState::Refused => "refused",
-    }
-}
-
 /// Slots come and go, so their gauges are filled as they stand.
 #[derive(Debug)]
 struct SlotGauges {
@@ -187,7 +176,7 @@ impl SlotGauges {
         self.progress.reset();
         for slot in slots {
             let version = slot.version.to_string();
-            self.states.with_label_values(&[&slot.model, &version, state_name(slot.state)]).inc();
+            self.states.with_label_values(&[&slot.model, &version, slot.state.as_str()]).inc();
             if let Some(bytes) = slot.resident_bytes {
                 let gauge = self.memory.with_label_values(&[&slot.model, &version]);
                 gauge.add(i64::try_from(bytes).unwrap_or(i64::MAX));

@@ -6,6 +6,8 @@
 mod compare;
 mod decide;
 mod drive;
+#[cfg(test)]
+mod example;
 mod shadow;
 mod split;
 

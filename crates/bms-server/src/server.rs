@@ -305,8 +305,8 @@ impl Parts {
         let language_deadline =
             settings.language_deadline.min(Duration::from_millis(limits::LANGUAGE_DEADLINE_MS));
         let fleet = Fleet::new(launcher, drain, settings.memory);
-        let gateway = Gateway::new(fleet, metrics.clone(), deadline, language_deadline);
-        settings.cache.iter().for_each(|cache| gateway.keep_answers(cache.clone()));
+        let gateway =
+            Gateway::new(fleet, metrics.clone(), deadline, language_deadline, settings.cache.clone());
         let terms = Terms {
             connections_max: files::connections_max(),
             head_within: Some(HEAD_WITHIN),

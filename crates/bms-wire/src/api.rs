@@ -227,6 +227,19 @@ pub enum SlotState {
     Refused,
 }
 
+impl SlotState {
+    /// Its name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SlotState::Starting => "starting",
+            SlotState::Ready => "ready",
+            SlotState::Draining => "draining",
+            SlotState::Restarting => "restarting",
+            SlotState::Refused => "refused",
+        }
+    }
+}
+
 /// One slot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Slot {

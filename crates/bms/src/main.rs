@@ -14,6 +14,7 @@ mod output;
 mod run_model;
 mod secrets;
 mod sources;
+mod unit;
 mod vault;
 
 use std::process::ExitCode;

@@ -13,7 +13,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
-use super::{Door, Gateway, REQUEST_HEADERS, Record, Target, Time, too_late};
+use super::{Call, Gateway, REQUEST_HEADERS, Record, Target, too_late};
 use crate::slots::VersionName;
 
 /// Says whether an answer was kept from before.
@@ -109,18 +109,15 @@ impl Gateway {
     /// The answer that is kept of an equal request, or one that is then kept.
     pub(super) async fn ask_or_remember(
         &self,
-        target: &Target<'_>,
-        headers: &HeaderMap,
-        body: Bytes,
-        time: Time,
+        call: &Call<'_>,
         record: &mut Record,
-        door: &Door,
     ) -> Result<Response<Bytes>> {
-        let Some(answers) = self.answers.get().filter(|answers| answers.is_for(target, headers)) else {
-            return self.ask(target, headers, body, time, record, door).await;
+        let &Call { target, headers, ref body, time, .. } = call;
+        let Some(answers) = self.answers.as_ref().filter(|answers| answers.is_for(target, headers)) else {
+            return self.ask(call, record).await;
         };
         let pool = self.fleet.route(target.model, target.version)?.pool;
-        let key = digest(pool.of(), pool.engine_name(), headers, &body, record.caller());
+        let key = digest(pool.of(), pool.engine_name(), headers, body, record.caller());
         let outcomes = &self.metrics.cached;
         loop {
             let found = answers.kept.get_value_or_guard_async(&key);
@@ -135,7 +132,7 @@ impl Gateway {
                 // Whoever drops the guard, also by leaving, lets the next one ask.
                 Err(guard) => {
                     outcomes.with_label_values(&[target.model, "miss"]).inc();
-                    let answer = self.ask(target, headers, body, time, record, door).await?;
+                    let answer = self.ask(call, record).await?;
                     let is_small = (answer.body().len() as u64) < answers.settings.memory / LARGEST_SHARE;
                     if answer.status() == StatusCode::OK && is_small {
                         let kept = Kept { at: Instant::now(), of: pool.of().clone(), answer: answer.clone() };
@@ -150,13 +147,7 @@ impl Gateway {
 
     /// Bytes that kept answers take.
     pub(crate) fn answers_bytes(&self) -> u64 {
-        self.answers.get().map_or(0, Answers::bytes)
-    }
-
-    /// Keeps answers from now on; to be told once.
-    pub(crate) fn keep_answers(&self, settings: CacheSettings) {
-        // It is told once.
-        let _ = self.answers.set(Answers::new(settings));
+        self.answers.as_ref().map_or(0, Answers::bytes)
     }
 }
 

@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use bms_wire::Result;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, Request, StatusCode, header};
-use http_body_util::Full;
+use http::{HeaderMap, Method, StatusCode};
 use tokio::time::Instant;
 
-use super::{Door, Gateway, REQUEST_HEADERS, Record, Target, Time};
+use super::{Call, Gateway, Record, for_slot, forwarded, of_version};
 use crate::event::{CandidateFailed, Event};
 use crate::fleet::{Pool, Want};
 use crate::rollout::{Copied, Side, Trial};
@@ -58,14 +57,11 @@ pub(crate) async fn ask_once(
     hung_after: Duration,
 ) -> Once {
     let Ok(lease) = leased else { return Once::NotReady };
-    let of = lease.of();
-    let infer = format!("/v2/models/{}/versions/{}{INFER}", of.model, of.version);
-    let request =
-        Request::builder().method(Method::POST).uri(path.unwrap_or(&infer)).header(header::HOST, "slot");
-    let Ok(mut request) = request.body(Full::new(body)) else {
-        return Once::Failed("the request cannot be forwarded".to_owned());
+    let infer = of_version(lease.of(), INFER);
+    let request = match for_slot(Method::POST, path.unwrap_or(&infer), headers, body) {
+        Ok(request) => request,
+        Err(error) => return Once::Failed(error.to_string()),
     };
-    request.headers_mut().extend(forwarded(headers));
     match lease.exchange(request, deadline, hung_after).await {
         None => Once::Failed("it did not answer in time".to_owned()),
         Some(Err(Broken::Lost(why))) => Once::Failed(why),
@@ -75,50 +71,41 @@ pub(crate) async fn ask_once(
     }
 }
 
-/// What a slot gets of a request's headers. What is kept of a request has no others: a caller's key is not for keeping.
-pub(super) fn forwarded(headers: &HeaderMap) -> HeaderMap {
-    let known = |name: HeaderName| headers.get(&name).map(|value| (name, value.clone()));
-    REQUEST_HEADERS.into_iter().filter_map(known).collect()
-}
-
 impl Gateway {
     /// Has a slot answer a request that was let in: of the candidate when it falls to that and it answers well, else of
     /// the version that serves.
     pub(super) async fn ask_split(
         &self,
-        target: &Target<'_>,
-        headers: &HeaderMap,
-        body: Bytes,
-        time: Time,
+        call: &Call<'_>,
         record: &mut Record,
-        door: &Door,
     ) -> Result<http::Response<Bytes>> {
+        let &Call { target, headers, ref body, .. } = call;
         if target.operation != INFER {
-            return self.ask(target, headers, body, time, record, door).await;
+            return self.ask(call, record).await;
         }
         if target.version.is_some() {
-            return self.ask_or_remember(target, headers, body, time, record, door).await;
+            return self.ask_or_remember(call, record).await;
         }
         let sample = || Sample { path: None, headers: forwarded(headers), body: body.clone() };
-        let Some(trial) = self.rollouts.trial(target.model, headers, &body) else {
-            let answer = self.ask_or_remember(target, headers, body.clone(), time, record, door).await?;
+        let Some(trial) = self.rollouts.trial(target.model, headers, body) else {
+            let answer = self.ask_or_remember(call, record).await?;
             if answer.status() == StatusCode::OK {
                 self.fleet.warmth.keep(target.model, sample, body.len());
             }
             return Ok(answer);
         };
         if trial.side == Side::Candidate {
-            if let Some(answer) = self.ask_candidate(&trial, headers, &body, time, record).await {
+            if let Some(answer) = self.ask_candidate(&trial, call, record).await {
                 return Ok(answer);
             }
-            return self.ask(target, headers, body, time, record, door).await;
+            return self.ask(call, record).await;
         }
         record.tries(trial.clone());
-        let answer = self.ask(target, headers, body.clone(), time, record, door).await?;
+        let answer = self.ask(call, record).await?;
         if answer.status() == StatusCode::OK {
             self.fleet.warmth.keep(target.model, sample, body.len());
             if trial.split.wants_copy() {
-                self.copy(&trial, None, headers, body, &answer);
+                self.copy(&trial, None, headers, body.clone(), &answer);
             }
         }
         Ok(answer)
@@ -128,17 +115,16 @@ impl Gateway {
     async fn ask_candidate(
         &self,
         trial: &Trial,
-        headers: &HeaderMap,
-        body: &Bytes,
-        time: Time,
+        call: &Call<'_>,
         record: &mut Record,
     ) -> Option<http::Response<Bytes>> {
         let pool = self.candidate_pool(trial)?;
         let began = Instant::now();
-        let deadline = began + time.deadline().saturating_duration_since(began) / 2;
+        let deadline = began + call.time.deadline().saturating_duration_since(began) / 2;
         let hung_after = self.fleet.launcher.launch.hung_after;
         let leased = pool.lease(Want { deadline, seated: true, prefix: None, avoid: None }).await;
-        match ask_once(leased, None, headers, body.clone(), deadline, hung_after).await.well() {
+        let asked = ask_once(leased, None, call.headers, call.body.clone(), deadline, hung_after);
+        match asked.await.well() {
             Ok(None) => None,
             Ok(Some(answer)) => {
                 record.answered_by(pool.of());

@@ -1,7 +1,7 @@
 //! `bms deployments` and `bms slots`: what is served, in how many processes, and the memory they take.
 
 use bms_wire::Result;
-use bms_wire::api::{Scale, SlotState};
+use bms_wire::api::Scale;
 use clap::Args;
 use serde_json::json;
 
@@ -79,7 +79,7 @@ impl Slots {
                 slot.model.clone(),
                 slot.version.to_string(),
                 slot.pid.map(|pid| pid.to_string()).unwrap_or_default(),
-                state(slot.state).to_owned(),
+                slot.state.as_str().to_owned(),
                 slot.requests.to_string(),
                 slot.in_flight.to_string(),
                 slot.resident_bytes.map(output::bytes).unwrap_or_default(),
@@ -92,15 +92,5 @@ impl Slots {
         };
         output.result(format!("{table}\n{of}"), &json!({ "slots": slots, "memory": memory }));
         Ok(())
-    }
-}
-
-fn state(state: SlotState) -> &'static str {
-    match state {
-        SlotState::Starting => "starting",
-        SlotState::Ready => "ready",
-        SlotState::Draining => "draining",
-        SlotState::Restarting => "restarting",
-        SlotState::Refused => "refused",
     }
 }

@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::cmd::lifecycle::PersonOption;
 use crate::home::Home;
 use crate::output::{self, Output};
+use crate::unit;
 
 /// Options of `bms key`.
 #[derive(Debug, Args)]
@@ -183,18 +184,11 @@ fn role(name: &str) -> std::result::Result<Role, String> {
 
 /// Seconds of a time with its unit.
 fn time(text: &str) -> std::result::Result<u64, String> {
-    let (number, seconds) = match text.as_bytes().last() {
-        Some(b'd') => (&text[..text.len() - 1], 24 * 3600),
-        Some(b'h') => (&text[..text.len() - 1], 3600),
-        Some(b'm') => (&text[..text.len() - 1], 60),
-        Some(b's') => (&text[..text.len() - 1], 1),
-        _ if text == "0" => (text, 1),
-        _ => return Err("expected a time with its unit, such as 90d, 12h or 30m".to_owned()),
-    };
-    let number: Option<u64> = number.parse().ok();
-    number
-        .and_then(|number| number.checked_mul(seconds))
-        .ok_or_else(|| "expected a time such as 90d".to_owned())
+    let has_unit = unit::TIMES.iter().any(|(unit, _)| text.ends_with(unit));
+    if !has_unit && text != "0" {
+        return Err("expected a time with its unit, such as 90d, 12h or 30m".to_owned());
+    }
+    unit::whole(text, &unit::TIMES, 1).ok_or_else(|| "expected a time such as 90d".to_owned())
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use super::lifecycle::PersonOption;
 use super::serve::{LanguageRunOptions, RuntimeOptions, cannot_listen, init_log, launch, told_to_stop};
 use crate::home::{Home, PolicyOption};
 use crate::output::{self, Output};
+use crate::unit;
 
 /// The share of a machine's memory that slots may use when nothing else is said.
 const MEMORY_SHARE: f64 = 0.8;
@@ -266,12 +267,7 @@ fn usual_memory() -> u64 {
 
 /// A number of seconds, or one with its unit.
 fn time(text: &str) -> std::result::Result<Duration, String> {
-    let units = [("s", 1), ("m", 60), ("h", 3600), ("d", 86400)];
-    let (number, unit) = units
-        .into_iter()
-        .find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)))
-        .unwrap_or((text, 1));
-    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    let seconds = unit::whole(text, &unit::TIMES, 1);
     seconds
         .filter(|seconds| *seconds <= u64::from(u32::MAX))
         .map(Duration::from_secs)
@@ -281,10 +277,7 @@ fn time(text: &str) -> std::result::Result<Duration, String> {
 /// A number of bytes, or one with its unit.
 fn size(text: &str) -> std::result::Result<u64, String> {
     let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1u64 << 40)];
-    let (number, unit) = units
-        .into_iter()
-        .find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, bytes)))
-        .unwrap_or((text, 1));
+    let (number, unit) = unit::split(text, &units, 1);
     let bytes = number.trim().parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
     bytes
         .filter(|bytes| 0 < *bytes && *bytes <= i64::MAX as u64)

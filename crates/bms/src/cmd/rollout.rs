@@ -9,6 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::deployments;
 use super::lifecycle::PersonOption;
 use crate::output::{self, Output};
+use crate::unit;
 
 /// How a candidate takes over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -84,13 +85,7 @@ impl ScaleOptions {
 
 /// Seconds, or a number with its unit.
 fn seconds(text: &str) -> std::result::Result<u64, String> {
-    let (number, unit) = match text.as_bytes().last() {
-        Some(b's') => (&text[..text.len() - 1], 1),
-        Some(b'm') => (&text[..text.len() - 1], 60),
-        Some(b'h') => (&text[..text.len() - 1], 3600),
-        _ => (text, 1),
-    };
-    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    let seconds = unit::whole(text, &unit::TIMES[..3], 1);
     seconds.ok_or_else(|| "expected seconds, or a time such as 90s, 10m or 2h".to_owned())
 }
 

@@ -27,6 +27,7 @@ use crate::cmd::store::replica;
 use crate::home::{Home, PolicyOption};
 use crate::model;
 use crate::output::Output;
+use crate::unit;
 
 /// The longest time between two rounds over the store.
 const YEAR_SECONDS: u64 = 366 * 24 * 3600;
@@ -128,15 +129,7 @@ pub(crate) fn isa(name: &str) -> std::result::Result<Isa, String> {
 
 /// Hours, or a number with its unit.
 fn interval(text: &str) -> std::result::Result<Duration, String> {
-    let (number, seconds) = match text.as_bytes().last() {
-        Some(b's') => (&text[..text.len() - 1], 1),
-        Some(b'm') => (&text[..text.len() - 1], 60),
-        Some(b'h') => (&text[..text.len() - 1], 3600),
-        _ => (text, 3600),
-    };
-    let number: Option<u64> = number.parse().ok();
-    let seconds =
-        number.and_then(|number| number.checked_mul(seconds)).filter(|seconds| *seconds <= YEAR_SECONDS);
+    let seconds = unit::whole(text, &unit::TIMES[..3], 3600).filter(|seconds| *seconds <= YEAR_SECONDS);
     seconds
         .map(Duration::from_secs)
         .ok_or_else(|| "expected hours, or a time such as 90m or 30s, up to a year".to_owned())

@@ -2,21 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bms_wire::oip::{Datatype, InferRequest, InferTensor, Parameters};
-use serde_json::json;
-
-use crate::program::{Server, bms, ok, shared};
-
-fn zeros() -> InferRequest {
-    let tensor = InferTensor {
-        name: "input".into(),
-        shape: vec![1, 1, 8, 8],
-        datatype: Datatype::Fp32,
-        parameters: Parameters::new(),
-        data: json!(vec![0.0; 64]),
-    };
-    InferRequest { id: None, parameters: Parameters::new(), inputs: vec![tensor], outputs: vec![] }
-}
+use crate::program::{Server, bms, ok, shared, zeros};
 
 #[test]
 fn what_was_registered_is_there_after_kill_9() {

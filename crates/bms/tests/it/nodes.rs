@@ -11,11 +11,10 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bms_wire::client::Client;
-use bms_wire::oip::{Datatype, InferRequest, InferTensor, Parameters};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::program::{Server, bms, fails, ok, shared};
+use crate::program::{Server, bms, fails, ok, shared, zeros};
 
 /// A process of `bms node join`, killed when dropped.
 struct Worker {
@@ -151,17 +150,6 @@ fn up(dir: &Path, nodes: &str) -> Server {
 /// An address nobody listens on, the same after a restart.
 fn free_address() -> String {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
-}
-
-fn zeros() -> InferRequest {
-    let tensor = InferTensor {
-        name: "input".into(),
-        shape: vec![1, 1, 8, 8],
-        datatype: Datatype::Fp32,
-        parameters: Parameters::new(),
-        data: json!(vec![0.0; 64]),
-    };
-    InferRequest { id: None, parameters: Parameters::new(), inputs: vec![tensor], outputs: vec![] }
 }
 
 /// Requests that go on until it is dropped.

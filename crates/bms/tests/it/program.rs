@@ -7,7 +7,8 @@ use std::sync::OnceLock;
 
 use bms_data::{ImageSet, digits};
 use bms_wire::client::Client;
-use serde_json::Value;
+use bms_wire::oip::{Datatype, InferRequest, InferTensor, Parameters};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// What the tests share: a home folder, digits, and a small trained model as fp32 and int8.
@@ -193,4 +194,16 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A request with an empty picture of a digit.
+pub(crate) fn zeros() -> InferRequest {
+    let tensor = InferTensor {
+        name: "input".into(),
+        shape: vec![1, 1, 8, 8],
+        datatype: Datatype::Fp32,
+        parameters: Parameters::new(),
+        data: json!(vec![0.0; 64]),
+    };
+    InferRequest { id: None, parameters: Parameters::new(), inputs: vec![tensor], outputs: vec![] }
 }

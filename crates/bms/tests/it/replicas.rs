@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use bms_store::Digest;
 use bms_wire::client::Client;
-use bms_wire::oip::{Datatype, InferRequest, InferTensor, Parameters};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::program::{Server, Shared, bms, ok, ok_unless, shared};
+use crate::program::{Server, Shared, bms, ok, ok_unless, shared, zeros};
 use crate::store::{bundle, words};
 
 /// A place of its own in the bucket; `None` when there is no server, which in CI is a failure.
@@ -25,17 +24,6 @@ fn place(test: &str) -> Option<String> {
     };
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
     Some(format!("{base}/{test}-{}-{now}", std::process::id()))
-}
-
-fn zeros() -> InferRequest {
-    let tensor = InferTensor {
-        name: "input".into(),
-        shape: vec![1, 1, 8, 8],
-        datatype: Datatype::Fp32,
-        parameters: Parameters::new(),
-        data: json!(vec![0.0; 64]),
-    };
-    InferRequest { id: None, parameters: Parameters::new(), inputs: vec![tensor], outputs: vec![] }
 }
 
 /// Pushes until it is acknowledged: whoever collects garbage at once may take what is on its way.

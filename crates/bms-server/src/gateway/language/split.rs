@@ -10,9 +10,9 @@ use http_body_util::BodyExt;
 use tokio::time::Instant;
 
 use super::{Ask, Gateway, LOAD_ADAPTER, Target, UNLOAD_ADAPTER};
-use crate::gateway::Room;
 use crate::gateway::record::Record;
-use crate::gateway::split::{FAULTS_FROM, forwarded};
+use crate::gateway::split::FAULTS_FROM;
+use crate::gateway::{Room, forwarded};
 use crate::rollout::{Side, Trial};
 use crate::warm::Sample;
 

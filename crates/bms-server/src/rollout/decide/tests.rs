@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 
-use bms_wire::api::{RolloutPlan, RolloutShadow, RolloutSide};
+use bms_wire::api::RolloutPlan;
 
+use super::super::example;
 use super::*;
 
 /// A small generator of numbers that look drawn: `xorshift64*`.
@@ -18,26 +19,7 @@ impl Draw {
 
 fn rollout(state: RolloutState, step: u64, plan: RolloutPlan) -> Rollout {
     let percent = if state == RolloutState::Preparing { 0.0 } else { plan.steps[step as usize] };
-    Rollout {
-        id: 1,
-        model: "m".into(),
-        alias: "production".into(),
-        stable: 1,
-        candidate: 2,
-        state,
-        step,
-        percent,
-        reason: String::new(),
-        plan,
-        require: None,
-        created_ms: 0,
-        step_ms: 0,
-        ended_ms: None,
-        revision: 1,
-        stable_side: RolloutSide::default(),
-        candidate_side: RolloutSide::default(),
-        shadow: RolloutShadow::default(),
-    }
+    Rollout { state, step, percent, ..example::rollout(plan) }
 }
 
 fn count(side: usize, requests: u64, errors: u64, ms: f64) -> RolloutCount {

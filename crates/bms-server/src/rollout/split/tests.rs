@@ -1,29 +1,11 @@
-use bms_wire::api::{RolloutPlan, RolloutShadow, RolloutSide, RolloutState};
+use bms_wire::api::RolloutPlan;
 
+use super::super::example;
 use super::*;
 
 fn split(id: u64, percent: f64, sticky: &str) -> Split {
     let plan = RolloutPlan { sticky: sticky.into(), shadow_percent: 25.0, ..RolloutPlan::default() };
-    Split::new(&Rollout {
-        id,
-        model: "m".into(),
-        alias: "production".into(),
-        stable: 1,
-        candidate: 2,
-        state: RolloutState::Running,
-        step: 0,
-        percent,
-        reason: String::new(),
-        plan,
-        require: None,
-        created_ms: 0,
-        step_ms: 0,
-        ended_ms: None,
-        revision: 1,
-        stable_side: RolloutSide::default(),
-        candidate_side: RolloutSide::default(),
-        shadow: RolloutShadow::default(),
-    })
+    Split::new(&Rollout { id, percent, ..example::rollout(plan) })
 }
 
 fn with(name: &'static str, value: &str) -> HeaderMap {
