@@ -34,6 +34,7 @@ mod isolation;
 mod keys;
 mod leader;
 mod listen;
+mod machine;
 mod metrics;
 mod mlflow;
 mod nodes;

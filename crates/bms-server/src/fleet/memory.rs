@@ -4,6 +4,8 @@ use std::path::Path;
 
 use bms_wire::{Code, Error};
 
+use crate::machine::available_memory;
+
 /// Bytes a process takes without a model.
 const PROCESS_BYTES: u64 = 64 << 20;
 /// Bytes for keys and values when nobody says how many: those that are never used take none.
@@ -35,9 +37,7 @@ impl About {
 /// system does not tell. It counts what is available now.
 pub(crate) fn usual_budget() -> Option<u64> {
     let read = |path: &Path| std::fs::read_to_string(path).ok();
-    let meminfo = read(Path::new("/proc/meminfo"))?;
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let available = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.saturating_mul(1024);
+    let available = available_memory()?;
     let group = read(Path::new("/proc/self/cgroup")).and_then(|groups| left_in_group(&groups, read));
     Some(share(available.min(group.unwrap_or(u64::MAX))))
 }

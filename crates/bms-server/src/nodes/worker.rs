@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use super::protocol::{HEARTBEAT, Heartbeat, LEAVE, Orders};
 use super::{Pull, host_and_port, pull};
 use crate::engines::Runner;
+use crate::machine::available_memory;
 use crate::metrics::Metrics;
 use crate::policy::SharedPolicy;
 use crate::server::{WorkDir, private_folder};
@@ -260,7 +261,7 @@ impl Worker {
         WorkerReport {
             address: self.address.clone(),
             memory_bytes: self.settings.memory_bytes,
-            memory_free_bytes: free_memory(),
+            memory_free_bytes: available_memory().unwrap_or_default(),
             cores: self.settings.cores,
             labels: self.settings.labels.clone(),
             until_ms: until.and_then(|until| i64::try_from(until.as_millis()).ok()),
@@ -320,14 +321,6 @@ impl Worker {
     fn hosted(&self) -> MutexGuard<'_, BTreeMap<String, Hosted>> {
         self.hosted.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Bytes of this machine's memory that are free; 0 when the system does not tell.
-fn free_memory() -> u64 {
-    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kilobytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-    kilobytes.unwrap_or_default().saturating_mul(1024)
 }
 
 /// A request with a document to the centre.

@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 
 use super::Options;
 use super::language::{GROUP_TOKENS, Language, Script};
+use crate::machine::available_memory;
 use crate::slots::{KvCache, Place};
 
 /// The share of the machine's free memory that keys and values may take when nobody says how much.
@@ -168,10 +169,7 @@ fn engine_options(options: &Options) -> LanguageOptions {
 
 /// A share of the memory that is free now. Pages that are never used take none.
 fn kv_bytes() -> u64 {
-    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kilobytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-    kilobytes.map_or(KV_BYTES, |kilobytes| kilobytes.saturating_mul(1024) / KV_SHARE)
+    available_memory().map_or(KV_BYTES, |bytes| bytes / KV_SHARE)
 }
 
 /// Where adapters may be loaded from: beside the bundle's model, and where the operator says.

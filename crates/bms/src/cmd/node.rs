@@ -13,6 +13,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use tokio::net::TcpListener;
 
+use super::doctor::memory_bytes;
 use super::lifecycle::PersonOption;
 use super::serve::{LanguageRunOptions, RuntimeOptions, cannot_listen, init_log, launch, told_to_stop};
 use crate::home::{Home, PolicyOption};
@@ -259,10 +260,7 @@ fn machine_name() -> Option<String> {
 }
 
 fn usual_memory() -> u64 {
-    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = info.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kilobytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-    (kilobytes.unwrap_or_default() as f64 * 1024.0 * MEMORY_SHARE) as u64
+    (memory_bytes().unwrap_or_default() as f64 * MEMORY_SHARE) as u64
 }
 
 /// A number of seconds, or one with its unit.
@@ -297,23 +295,11 @@ fn moment(text: &str) -> std::result::Result<SystemTime, String> {
         .ok_or_else(|| "expected 2027-01-31T18:00:00Z, or seconds since 1970".to_owned())
 }
 
-/// Days by <https://howardhinnant.github.io/date_algorithms.html#days_from_civil>.
+/// Whole seconds; a date alone, or a time of another place, is not meant.
 fn utc_seconds(text: &str) -> Option<u64> {
-    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
-    let numbers = |text: &str, mark: char| -> Option<[i64; 3]> {
-        let parts: Vec<i64> = text.split(mark).map(|part| part.parse().ok()).collect::<Option<_>>()?;
-        parts.try_into().ok()
-    };
-    let ([year, month, day], [hour, minute, second]) = (numbers(date, '-')?, numbers(time, ':')?);
-    let is_day = (1970..=9999).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
-    if !is_day || !(0..24).contains(&hour) || !(0..60).contains(&minute) || !(0..61).contains(&second) {
-        return None;
-    }
-    let shifted = if month <= 2 { year - 1 } else { year };
-    let (era, of_era) = (shifted / 400, shifted % 400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + day_of_year - 719_468;
-    u64::try_from(days * 86_400 + hour * 3600 + minute * 60 + second).ok()
+    let is_meant = text.trim() == text && text.contains('T') && text.ends_with('Z') && !text.contains('.');
+    let at_ms = is_meant.then(|| bms_bundle::parse_time(text).ok())??;
+    u64::try_from(at_ms / 1000).ok()
 }
 
 #[cfg(test)]
