@@ -174,8 +174,10 @@ pub async fn run(
         .map(|(centre, listener)| tokio::spawn(centre.serve(listener, api.clone(), std::future::pending())));
     let keeping = tokio::spawn(keys::keep(keeper.clone()));
     parts.serve(Repository::Registry(api), router, &keys, listener, shutdown).await;
+    // What is being written down comes to its end first: cut off, it would be neither written nor still to be.
+    let mut keeper = keeper.lock().await;
     keeping.abort();
-    keeper.lock().await.end().await;
+    keeper.end().await;
     following.abort();
     workers.inspect(|workers| workers.abort());
     scaling.abort();
