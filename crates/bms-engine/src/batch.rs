@@ -19,8 +19,8 @@ use crate::statistics::{Spent, Statistics, Waited, nanos};
 use crate::{Priority, Progress};
 
 /// A job expected to run no longer than this does not wake the batcher's thread, which takes as long: two switches
-/// between threads are 20 to 100 µs.
-const IN_PLACE_NS: u64 = 100_000;
+/// between threads are 20 to 100 µs, more on a virtual machine whose idle processors sleep.
+const IN_PLACE_NS: u64 = 200_000;
 /// Time without work after which others are not expected to join a job.
 const PAUSE_NS: u64 = 200_000;
 
@@ -32,7 +32,7 @@ pub(crate) trait Run: Send + 'static {
     /// Runs the graph once.
     fn run(&mut self, inputs: Named) -> Result<Named>;
 
-    /// The thread on which a run begins at once, unless that is any.
+    /// The threads on which a run begins at once, unless those are any.
     fn home(&self) -> Option<Home> {
         None
     }
@@ -121,10 +121,11 @@ impl Graph {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The session, when it can run anywhere, has been free for a while, and a run of so many rows is short.
+    /// The session, when it can run on this thread, has been free for a while, and a run of so many rows is short.
     fn lock_for_short(&self, rows: usize) -> Option<MutexGuard<'_, Box<dyn Run>>> {
         let a_row = self.nanos_a_row.load(Ordering::Relaxed);
-        let is_bound = self.home.is_some() || !self.bounds.wait.is_zero();
+        let is_elsewhere = self.home.as_ref().is_some_and(|home| !home.is_here());
+        let is_bound = is_elsewhere || !self.bounds.wait.is_zero();
         if is_bound || a_row == 0 || IN_PLACE_NS < a_row.saturating_mul(rows as u64) {
             return None;
         }

@@ -6,6 +6,7 @@
 //! `catch_unwind`, and a panic becomes an error.
 
 mod choose;
+mod home;
 mod integrity;
 mod library;
 mod onnxruntime;
@@ -24,6 +25,8 @@ use bms_wire::{Code, Error, Result, limits};
 use prost::Message;
 
 use crate::{DType, Tensor};
+
+pub use home::Home;
 
 /// Name, type and shape of an input or output of a graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,17 +162,6 @@ trait Backend: Send {
     }
 }
 
-/// A thread of a run-time that computes on threads of its own.
-#[derive(Clone, Debug)]
-pub struct Home(Arc<::rten::ThreadPool>);
-
-impl Home {
-    /// Does work on that thread and waits for it. Runs of the session within it begin without switching threads.
-    pub fn run<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        self.0.run(work)
-    }
-}
-
 /// A graph loaded on a run-time.
 pub struct Session {
     inputs: Vec<ValueSpec>,
@@ -229,8 +221,9 @@ pub fn signature(bytes: &Arc<[u8]>) -> Result<(Vec<ValueSpec>, Vec<ValueSpec>)> 
 }
 
 impl Session {
-    /// The thread on which runs begin at once; `None` when that is any thread. Whoever runs a session often does so there:
-    /// two switches of threads a run are saved, and the run-time's thread does not look for work between runs.
+    /// The threads on which runs begin at once; `None` when that is any thread. Whoever runs a session often does so there, or on
+    /// those of another home with a single thread like this one: two switches of threads a run are saved, and the run-time's
+    /// thread does not look for work between runs.
     pub fn home(&self) -> Option<Home> {
         self.backend.home()
     }

@@ -14,6 +14,7 @@
 //! [`run`] is the server with a registry, [`serve_one`] the one for a single bundle, [`slot::run`] what a
 //! slot's process does. All three are given what they work with, so that tests run them on real sockets.
 
+mod again;
 mod api;
 mod aside;
 mod body;

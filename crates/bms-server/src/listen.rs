@@ -24,6 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
+use crate::again::Again;
 use opening::Opened;
 use patient::Patient;
 
@@ -85,7 +86,7 @@ pub(crate) async fn serve_each<L: Listener>(
             () = &mut shutdown => break,
         };
         let router = routes(&io);
-        connections.spawn(connection(io, router, terms, stop.subscribe(), seat));
+        connections.spawn(Again::new(Box::pin(connection(io, router, terms, stop.subscribe(), seat))));
         while connections.try_join_next().is_some() {}
     }
     drop(listener);

@@ -23,7 +23,7 @@ use axum::routing::{get, post};
 use bms_bundle::seal::{DataKey, Key};
 use bms_bundle::{Bundle, Policy, Verified};
 use bms_engine::{Engine, EngineOptions, Progress};
-use bms_nn::onnx::RuntimeChoice;
+use bms_nn::onnx::{Home, RuntimeChoice};
 use bms_sandbox::Enforced;
 use bms_wire::{Code, Error, Result, limits};
 use serde_json::json;
@@ -100,19 +100,22 @@ pub fn run(options: Options) -> Result<()> {
     if !enforced.is_confined() {
         tracing::warn!("this slot is not confined: {}", enforced.missing());
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Error::new(Code::Io, format!("the slot's runtime cannot start: {e}")).because(e))?;
-    let ended = runtime.block_on(async {
-        tokio::select! {
-            served = serve(options, listener, policy, enforced) => served,
-            () = stdin_closed() => Ok(()),
-        }
-    });
-    // Work that is still under way is nobody's any more.
-    runtime.shutdown_background();
-    ended
+    // On a thread of the run-time's, so that a small graph is run where its request was read.
+    Home::new(1).run(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|e| Error::new(Code::Io, format!("the slot's runtime cannot start: {e}")).because(e))?;
+        let ended = runtime.block_on(async {
+            tokio::select! {
+                served = serve(options, listener, policy, enforced) => served,
+                () = stdin_closed() => Ok(()),
+            }
+        });
+        // Work that is still under way is nobody's any more.
+        runtime.shutdown_background();
+        ended
+    })
 }
 
 /// Reads what comes from the supervisor, and confines this process before it reads anything of the model.

@@ -5,6 +5,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use bms_engine::{Engine, EngineOptions, Input, Priority};
+use bms_nn::onnx::Home;
 use bms_nn::onnx::proto::NodeProto;
 use bms_wire::Code;
 
@@ -142,4 +143,25 @@ fn the_last_handle_may_be_dropped_by_a_reply() {
         .unwrap();
     drop(engine);
     done.recv_timeout(PATIENCE).expect("the thread must not wait for itself");
+}
+
+#[test]
+fn a_small_graph_is_run_by_whoever_has_a_thread_like_its_own() {
+    let engine = engine(5);
+    let ran_here = || {
+        // So long that nothing is expected to join.
+        std::thread::sleep(Duration::from_millis(1));
+        let (sender, receiver) = mpsc::channel();
+        let reply = move |answer: Result<_, _>| {
+            sender.send((answer.is_ok(), std::thread::current().id())).unwrap();
+        };
+        engine.submit(row(), reply).unwrap();
+        let (answered, thread) = receiver.recv_timeout(PATIENCE).unwrap();
+        assert!(answered);
+        thread == std::thread::current().id()
+    };
+    assert!((0..20).all(|_| !ran_here()), "this thread is nobody's");
+    // A run that was interrupted counts as slow until others have shown better.
+    assert!(Home::new(1).run(|| (0..10_000).any(|_| ran_here())));
+    assert!(Home::new(2).run(|| (0..20).all(|_| !ran_here())), "two threads are not like one");
 }

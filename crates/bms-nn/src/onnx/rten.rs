@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use ::rten::{Model, ModelOptions, NodeId, RunOptions, ThreadPool, Value};
+use ::rten::{Model, ModelOptions, NodeId, RunOptions, Value};
 use bms_wire::{Code, Error, Result};
 use rten_tensor::Layout;
 
@@ -21,7 +21,7 @@ pub(super) fn info() -> RuntimeInfo {
 
 pub(super) struct Rten {
     model: Model,
-    pool: Arc<ThreadPool>,
+    home: Home,
     inputs: Vec<(String, NodeId)>,
     outputs: Vec<(ValueSpec, NodeId)>,
 }
@@ -33,10 +33,10 @@ pub(super) fn load(
     outputs: &[ValueSpec],
     threads: usize,
 ) -> Result<Rten> {
-    let pool = Arc::new(ThreadPool::with_num_threads(threads.max(1)));
+    let home = Home::new(threads);
     let model = fenced(Code::UnsupportedModel, "rten", || {
         // Packing and constant folding run on the pool too, so that loading keeps to the thread limit.
-        pool.run(|| ModelOptions::with_all_ops().prepack_weights(true).load(bytes.to_vec())).map_err(
+        home.run(|| ModelOptions::with_all_ops().prepack_weights(true).load(bytes.to_vec())).map_err(
             |cause| {
                 Error::new(Code::UnsupportedModel, format!("rten cannot load the model: {cause}"))
                     .because(cause)
@@ -53,12 +53,12 @@ pub(super) fn load(
     };
     let inputs = inputs.iter().map(|spec| Ok((spec.name.clone(), id(&spec.name)?))).collect::<Result<_>>()?;
     let outputs = outputs.iter().map(|spec| Ok((spec.clone(), id(&spec.name)?))).collect::<Result<_>>()?;
-    Ok(Rten { model, pool, inputs, outputs })
+    Ok(Rten { model, home, inputs, outputs })
 }
 
 impl Backend for Rten {
     fn home(&self) -> Option<Home> {
-        Some(Home(self.pool.clone()))
+        Some(self.home.clone())
     }
 
     fn run(&mut self, given: Vec<(String, Tensor)>) -> Result<Vec<(String, Tensor)>> {
@@ -70,7 +70,9 @@ impl Backend for Rten {
             values.push((*id, to_value(&name, tensor)?.into()));
         }
         let ids: Vec<NodeId> = self.outputs.iter().map(|(_, id)| *id).collect();
-        let options = RunOptions::default().with_thread_pool(Some(Arc::clone(&self.pool)));
+        let home = self.home.here();
+        let pool = home.as_ref().unwrap_or(&self.home).pool();
+        let options = RunOptions::default().with_thread_pool(Some(Arc::clone(pool)));
         let results = fenced(Code::Internal, "rten", || {
             self.model.run(values, &ids, Some(options)).map_err(run_error)
         })?;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bms_wire::{Code, Error, Result};
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http_body_util::Full;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -20,7 +21,9 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
+use super::awake::Awake;
 use super::connections::Broken;
+use crate::again::Again;
 
 /// How long a connection over a network may take to be made, its encryption included.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -72,7 +75,9 @@ impl Address {
     /// A fresh connection: requests go into the first, the task of the second carries them.
     pub(super) async fn connect(&self) -> Result<(SendRequest<Full<Bytes>>, AbortHandle), Broken> {
         match self {
-            Address::Unix(socket) => handshake(UnixStream::connect(socket).await.map_err(lost)?).await,
+            Address::Unix(socket) => {
+                handshake(Awake::new(UnixStream::connect(socket).await.map_err(lost)?)).await
+            }
             Address::Tcp { host, port, tls } => {
                 let connecting = tokio::time::timeout(CONNECT_WITHIN, over_tcp(host, *port, tls.as_ref()));
                 connecting.await.map_err(|_| {
@@ -104,10 +109,8 @@ async fn handshake(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) -> Result<(SendRequest<Full<Bytes>>, AbortHandle), Broken> {
     let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
-    let driver = tokio::spawn(async move {
-        // Its failure shows as the failure of the request it carried.
-        let _ = driver.await;
-    });
+    // Its failure shows as the failure of the request it carried.
+    let driver = tokio::spawn(Again::new(driver.map(drop)));
     Ok((sender, driver.abort_handle()))
 }
 
