@@ -11,8 +11,9 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use futures_util::task::AtomicWaker;
 
-/// Times a future is polled in a row; after them the runtime decides who is next.
-const POLLS_MAX: usize = 16;
+/// Times a future is polled in a row; after them the runtime decides who is next. Few: connections also wake themselves to let
+/// others go on.
+const POLLS_MAX: usize = 3;
 
 /// A future that is polled again at once when it wakes itself.
 #[derive(Debug)]
