@@ -2,11 +2,13 @@
 //! against this program.
 //!
 //! No cluster is asked, and none was tried: what is shown is that the documents are well-formed, that they say what is meant,
-//! and that every option, variable and metric in them exists.
+//! that every option, variable and metric in them exists, and, given the program, that it starts as its pod would start it.
 
 mod drift;
+mod trial;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -14,7 +16,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
-use self::drift::Known;
+use self::drift::{Known, list};
 use crate::{fixtures, process};
 
 /// The version of Kubernetes whose schemas count.
@@ -38,14 +40,31 @@ struct Rendered {
     document: Value,
 }
 
-/// Checks the chart. `false` when Helm's engine does not exist for this system.
+/// The program whose servers are tried, and the services they are tried over.
+pub(crate) struct Trial {
+    pub(crate) bms: PathBuf,
+    /// What `cargo xtask services env` says; empty when none run.
+    pub(crate) services: Vec<(String, String)>,
+}
+
+impl Trial {
+    /// Over the services that the environment names, as the tests have them.
+    pub(crate) fn of(bms: String) -> Trial {
+        let text =
+            |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+        Trial { bms: bms.into(), services: std::env::vars_os().filter_map(text).collect() }
+    }
+}
+
+/// Checks the chart, and with a `trial` the servers it renders. `false` when Helm's engine does not exist for this system.
 ///
 /// # Errors
 /// Everything that is wrong with the chart, in one message.
-pub(crate) fn check(root: &Path) -> Result<bool> {
+pub(crate) fn check(root: &Path, trial: Option<Trial>) -> Result<bool> {
     let Some(python) = python()? else { return Ok(false) };
     let own = root.join("xtask/src/helm");
     let chart = root.join("deploy/helm/bms");
+    let caddy = python.with_file_name("caddy");
     let mut render = Command::new(python);
     render.arg(own.join("render.py")).arg(&chart).arg(chart.join("ci")).arg(own.join("wrong.yaml"));
     render.arg(KUBERNETES).arg(own.join("monitoring.json"));
@@ -64,6 +83,11 @@ pub(crate) fn check(root: &Path) -> Result<bool> {
         println!("{set}: {} documents", rendered.len());
     }
     problems.extend(drift::never_used(&report.renders, &known));
+    if let Some(Trial { bms, services }) = trial {
+        let bms = bms.canonicalize().with_context(|| format!("failed to find {}", bms.display()))?;
+        trial::check_variety(&report.renders)?;
+        problems.extend(trial::problems(&report.renders, &trial::Programs { bms, caddy, services })?);
+    }
     if !problems.is_empty() {
         bail!("the chart is not right:\n  {}", problems.join("\n  "));
     }

@@ -49,8 +49,9 @@ Usage: cargo xtask COMMAND
       Seals and opens models, beside openssl's cipher.
   bench store [--mib N] [--rounds N] [--dir DIR]
       Puts, fetches and scrubs a model and its second version, beside what the machine allows and restic.
-  helm
-      Renders deploy/helm/bms with Helm's engine, lints it, and holds it against the schemas of Kubernetes and this program.
+  helm [--program BMS]
+      Renders deploy/helm/bms with Helm's engine, lints it, and holds it against the schemas of Kubernetes and this program;
+      with --program starts the rendered servers, without a cluster, and asks them with and without a key.
       Fetches some 150 MB the first time, 420 MB on disk.
   services start|stop|env [NAME]...
       Real servers for the tests, on this machine alone: postgres, s3, slurm. `eval \"$(cargo xtask services env)\"` tells
@@ -87,8 +88,9 @@ fn run(mut arguments: Arguments) -> Result<ExitCode> {
         Some("bench") => bench::run(arguments),
         Some("fixtures") => fixtures::run(arguments),
         Some("helm") => {
+            let program = arguments.value("--program")?;
             arguments.finish()?;
-            match helm::check(&root().canonicalize()?)? {
+            match helm::check(&root().canonicalize()?, program.map(helm::Trial::of))? {
                 true => Ok(ExitCode::SUCCESS),
                 false => bail!("there is no Helm for this system; set BMS_HELM to a Python that has it"),
             }

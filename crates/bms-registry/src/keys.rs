@@ -12,18 +12,15 @@ use crate::database::{Connection, Row, count, reading, text, to_db, value, writi
 use crate::names::check_name;
 use crate::registry::Change;
 
+mod given;
+mod secret;
 mod uses;
 
+pub use given::{GivenKey, GivenOutcome};
+use secret::Secret;
+pub use secret::{KEY_ID_CHARS, MonitorKey};
 pub use uses::{KeyUse, KeyUses};
 
-/// What a secret begins with, so that it is found where it should not be.
-const PREFIX: &str = "bms_";
-/// Random bytes of the part by which a key is known.
-const ID_BYTES: usize = 5;
-/// Random bytes of the rest.
-const SECRET_BYTES: usize = 32;
-/// Characters of a key's identifier, with which its secret begins.
-pub const KEY_ID_CHARS: usize = PREFIX.len() + 2 * ID_BYTES;
 /// Days of which it is kept what keys used.
 const DAYS_KEPT: i64 = 400;
 
@@ -50,7 +47,7 @@ impl Registry {
             return Err(Error::new(Code::Conflict, "there is no admin's key yet, so nobody could make more")
                 .hint("Make one with `--role admin` first."));
         }
-        let made = insert(&mut change, new, by, now).await?;
+        let made = insert(&mut change, new, Secret::random()?, by, now).await?;
         made.commit(change).await
     }
 
@@ -66,11 +63,11 @@ impl Registry {
         }
         let name = match find(change.db(), "admin").await? {
             // It has expired, and its name is taken until it is revoked.
-            Some(_) => format!("admin-{}", &random_hex::<4>()?),
+            Some(_) => format!("admin-{}", &secret::random_hex::<4>()?),
             None => "admin".to_owned(),
         };
         let new = NewKey { name, role: Role::Admin, limits: SetKey::default() };
-        let made = insert(&mut change, &new, "server", now).await?;
+        let made = insert(&mut change, &new, Secret::random()?, "server", now).await?;
         made.commit(change).await.map(Some)
     }
 
@@ -120,16 +117,19 @@ impl Registry {
         if key.role == Role::Admin && others != 0 && !has_admin(change.db(), now, Some(&key.id)).await? {
             return Err(last_admin("cannot be revoked while there are others"));
         }
-        key.revoked_ms = Some(now);
-        sqlx::query("UPDATE api_keys SET revoked_ms = $2, revision = revision + 1 WHERE id = $1")
-            .bind(&key.id)
-            .bind(now)
-            .execute(change.db())
-            .await
-            .map_err(writing)?;
-        change.audit("key.revoked", name, json!({ "id": key.id, "by": by })).await?;
+        end(&mut change, &mut key, by, now).await?;
         change.commit().await?;
         Ok(key)
+    }
+
+    /// Whether an admin has a key that counts now.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub async fn has_admin_key(&self) -> Result<bool> {
+        let mut tx = self.db.snapshot().await?;
+        let now = self.db.now_ms(&mut tx).await?;
+        has_admin(&mut tx, now, None).await
     }
 
     /// Every key with what it used today, by name; those that were revoked last.
@@ -197,7 +197,7 @@ impl Made {
     }
 }
 
-async fn insert(change: &mut Change, new: &NewKey, by: &str, now: i64) -> Result<Made> {
+async fn insert(change: &mut Change, new: &NewKey, secret: Secret, by: &str, now: i64) -> Result<Made> {
     check(&new.limits)?;
     if find(change.db(), &new.name).await?.is_some() {
         return Err(Error::new(Code::Conflict, format!("there is a key `{}` already", new.name))
@@ -209,12 +209,10 @@ async fn insert(change: &mut Change, new: &NewKey, by: &str, now: i64) -> Result
         let what = format!("the registry has {} keys already", limits::API_KEYS_MAX);
         return Err(Error::new(Code::TooLarge, what));
     }
-    let id = format!("{PREFIX}{}", random_hex::<ID_BYTES>()?);
-    let secret = format!("{id}_{}", random_hex::<SECRET_BYTES>()?);
     let mut allowed = KeyLimits::default();
     new.limits.apply(&mut allowed);
     let key = ApiKey {
-        id,
+        id: secret.id().to_owned(),
         name: new.name.clone(),
         role: new.role,
         limits: allowed,
@@ -230,7 +228,7 @@ async fn insert(change: &mut Change, new: &NewKey, by: &str, now: i64) -> Result
     )
     .bind(&key.id)
     .bind(&key.name)
-    .bind(blake3::hash(secret.as_bytes()).to_hex().to_string())
+    .bind(secret.hash().to_hex().to_string())
     .bind(key.role.as_str())
     .bind(as_json(&key.limits)?)
     .bind(now)
@@ -241,7 +239,19 @@ async fn insert(change: &mut Change, new: &NewKey, by: &str, now: i64) -> Result
     let details = json!({ "id": key.id, "role": key.role, "by": by, "limits": key.limits,
                           "expires_ms": key.expires_ms });
     change.audit("key.created", &key.name, details).await?;
-    Ok(Made(CreatedKey { secret, key }))
+    Ok(Made(CreatedKey { secret: secret.shown(), key }))
+}
+
+/// Revokes a key once the change is committed.
+async fn end(change: &mut Change, key: &mut ApiKey, by: &str, now: i64) -> Result<()> {
+    key.revoked_ms = Some(now);
+    sqlx::query("UPDATE api_keys SET revoked_ms = $2, revision = revision + 1 WHERE id = $1")
+        .bind(&key.id)
+        .bind(now)
+        .execute(change.db())
+        .await
+        .map_err(writing)?;
+    change.audit("key.revoked", &key.name, json!({ "id": key.id, "by": by })).await.map(drop)
 }
 
 fn check(set: &SetKey) -> Result<()> {
@@ -332,11 +342,4 @@ fn no_key(name: &str) -> Error {
 fn last_admin(what: &str) -> Error {
     Error::new(Code::Conflict, format!("the last key of an admin {what}"))
         .hint("Make another with `--role admin` first.")
-}
-
-fn random_hex<const BYTES: usize>() -> Result<String> {
-    let mut bytes = [0; BYTES];
-    getrandom::fill(&mut bytes)
-        .map_err(|e| Error::new(Code::Io, format!("the system gives no random numbers: {e}")))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

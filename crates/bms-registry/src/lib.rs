@@ -60,7 +60,7 @@ pub use store::{BlobReader, BlobUpload, Health};
 // Questions and answers.
 pub use artifacts::Incoming;
 pub use audit::AuditChain;
-pub use keys::{KEY_ID_CHARS, KeyUse, KeyUses, StoredKey};
+pub use keys::{GivenKey, GivenOutcome, KEY_ID_CHARS, KeyUse, KeyUses, MonitorKey, StoredKey};
 pub use leases::Lease;
 pub use quarantine::Refusal;
 pub use register::NewArtifactVersion;

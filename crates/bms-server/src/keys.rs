@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bms_registry::{KEY_ID_CHARS, Registry, StoredKey};
+use bms_registry::{KEY_ID_CHARS, MonitorKey, Registry, StoredKey};
 use bms_wire::api::CreatedKey;
 use bms_wire::{Code, Error, Result};
 use http::{HeaderMap, HeaderName, header};
@@ -53,7 +53,7 @@ pub enum KeysMode {
 }
 
 /// How a server treats keys.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct KeySettings {
     /// Whether requests need one. When absent: they do once there is a key, and always where other machines reach
     /// the server.
@@ -62,6 +62,8 @@ pub struct KeySettings {
     pub plain_http: bool,
     /// `/metrics` needs no key.
     pub metrics_open: bool,
+    /// Keys that read `/metrics` and nothing else, beside those of the registry.
+    pub monitors: Vec<MonitorKey>,
 }
 
 /// Whether requests need a key on a server that listens at one address.
@@ -120,6 +122,7 @@ pub async fn first_key(
 pub(crate) struct Keys {
     rule: Rule,
     metrics_open: bool,
+    monitors: Vec<MonitorKey>,
     table: RwLock<Arc<Table>>,
     shared: Arc<Shared>,
     /// Rung when a key was changed here.
@@ -157,6 +160,7 @@ impl Keys {
         Ok(Arc::new(Keys {
             rule: settings.rule(address)?,
             metrics_open: settings.metrics_open,
+            monitors: settings.monitors.clone(),
             table: RwLock::default(),
             shared: Arc::new(shared),
             changed: Notify::new(),
@@ -194,6 +198,9 @@ impl Keys {
         };
         if is_open {
             // Whoever asks whether the server is well need not be known.
+            return Ok(None);
+        }
+        if access == Access::Metrics && self.monitors.iter().any(|monitor| monitor.is(secret)) {
             return Ok(None);
         }
         let caller = self.known(secret)?;

@@ -1,7 +1,7 @@
 //! The key for a server that asks for one: from a file or the environment, never from the command line, which every user of
 //! the machine can read.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bms_wire::client::{Client, ServerKey};
 use bms_wire::{Code, Error, Result, limits};
@@ -25,12 +25,7 @@ impl ApiKeyOption {
             let given = std::env::var(VARIABLE).ok().filter(|key| !key.trim().is_empty());
             return given.map(|key| ServerKey::new(&key)).transpose();
         };
-        let size = std::fs::metadata(path).map_err(|e| Error::io("read the key in", path, e))?.len();
-        if limits::KEY_FILE_BYTES_MAX < size {
-            let what = format!("`{}` is too large for a key", path.display());
-            return Err(Error::new(Code::TooLarge, what));
-        }
-        let text = std::fs::read_to_string(path).map_err(|e| Error::io("read the key in", path, e))?;
+        let text = secret_in(path)?;
         ServerKey::new(&text).map(Some)
     }
 
@@ -38,4 +33,17 @@ impl ApiKeyOption {
     pub(crate) fn client(&self, server: &str) -> Result<Client> {
         Ok(Client::new(server)?.with_key(self.key()?))
     }
+}
+
+/// The text of a file that holds a key.
+///
+/// # Errors
+/// [`Code::TooLarge`] for what can be none; what the system says.
+pub(crate) fn secret_in(path: &Path) -> Result<String> {
+    let size = std::fs::metadata(path).map_err(|e| Error::io("read the key in", path, e))?.len();
+    if limits::KEY_FILE_BYTES_MAX < size {
+        let what = format!("`{}` is too large for a key", path.display());
+        return Err(Error::new(Code::TooLarge, what));
+    }
+    std::fs::read_to_string(path).map_err(|e| Error::io("read the key in", path, e))
 }

@@ -11,6 +11,7 @@ pub(crate) mod deployments;
 pub(crate) mod doctor;
 pub(crate) mod edge;
 pub(crate) mod evaluate;
+pub(crate) mod first_keys;
 pub(crate) mod key;
 pub(crate) mod label;
 pub(crate) mod launch;

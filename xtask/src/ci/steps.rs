@@ -26,6 +26,7 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "neon", run: neon::run },
     Step { name: "rustdoc", run: rustdoc },
     Step { name: "reference", run: reference },
+    Step { name: "pods", run: run_pods },
     Step { name: "demo", run: run_demo },
 ];
 
@@ -83,7 +84,19 @@ fn run_codegen(run: &mut Run) -> Result<Verdict> {
 
 /// The chart for Kubernetes, without a cluster.
 fn run_helm(run: &mut Run) -> Result<Verdict> {
-    match helm::check(&run.root)? {
+    chart(run, None)
+}
+
+/// The chart's servers, started with the program as their pods would start them.
+fn run_pods(run: &mut Run) -> Result<Verdict> {
+    let bms = program(run)?;
+    let services = run.services()?.into_iter();
+    let services = services.map(|(name, value)| (name, value.to_string_lossy().into_owned())).collect();
+    chart(run, Some(helm::Trial { bms, services }))
+}
+
+fn chart(run: &Run, trial: Option<helm::Trial>) -> Result<Verdict> {
+    match helm::check(&run.root, trial)? {
         true => Ok(Verdict::Passed),
         false => Ok(Verdict::Skipped("there is no Helm for this system")),
     }

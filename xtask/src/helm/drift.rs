@@ -1,6 +1,7 @@
 //! What rendered documents name, held against what there is: options, variables, metrics, times.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
@@ -155,6 +156,7 @@ fn server_problems(server: &Value, known: &Known) -> Vec<String> {
             _ => {}
         }
     }
+    problems.extend(door_problem(&arguments));
     for name in list(&server["env"]).iter().filter_map(|one| one["name"].as_str()) {
         if !known.variables.contains(name) && !FOREIGN_VARIABLES.contains(&name) {
             problems.push(format!("the program reads no variable `{name}`"));
@@ -170,6 +172,21 @@ fn server_problems(server: &Value, known: &Known) -> Vec<String> {
         }
     }
     problems
+}
+
+/// Whether somebody could get in, or a key could get out.
+fn door_problem(arguments: &[&str]) -> Option<String> {
+    let value = |name: &str| arguments.iter().find_map(|one| one.strip_prefix(name)?.strip_prefix('='));
+    let listens = value("--listen").and_then(|address| address.parse::<SocketAddr>().ok());
+    let Some(listens) = listens else { return Some("it is not said where the server listens".to_owned()) };
+    if listens.ip().is_loopback() {
+        return None;
+    }
+    if value("--keys") != Some("required") {
+        return Some("others reach the server, and it does not require keys".to_owned());
+    }
+    // A server that makes the first key itself prints it, and what is printed is the pod's log.
+    value("--keys-from").is_none().then(|| "the first key would stand in the log".to_owned())
 }
 
 /// Whether the pod is given the time that the server takes to end.
@@ -212,7 +229,7 @@ pub(super) fn never_used(renders: &BTreeMap<String, Vec<Rendered>>, known: &Know
     problems
 }
 
-fn list(value: &Value) -> &[Value] {
+pub(super) fn list(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 

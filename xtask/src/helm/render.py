@@ -85,11 +85,15 @@ def refused(chart, values):
 
 
 def proxy_problem(found):
-    """What the proxy itself has against its settings, or None."""
+    """What the proxy itself has against its settings, or None. Where there is no proxy there are none."""
     maps = [one["document"] for one in found if one["document"]["kind"] == "ConfigMap"]
     settings = [of["data"]["Caddyfile"] for of in maps if "Caddyfile" in of["data"]]
-    if len(settings) != 1:
-        return f"{len(settings)} settings of the proxy"
+    pods = [one["document"]["spec"].get("template", {}).get("spec", {}) for one in found if "spec" in one["document"]]
+    proxies = [c for pod in pods for c in pod.get("initContainers", []) if c["name"] == "proxy"]
+    if len(settings) != len(proxies):
+        return f"{len(proxies)} proxies have {len(settings)} settings"
+    if not settings:
+        return None
     caddy = pathlib.Path(sys.executable).parent / "caddy"
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder, "Caddyfile")

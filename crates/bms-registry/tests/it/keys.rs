@@ -1,6 +1,6 @@
 //! Keys of callers: made once, kept as a hash, ended for good; and what they used.
 
-use bms_registry::{KEY_ID_CHARS, KeyUse};
+use bms_registry::{GivenKey, GivenOutcome, KEY_ID_CHARS, KeyUse};
 use bms_wire::Code;
 use bms_wire::api::{NewKey, Role, SetKey};
 
@@ -108,4 +108,87 @@ async fn uses_of_all_processes_are_summed_and_written_twice_count_once() {
     registry.leave_key_uses("one").await.unwrap();
     assert_eq!(registry.key_uses("three").await.unwrap().replicas, 2);
     assert_eq!(registry.key_uses("three").await.unwrap().others[&key.id], (14, 45), "what was used stays");
+}
+
+/// A secret whose identifier is this digit ten times.
+fn secret(id: char, rest: char) -> String {
+    format!("bms_{}_{}", id.to_string().repeat(10), rest.to_string().repeat(64))
+}
+
+fn given(name: &str, role: Role, secret: &str) -> GivenKey {
+    GivenKey::new(name, role, secret).unwrap()
+}
+
+#[tokio::test]
+async fn keys_that_are_given_are_made_once_by_whoever_starts_first() {
+    use GivenOutcome::{Known, Made};
+    let dir = tempfile::tempdir().unwrap();
+    let (registry, other) = (open(dir.path()).await.unwrap(), open(dir.path()).await.unwrap());
+    let user = given("shop", Role::User, &secret('a', '1'));
+    let refused = registry.give_keys(std::slice::from_ref(&user), "start").await.unwrap_err();
+    assert_eq!(refused.code(), Code::Conflict, "{refused}");
+    assert!(!registry.has_admin_key().await.unwrap());
+    // The admin's is made first, wherever it stands.
+    let keys = [user, given("root", Role::Admin, &secret('b', '2'))];
+    let (one, two) = tokio::join!(registry.give_keys(&keys, "start"), other.give_keys(&keys, "start"));
+    let mut outcomes = [one.unwrap(), two.unwrap()];
+    outcomes.sort_by_key(|outcomes| outcomes[0] == Made);
+    assert_eq!(outcomes, [[Known, Known], [Made, Made]]);
+    assert!(other.has_admin_key().await.unwrap());
+    assert_eq!(registry.create_first_admin().await.unwrap(), None);
+    let (_, stored) = other.stored_keys().await.unwrap();
+    let hash = |name: &str| stored.iter().find(|stored| stored.key.name == name).unwrap().hash;
+    assert_eq!(hash("root"), blake3::hash(secret('b', '2').as_bytes()));
+    let said = serde_json::to_string(&registry.audit_events(0, 100).await.unwrap()).unwrap();
+    assert!(said.contains("bms_bbbbbbbbbb") && !said.contains(&"2".repeat(64)), "{said}");
+}
+
+#[tokio::test]
+async fn another_secret_takes_the_place_of_a_given_key_and_what_was_revoked_stays_so() {
+    use GivenOutcome::{Ended, Known, Replaced};
+    let dir = tempfile::tempdir().unwrap();
+    let registry = open(dir.path()).await.unwrap();
+    let old = [given("root", Role::Admin, &secret('a', '1')), given("shop", Role::User, &secret('b', '2'))];
+    registry.give_keys(&old, "start").await.unwrap();
+    let limits = SetKey { requests_per_minute: Some(7), models: Some(vec!["m".into()]), ..SetKey::default() };
+    let limited = registry.set_key("shop", &limits, "me").await.unwrap().limits;
+    let new = [given("root", Role::Admin, &secret('c', '3')), given("shop", Role::User, &secret('d', '4'))];
+    assert_eq!(registry.give_keys(&new, "start").await.unwrap(), [Replaced, Replaced]);
+    assert_eq!(registry.give_keys(&new, "start").await.unwrap(), [Known, Known]);
+    assert_eq!(
+        registry.give_keys(&old, "start").await.unwrap(),
+        [Ended, Ended],
+        "an old server started anew"
+    );
+    let live: Vec<_> = registry.stored_keys().await.unwrap().1.into_iter().map(|stored| stored.key).collect();
+    assert_eq!(live.len(), 2);
+    assert_eq!(live.iter().find(|key| key.name == "shop").unwrap().limits, limited);
+    registry.revoke_key("shop", "me").await.unwrap();
+    assert_eq!(registry.give_keys(&new, "start").await.unwrap(), [Known, Ended]);
+    edit(dir.path(), "UPDATE api_keys SET expires_ms = 1").await;
+    assert_eq!(registry.give_keys(&new[..1], "start").await.unwrap(), [Ended]);
+    assert!(!registry.has_admin_key().await.unwrap());
+}
+
+#[tokio::test]
+async fn a_given_key_that_contradicts_another_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = open(dir.path()).await.unwrap();
+    registry.give_keys(&[given("root", Role::Admin, &secret('a', '1'))], "start").await.unwrap();
+    let revision = registry.keys_revision().await.unwrap();
+    let good = given("shop", Role::User, &secret('b', '2'));
+    for (bad, says) in [
+        (given("boss", Role::Admin, &secret('a', '1')), "`root`, for role admin"),
+        (given("root", Role::User, &secret('a', '1')), "`root`, for role admin"),
+        (given("root", Role::Admin, &secret('a', '9')), "begins with bms_aaaaaaaaaa"),
+        (given("root", Role::User, &secret('c', '3')), "was given for role user"),
+    ] {
+        let refused = registry.give_keys(&[good.clone(), bad], "start").await.unwrap_err();
+        assert_eq!(refused.code(), Code::Conflict);
+        assert!(refused.to_string().contains(says), "{refused}");
+        assert_eq!(registry.keys_revision().await.unwrap(), revision);
+    }
+    for (name, text) in [("root", "bms_short"), ("R oot", secret('a', '1').as_str())] {
+        assert_eq!(GivenKey::new(name, Role::Admin, text).unwrap_err().code(), Code::InvalidRequest);
+    }
 }

@@ -85,7 +85,7 @@ fn keys_are_required_once_there_is_one_and_none_is_forgotten_when_it_expires() {
 fn other_machines_are_let_in_with_keys_and_a_word_only() {
     let everywhere = "0.0.0.0:8080".parse().unwrap();
     let rule = |mode, plain_http| {
-        let settings = KeySettings { mode, plain_http, metrics_open: false };
+        let settings = KeySettings { mode, plain_http, ..KeySettings::default() };
         settings.rule(everywhere).map_err(|e| e.code())
     };
     let required = Ok(super::Rule::Always(KeysMode::Required));

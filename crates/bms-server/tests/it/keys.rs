@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bms_registry::MonitorKey;
 use bms_server::{KeySettings, KeysMode};
 use bms_wire::Code;
 use bms_wire::api::{NewKey, Role, SetKey};
@@ -165,8 +166,9 @@ async fn modes_say_who_needs_a_key() {
     let mut connection = server.connect().await;
     assert_eq!(connection.raw("GET", "/api/v1/keys", "", &[("x-api-key", "bms_wrong")]).await.status(), 401);
     server.stop().await.0.unwrap();
-    let required = KeySettings { mode: Some(KeysMode::Required), metrics_open: true, plain_http: false };
-    let server = Server::with_registry(|settings| settings.keys = required).await;
+    let required =
+        KeySettings { mode: Some(KeysMode::Required), metrics_open: true, ..KeySettings::default() };
+    let server = Server::with_registry(|settings| settings.keys = required.clone()).await;
     assert_eq!(server.get("/api/v1/keys").await.0, 401);
     assert_eq!(server.connect().await.raw("GET", "/metrics", "", &[]).await.status(), 200);
     let registry = server.registry.clone().unwrap();
@@ -182,6 +184,27 @@ async fn modes_say_who_needs_a_key() {
         }
         assert!(began.elapsed() < SOON);
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    server.stop().await.0.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_monitors_key_reads_the_metrics_and_nothing_else() {
+    let secret = format!("bms_{}_{}", "a".repeat(10), "1".repeat(64));
+    let monitors = vec![MonitorKey::new(&secret).unwrap()];
+    let keys = KeySettings { mode: Some(KeysMode::Required), monitors, ..KeySettings::default() };
+    let server = Server::with_registry(|settings| settings.keys = keys).await;
+    let mut connection = server.connect().await;
+    for (path, key, status) in [
+        ("/metrics", secret.as_str(), 200),
+        ("/metrics", &secret[1..], 401),
+        ("/metrics", "", 401),
+        ("/v2/health/progress", &secret, 401),
+        ("/api/v1/overview", &secret, 401),
+        ("/nothing", &secret, 404),
+    ] {
+        let answered = connection.raw("GET", path, "", &[("x-api-key", key)]).await;
+        assert_eq!(answered.status(), status, "{path}");
     }
     server.stop().await.0.unwrap();
 }

@@ -23,6 +23,7 @@ use clap::Args;
 use serde_json::json;
 use tokio::net::TcpListener;
 
+use crate::cmd::first_keys;
 use crate::cmd::store::replica;
 use crate::home::{Home, PolicyOption};
 use crate::model;
@@ -170,6 +171,11 @@ pub(crate) struct Up {
     /// request needs a key then.
     #[arg(long)]
     plain_http: bool,
+    /// A folder of keys that shall exist, each in a file NAME.ROLE such as `root.admin`: they are made when the server starts, and
+    /// none has to be shown. Another secret in a file replaces the key; one that was revoked stays so. The secret in NAME.monitor
+    /// reads /metrics and nothing else.
+    #[arg(long, value_name = "DIR")]
+    keys_from: Option<PathBuf>,
     /// Let everybody read /metrics, without a key.
     #[arg(long)]
     metrics_open: bool,
@@ -242,8 +248,14 @@ impl Up {
         let policy = self.policy.load(home)?;
         let audit_key = home.audit_key()?;
         let mut settings = Settings::new(launch(&self.runtime, &self.language)?, data.join("loaded"));
-        settings.keys =
-            KeySettings { mode: self.keys, plain_http: self.plain_http, metrics_open: self.metrics_open };
+        let given = self.keys_from.as_deref().map(first_keys::Given::read).transpose()?;
+        let monitors = given.as_ref().map(|given| given.monitors.clone()).unwrap_or_default();
+        settings.keys = KeySettings {
+            mode: self.keys,
+            plain_http: self.plain_http,
+            metrics_open: self.metrics_open,
+            monitors,
+        };
         settings.policy_file = Some(self.policy.file(home)?);
         if let Some(file) = &self.engines {
             settings.launch.engines = Engines::load(file)?;
@@ -272,7 +284,7 @@ impl Up {
         run_until_told(&self.listen, output, |listener, shutdown| async move {
             let registry = Registry::open_with(&data, store.as_ref(), database.as_ref()).await?;
             registry.anchor_audit(audit_key).await?;
-            show_first_key(&registry, &settings.keys, &listener, output).await?;
+            first_keys::settle(&registry, &settings.keys, given.as_ref(), &listener, output).await?;
             if !every.is_zero() {
                 let replica = match &from {
                     Some(url) => Some(replica(url).await?),
@@ -284,21 +296,6 @@ impl Up {
             bms_server::run(settings, registry, policy, listener, shutdown).await
         })
     }
-}
-
-/// Makes the first admin's key where one is needed, and shows it, which is done once.
-async fn show_first_key(
-    registry: &Registry,
-    settings: &KeySettings,
-    listener: &TcpListener,
-    output: &Output,
-) -> Result<()> {
-    let address = listener.local_addr().map_err(|e| Error::new(Code::Io, format!("nothing listens: {e}")))?;
-    if let Some(made) = bms_server::first_key(registry, settings, address).await? {
-        let text = format!("the key of `{}`, which is shown this once: {}", made.key.name, made.secret);
-        output.event("key", text, json!({ "name": made.key.name, "secret": made.secret }));
-    }
-    Ok(())
 }
 
 /// Options of `bms serve`.

@@ -5,6 +5,7 @@ mod clients;
 mod commands;
 mod durability;
 mod engines;
+mod keys;
 mod language;
 mod lifecycle;
 mod load;

@@ -51,8 +51,29 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- default (printf "%s-store" (include "bms.fullname" .)) .Values.store.existingSecret -}}
 {{- end -}}
 
+{{/* Who may ask: a Secret of keys, each called NAME.ROLE, or one of the proxy's tokens. */}}
 {{- define "bms.authSecret" -}}
-{{- default (printf "%s-auth" (include "bms.fullname" .)) .Values.auth.existingSecret -}}
+{{- $kind := ternary "keys" "auth" (eq .Values.auth.mode "keys") -}}
+{{- default (printf "%s-%s" (include "bms.fullname" .) $kind) .Values.auth.existingSecret -}}
+{{- end -}}
+
+{{/* Which of them may everything, and which is Prometheus'. */}}
+{{- define "bms.adminKey" -}}
+{{- ternary .Values.auth.keys.admin "token" (eq .Values.auth.mode "keys") -}}
+{{- end -}}
+
+{{- define "bms.metricsKey" -}}
+{{- ternary .Values.auth.keys.metrics "metrics-token" (eq .Values.auth.mode "keys") -}}
+{{- end -}}
+
+{{/* The port at which the pod answers: the server's, or the proxy's before it. */}}
+{{- define "bms.port" -}}
+{{- ternary "8080" "8081" (eq .Values.auth.mode "keys") -}}
+{{- end -}}
+
+{{/* HOST:PORT by which workers reach the centre. */}}
+{{- define "bms.nodesAddress" -}}
+{{- default (printf "%s-nodes.%s.svc:%v" (include "bms.fullname" .) .Release.Namespace (int64 .Values.nodes.service.port)) .Values.nodes.address -}}
 {{- end -}}
 
 {{/* What the server's own limits allow for open requests, and what the chart adds around it. */}}

@@ -8,7 +8,12 @@ metadata:
     {{- end }}
   annotations:
     kubectl.kubernetes.io/default-container: server
+    {{- if eq .Values.auth.mode "proxy" }}
     checksum/proxy: {{ include "bms.caddyfile" . | sha256sum }}
+    {{- end }}
+    {{- with .Values.engines.config }}
+    checksum/engines: {{ sha256sum . }}
+    {{- end }}
     {{- with .Values.podAnnotations }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
@@ -34,8 +39,10 @@ spec:
     fsGroupChangePolicy: OnRootMismatch
     seccompProfile:
       type: RuntimeDefault
+  {{- if eq .Values.auth.mode "proxy" }}
   initContainers:
     {{- include "bms.proxyContainer" . | nindent 4 }}
+  {{- end }}
   containers:
     {{- include "bms.serverContainer" . | nindent 4 }}
   volumes:
@@ -70,27 +77,7 @@ spec:
   image: {{ include "bms.image" (dict "image" .Values.image "default" .Chart.AppVersion) | quote }}
   imagePullPolicy: {{ .Values.image.pullPolicy }}
   args:
-    - up
-    - --json
-    - --listen=127.0.0.1:8080
-    - --data=/data/server
-    {{- if eq .Values.mode "shared" }}
-    - {{ printf "--store=%s" .Values.store.url | quote }}
-    {{- end }}
-    - {{ printf "--scrub-every=%s" .Values.store.scrubEvery | quote }}
-    - {{ printf "--scrub-rate=%v" (int64 .Values.store.scrubRate) | quote }}
-    {{- with .Values.server.threads }}
-    - {{ printf "--threads=%v" (int64 .) | quote }}
-    {{- end }}
-    {{- with .Values.server.kvMemoryMiB }}
-    - {{ printf "--kv-memory=%v" (int64 .) | quote }}
-    {{- end }}
-    {{- with .Values.server.sequences }}
-    - {{ printf "--sequences=%v" (int64 .) | quote }}
-    {{- end }}
-    {{- range .Values.server.extraArgs }}
-    - {{ . | quote }}
-    {{- end }}
+    {{- include "bms.arguments" . | nindent 4 }}
   env:
     - name: BMS_HOME
       value: {{ ternary "/etc/bms/home" "/data/home" (not (empty .Values.home.existingSecret)) }}
@@ -119,19 +106,28 @@ spec:
     {{- with .Values.server.extraEnv }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
-  # The sidecar asks the server: it stands before it, and answers for itself elsewhere.
+  {{- if or (eq .Values.auth.mode "keys") .Values.nodes.enabled }}
+  ports:
+    {{- if eq .Values.auth.mode "keys" }}
+    - { name: http, containerPort: 8080 }
+    {{- end }}
+    {{- if .Values.nodes.enabled }}
+    - { name: nodes, containerPort: 8443 }
+    {{- end }}
+  {{- end }}
+  # Whether the server is well may be asked without a key. Where there is a proxy, it passes the question on.
   startupProbe:
-    httpGet: { path: /v2/health/live, port: 8081 }
+    httpGet: { path: /v2/health/live, port: {{ include "bms.port" . }} }
     periodSeconds: 5
     timeoutSeconds: 3
     failureThreshold: {{ max 1 (div .Values.probes.startupSeconds 5) }}
   livenessProbe:
-    httpGet: { path: /v2/health/live, port: 8081 }
+    httpGet: { path: /v2/health/live, port: {{ include "bms.port" . }} }
     periodSeconds: 10
     timeoutSeconds: 5
     failureThreshold: {{ max 1 (div .Values.probes.livenessSeconds 10) }}
   readinessProbe:
-    httpGet: { path: /v2/health/ready, port: 8081 }
+    httpGet: { path: /v2/health/ready, port: {{ include "bms.port" . }} }
     periodSeconds: 5
     timeoutSeconds: 3
     failureThreshold: 2
@@ -149,6 +145,71 @@ spec:
     {{- if .Values.home.existingSecret }}
     - { name: home, mountPath: /etc/bms/home, readOnly: true }
     {{- end }}
+    {{- if eq .Values.auth.mode "keys" }}
+    - { name: keys, mountPath: /etc/bms/keys, readOnly: true }
+    {{- end }}
+    {{- if .Values.engines.config }}
+    - { name: engines, mountPath: /etc/bms/engines, readOnly: true }
+    {{- end }}
+    {{- if .Values.engines.existingSecret }}
+    - { name: engine-secrets, mountPath: /etc/bms/engine-secrets, readOnly: true }
+    {{- end }}
+{{- end -}}
+
+{{/* What `bms up` is told. */}}
+{{- define "bms.arguments" -}}
+- up
+- --json
+{{- if eq .Values.auth.mode "keys" }}
+- {{ printf "--listen=%s:8080" .Values.server.address | quote }}
+- --keys=required
+- --plain-http
+- --keys-from=/etc/bms/keys
+{{- if .Values.auth.keys.metricsOpen }}
+- --metrics-open
+{{- end }}
+{{- else }}
+- --listen=127.0.0.1:8080
+# The proxy has asked already, and passes no credentials on.
+- --keys=off
+{{- end }}
+- --data=/data/server
+{{- if eq .Values.mode "shared" }}
+- {{ printf "--store=%s" .Values.store.url | quote }}
+{{- end }}
+- {{ printf "--scrub-every=%s" .Values.store.scrubEvery | quote }}
+- {{ printf "--scrub-rate=%v" (int64 .Values.store.scrubRate) | quote }}
+{{- with .Values.server.threads }}
+- {{ printf "--threads=%v" (int64 .) | quote }}
+{{- end }}
+{{- with .Values.server.memory }}
+- {{ printf "--memory=%s" . | quote }}
+{{- end }}
+{{- with .Values.server.kvMemoryMiB }}
+- {{ printf "--kv-memory=%v" (int64 .) | quote }}
+{{- end }}
+{{- with .Values.server.sequences }}
+- {{ printf "--sequences=%v" (int64 .) | quote }}
+{{- end }}
+{{- with .Values.server.cache }}
+{{- if .memory }}
+- {{ printf "--cache-memory=%s" .memory | quote }}
+- {{ printf "--cache-seconds=%v" (int64 .seconds) | quote }}
+{{- range .models }}
+- {{ printf "--cache-model=%s" . | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if .Values.engines.config }}
+- --engines=/etc/bms/engines/engines.toml
+{{- end }}
+{{- if .Values.nodes.enabled }}
+- {{ printf "--nodes-listen=%s:8443" .Values.server.address | quote }}
+- {{ printf "--nodes-address=%s" (include "bms.nodesAddress" .) | quote }}
+{{- end }}
+{{- range .Values.server.extraArgs }}
+- {{ . | quote }}
+{{- end }}
 {{- end -}}
 
 {{/* A sidecar, that is an initContainer that goes on: it is there before the server and ends after it, so that what is open drains. */}}
@@ -200,14 +261,40 @@ spec:
 - name: tmp
   emptyDir:
     sizeLimit: 64Mi
+{{- if eq .Values.auth.mode "keys" }}
+- name: keys
+  secret:
+    secretName: {{ include "bms.authSecret" . | quote }}
+    defaultMode: 0440
+{{- else }}
 - name: proxy
   configMap:
     name: {{ include "bms.fullname" . }}-proxy
 - name: proxy-tmp
   emptyDir:
     sizeLimit: 64Mi
+{{- end }}
 {{- with .Values.home.existingSecret }}
 - name: home
+  projected:
+    defaultMode: 0440
+    sources:
+      - secret:
+          name: {{ . | quote }}
+      {{- with $.Values.nodes.authoritySecret }}
+      - secret:
+          name: {{ . | quote }}
+          items:
+            - { key: authority.json, path: nodes-ca/authority.json }
+      {{- end }}
+{{- end }}
+{{- if .Values.engines.config }}
+- name: engines
+  configMap:
+    name: {{ include "bms.fullname" . }}-engines
+{{- end }}
+{{- with .Values.engines.existingSecret }}
+- name: engine-secrets
   secret:
     secretName: {{ . | quote }}
     defaultMode: 0440

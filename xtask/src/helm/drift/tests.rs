@@ -12,6 +12,9 @@ Options:
           Where `--home` is not
       --json
           Print JSON
+      --keys <MODE>
+      --keys-from <DIR>
+      --listen <ADDRESS>
   -h, --help
 ```
 ## `bms zip`
@@ -38,7 +41,7 @@ fn sound() -> Value {
         "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [{
             "name": "server",
-            "args": ["up", "--json", "--data=/data"],
+            "args": ["up", "--json", "--data=/data", "--listen=0.0.0.0:8080", "--keys=required", "--keys-from=/keys"],
             "env": [{"name": "BMS_HOME"}, {"name": "AWS_REGION"}],
             "startupProbe": ask("/v2/health/live"),
             "livenessProbe": ask("/v2/health/live"),
@@ -62,7 +65,14 @@ fn check(pointer: &str, value: Value, says: &str) {
 
 #[test]
 fn options_are_read_from_the_page_of_the_command_alone() {
-    let expected = [("--data", true), ("--help", false), ("--json", false)];
+    let expected = [
+        ("--data", true),
+        ("--help", false),
+        ("--json", false),
+        ("--keys", true),
+        ("--keys-from", true),
+        ("--listen", true),
+    ];
     assert_eq!(known().options, expected.map(|(name, value)| (name.to_owned(), value)).into());
     assert!(options("## `bms serve`").is_err());
 }
@@ -75,6 +85,9 @@ fn a_sound_pod_passes_and_each_fault_is_found() {
     check(&at("/args/1"), json!("--grace=2"), "`bms up` has no option `--grace`");
     check(&at("/args/1"), json!("--json=yes"), "`--json` takes no value");
     check(&at("/args/2"), json!("--data="), "`--data` has no value");
+    check(&at("/args/3"), json!("--json"), "it is not said where the server listens");
+    check(&at("/args/4"), json!("--json"), "others reach the server, and it does not require keys");
+    check(&at("/args/5"), json!("--json"), "the first key would stand in the log");
     check(&at("/args/0"), json!("serve"), "the server's command is not `bms up`");
     check(&at("/env/0/name"), json!("BMS_HOUSE"), "the program reads no variable `BMS_HOUSE`");
     let ready = "the livenessProbe does not ask /v2/health/live";
