@@ -79,7 +79,12 @@ fn send(node: &Node, samples: Vec<HardSample>) -> Result<()> {
         Ok(()) => {
             node.metrics.samples_delivered.fetch_add(count, Ordering::Relaxed);
         }
-        Err(error) if matches!(error.code(), Code::Unavailable | Code::DeadlineExceeded) => {
+        Err(error)
+            if matches!(
+                error.code(),
+                Code::Unavailable | Code::DeadlineExceeded | Code::Unauthenticated | Code::PermissionDenied
+            ) =>
+        {
             node.link.lost(error)
         }
         Err(_) => {}

@@ -44,6 +44,9 @@ pub struct Status {
     pub centre: String,
     /// Whether it can be reached.
     pub centre_reachable: bool,
+    /// Why it was of no use the last time, when it was not: away, or it refuses this node.
+    #[serde(default)]
+    pub centre_problem: Option<String>,
     /// The last thing that went wrong with a version.
     pub problem: Option<String>,
 }
@@ -71,6 +74,7 @@ impl Status {
             samples_delivered: metrics.samples_delivered.load(Ordering::Relaxed),
             centre: node.client.base().to_owned(),
             centre_reachable: node.link.is_up(),
+            centre_problem: node.link.problem(),
             problem: node.problem(),
         }
     }

@@ -62,6 +62,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (40, "keys", include_str!("../migrations/0040_keys.sql")),
     (42, "workers", include_str!("../migrations/0042_workers.sql")),
     (44, "scale", include_str!("../migrations/0044_scale.sql")),
+    (48, "centres", include_str!("../migrations/0048_centres.sql")),
 ];
 
 /// Whose SQL is spoken.

@@ -1,5 +1,6 @@
 //! Workers: who may be one, how each stands, and which slots are placed where.
 
+mod centres;
 mod joining;
 mod placed;
 
@@ -107,6 +108,34 @@ impl Registry {
         self.changed_worker(change, name).await
     }
 
+    /// Takes back that the worker shall leave: it takes slots again, if it has not left yet.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`]; [`Code::Conflict`] when it has left, leaves by itself, or was revoked.
+    pub async fn resume_worker(&self, name: &str, by: &str) -> Result<Worker> {
+        let mut change = self.change().await?;
+        match state_of(change.db(), name).await?.as_str() {
+            "joined" | "draining" if self.row(&mut change, name).await?.report.draining => {
+                let what = format!(
+                    "the worker `{name}` leaves by itself: it was told to where it runs, or its time ends"
+                );
+                return Err(Error::new(Code::Conflict, what)
+                    .hint("Once it has left, start it again on its machine, with `bms node join`."));
+            }
+            "draining" => {
+                set_state(&mut change, name, "joined").await?;
+                change.audit("worker.resumed", name, json!({ "by": by })).await?;
+            }
+            "joined" => {}
+            "left" => {
+                return Err(Error::new(Code::Conflict, format!("the worker `{name}` has left"))
+                    .hint("Start it again on its machine, with `bms node join`: that is all it needs."));
+            }
+            other => return Err(Error::new(Code::Conflict, format!("the worker `{name}` is {other}"))),
+        }
+        self.changed_worker(change, name).await
+    }
+
     /// Takes no more from the worker, whose key and certificates are worth nothing from now on.
     ///
     /// # Errors
@@ -120,14 +149,18 @@ impl Registry {
         self.changed_worker(change, name).await
     }
 
-    /// Notes that the worker has left.
+    /// Notes that the worker has left, because it was told so by [`Registry::drain_worker`] or of its own.
     ///
     /// # Errors
-    /// [`Code::PermissionDenied`] when it was revoked.
-    pub async fn leave_worker(&self, name: &str) -> Result<()> {
+    /// [`Code::PermissionDenied`] when it was revoked; [`Code::Conflict`] when it was told to stay meanwhile.
+    pub async fn leave_worker(&self, name: &str, was_told: bool) -> Result<()> {
         let mut change = self.change().await?;
-        if state_of(change.db(), name).await? == "revoked" {
-            return Err(revoked(name));
+        match state_of(change.db(), name).await?.as_str() {
+            "revoked" => return Err(revoked(name)),
+            "joined" if was_told => {
+                return Err(Error::new(Code::Conflict, format!("the worker `{name}` shall stay")));
+            }
+            _ => {}
         }
         set_state(&mut change, name, "left").await?;
         change.audit("worker.left", name, json!({})).await?;
@@ -149,15 +182,19 @@ impl Registry {
     }
 
     async fn changed_worker(&self, mut change: Change, name: &str) -> Result<Worker> {
+        let worker = self.row(&mut change, name).await?;
+        change.commit().await?;
+        Ok(worker)
+    }
+
+    async fn row(&self, change: &mut Change, name: &str) -> Result<Worker> {
         let now = self.db.now_ms(change.db()).await?;
         let row = sqlx::query("SELECT * FROM workers WHERE name = $1")
             .bind(name)
             .fetch_one(change.db())
             .await
             .map_err(reading)?;
-        let worker = worker(&row, now)?;
-        change.commit().await?;
-        Ok(worker)
+        worker(&row, now)
     }
 }
 

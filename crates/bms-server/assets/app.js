@@ -175,11 +175,12 @@ function showDeployments(deployments, slots) {
 
 function slotTable(name, slots) {
   if (slots.length === 0) return empty("No slot is running.");
-  const columns = [["Slot", "lead nowrap"], ["State", ""], ["Process", "number"], ["Run-time", ""], ["Requests", "number"], ["Restarts", "number"], ["Memory", "number"]];
+  const columns = [["Slot", "lead nowrap"], ["State", ""], ["Process", ""], ["Run-time", ""], ["Requests", "number"], ["Restarts", "number"], ["Memory", "number"]];
   return table(`Slots of ${name}`, columns, slots.map((slot) => {
     const [label, kind] = STATES[slot.state] ?? [String(slot.state), ""];
     const state = slot.progress?.moving === false ? chip("standing still", "bad") : chip(label, kind);
-    return [`v${slot.version}`, state, slot.pid == null ? "–" : String(slot.pid), slot.runtime ?? "–",
+    const process = slot.worker ? `on ${slot.worker}` : slot.pid == null ? "–" : String(slot.pid);
+    return [`v${slot.version}`, state, process, slot.runtime ?? "–",
       count(slot.requests), slot.restarts > 0 ? chip(count(slot.restarts), "warn") : "0", bytes(slot.resident_bytes)];
   }));
 }
@@ -312,10 +313,18 @@ function disconnected(why) {
   $("link").textContent = "disconnected";
 }
 
+/** The server answers, but not to whoever looks. */
+function kept(why) {
+  disconnected("");
+  $("banner").textContent = `${why} Enter another key above.`;
+  $("link").textContent = "no access";
+}
+
 async function poll() {
   let state;
   try {
     const response = await fetch("/api/v1/overview", { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
+    if (response.status === 401 || response.status === 403) return kept(await failure(response));
     if (!response.ok) throw new Error(await failure(response));
     const date = Date.parse(response.headers.get("date") ?? "");
     // The header has whole seconds; smaller differences are its rounding.

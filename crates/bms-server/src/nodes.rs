@@ -11,6 +11,7 @@
 
 mod authority;
 mod centre;
+mod centres;
 mod lead;
 mod peer;
 mod placement;
@@ -24,6 +25,7 @@ use bms_wire::{Code, Error, Result};
 
 pub(crate) use centre::Centre;
 pub use centre::Nodes;
+pub(crate) use centres::Centres;
 pub(crate) use lead::Lead;
 pub(crate) use pull::Pull;
 pub(crate) use token::Token;

@@ -49,10 +49,45 @@ impl PolicyWatch {
 
     /// Takes over a file that has changed. One that cannot be read is an event, and the policy before it stays.
     pub(crate) async fn look(&mut self, registry: &Registry) -> Result<()> {
-        let Some(file) = &self.file else { return Ok(()) };
+        match self.changed().await {
+            None => Ok(()),
+            Some(Ok(policy)) => {
+                let revoked: Vec<_> = policy.revoked.iter().map(|revoked| &revoked.key).take(100).collect();
+                let details = json!({ "mode": policy.mode, "keys": policy.trust.len(), "revoked": revoked });
+                registry.audit("policy.changed", "server", details).await?;
+                self.shared.replace(policy);
+                Ok(())
+            }
+            Some(Err(error)) => {
+                let details = json!({ "code": error.code().as_str(), "reason": error.message() });
+                registry.audit("policy.unreadable", "server", details).await.map(drop)
+            }
+        }
+    }
+
+    /// As [`PolicyWatch::look`], where there is no audit log: on a worker, in its own log.
+    pub(crate) async fn look_here(&mut self) {
+        match self.changed().await {
+            None => {}
+            Some(Ok(policy)) => {
+                let (keys, revoked) = (policy.trust.len(), policy.revoked.len());
+                tracing::info!(
+                    keys,
+                    revoked,
+                    "the policy has changed, and counts for what is loaded from now on"
+                );
+                self.shared.replace(policy);
+            }
+            Some(Err(error)) => tracing::error!("the policy has changed and cannot be read: {error}"),
+        }
+    }
+
+    /// What the file holds when it has changed to something else.
+    async fn changed(&mut self) -> Option<Result<Policy>> {
+        let file = self.file.as_ref()?;
         let now = state(file);
         if now == self.seen {
-            return Ok(());
+            return None;
         }
         self.seen = now;
         let before = self.shared.now();
@@ -65,20 +100,7 @@ impl PolicyWatch {
         let read = read.await.unwrap_or_else(|e| {
             Err(bms_wire::Error::new(Code::Internal, "the policy was not read").because(e))
         });
-        match read {
-            Ok(policy) if policy == *before => Ok(()),
-            Ok(policy) => {
-                let revoked: Vec<_> = policy.revoked.iter().map(|revoked| &revoked.key).take(100).collect();
-                let details = json!({ "mode": policy.mode, "keys": policy.trust.len(), "revoked": revoked });
-                registry.audit("policy.changed", "server", details).await?;
-                self.shared.replace(policy);
-                Ok(())
-            }
-            Err(error) => {
-                let details = json!({ "code": error.code().as_str(), "reason": error.message() });
-                registry.audit("policy.unreadable", "server", details).await.map(drop)
-            }
-        }
+        (!matches!(&read, Ok(policy) if *policy == *before)).then_some(read)
     }
 
     /// Whether the deployed version is signed by a key that is revoked by now. It is then set aside, and must not be

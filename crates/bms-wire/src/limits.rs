@@ -282,6 +282,12 @@ pub const WORKERS_MAX: u64 = 1000;
 pub const WORKER_HEARTBEAT_MS: u64 = 1000;
 /// Milliseconds without a word from a worker after which it counts as gone, and its slots are placed elsewhere.
 pub const WORKER_GONE_MS: u64 = 5000;
+/// Addresses of replicas that a worker is told of.
+pub const CENTRES_MAX: usize = 16;
+/// Milliseconds between two words of a replica that it is there for workers.
+pub const CENTRE_NOTE_MS: u64 = 5000;
+/// Milliseconds without one after which workers are not told of it any more.
+pub const CENTRE_GONE_MS: u64 = 60_000;
 /// Labels of one worker.
 pub const WORKER_LABELS_MAX: usize = 32;
 /// Slots on one worker.
@@ -296,6 +302,7 @@ pub const JOIN_TOKEN_USES_MAX: u64 = 10_000;
 pub const JOIN_TOKEN_SECONDS_MAX: u64 = 30 * 24 * 3600;
 
 const _: () = assert!(4 * WORKER_HEARTBEAT_MS <= WORKER_GONE_MS, "one lost heartbeat is no loss of a worker");
+const _: () = assert!(4 * CENTRE_NOTE_MS <= CENTRE_GONE_MS, "a replica that is slow is there");
 const _: () = assert!(
     2 * WORKER_GONE_MS < INFER_DEADLINE_MS,
     "a request outlives the loss of a worker and the start of its slot elsewhere"

@@ -168,7 +168,7 @@ fn no_version(node: &Node) -> Error {
         Some(problem) => problem,
         None if node.desired().is_some() => "the version is being fetched".to_owned(),
         None if node.link.is_up() => "the centre deploys no version of it".to_owned(),
-        None => "the centre has not been reached yet".to_owned(),
+        None => node.link.problem().unwrap_or_else(|| "the centre has not been reached yet".to_owned()),
     };
     Error::new(Code::Unavailable, format!("`{}` has no version here yet: {why}", node.settings.model))
 }

@@ -1,6 +1,6 @@
 //! Workers: who may be one, how each stands, and which slots are placed where.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -93,7 +93,18 @@ async fn a_worker_is_as_it_was_last_heard() {
     registry.drain_worker("w", "test").await.unwrap();
     assert_eq!(state(&registry, "w").await, WorkerState::Draining);
     assert!(registry.report_worker("w", &report("h:1")).await.unwrap(), "it hears that it shall leave");
-    registry.leave_worker("w").await.unwrap();
+    // Told to stay, it takes slots again; that it leaves because it was told to, is not so any more.
+    assert_eq!(registry.resume_worker("w", "test").await.unwrap().state, WorkerState::Ready);
+    assert!(!registry.report_worker("w", &report("h:1")).await.unwrap());
+    assert_eq!(registry.leave_worker("w", true).await.unwrap_err().code(), Code::Conflict);
+    // One that leaves of its own cannot be told to stay.
+    registry.report_worker("w", &WorkerReport { draining: true, ..report("h:1") }).await.unwrap();
+    assert_eq!(registry.resume_worker("w", "test").await.unwrap_err().code(), Code::Conflict);
+    registry.leave_worker("w", false).await.unwrap();
+    assert_eq!(registry.resume_worker("w", "test").await.unwrap_err().code(), Code::Conflict, "it has left");
+    registry.report_worker("w", &report("h:1")).await.unwrap();
+    registry.drain_worker("w", "test").await.unwrap();
+    registry.leave_worker("w", true).await.unwrap();
     assert_eq!(state(&registry, "w").await, WorkerState::Left);
     assert_eq!(registry.drain_worker("w", "test").await.unwrap_err().code(), Code::Conflict);
     registry.report_worker("w", &report("h:1")).await.unwrap();
@@ -154,4 +165,20 @@ async fn slots_are_placed_under_the_lease() {
 
 async fn over(dir: &Path) {
     edit(dir, "UPDATE leases SET expires_ms = 1").await;
+}
+
+#[tokio::test]
+async fn workers_hear_of_the_replicas_that_are_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = open(dir.path()).await.unwrap();
+    let centres = async || registry.centres().await.unwrap();
+    assert!(centres().await.is_empty());
+    for address in ["a:1", "b:1", "a:1"] {
+        registry.note_centre(address).await.unwrap();
+    }
+    assert_eq!(BTreeSet::from_iter(centres().await), BTreeSet::from(["a:1".to_owned(), "b:1".to_owned()]));
+    registry.forget_centre("b:1").await.unwrap();
+    assert_eq!(centres().await, ["a:1"]);
+    edit(dir.path(), "UPDATE centres SET seen_ms = seen_ms - 61000").await;
+    assert!(centres().await.is_empty(), "it says nothing any more");
 }

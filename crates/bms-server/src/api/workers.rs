@@ -28,6 +28,7 @@ pub(crate) fn routes(workers: Workers) -> Router {
         .route("/api/v1/workers", get(all))
         .route("/api/v1/workers/tokens", post(create_token))
         .route("/api/v1/workers/{worker}/drain", post(drain))
+        .route("/api/v1/workers/{worker}/resume", post(resume))
         .route("/api/v1/workers/{worker}/revoke", post(revoke))
         .with_state(Arc::new(workers))
 }
@@ -54,6 +55,16 @@ async fn drain(
     Segments(worker): Segments<String>,
 ) -> Answer<Worker> {
     let worker = workers.registry.drain_worker(&worker, person.said()).await?;
+    workers.changed.notify_one();
+    Ok(Json(worker))
+}
+
+async fn resume(
+    State(workers): State<Arc<Workers>>,
+    person: Person,
+    Segments(worker): Segments<String>,
+) -> Answer<Worker> {
+    let worker = workers.registry.resume_worker(&worker, person.said()).await?;
     workers.changed.notify_one();
     Ok(Json(worker))
 }

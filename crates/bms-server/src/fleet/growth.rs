@@ -59,6 +59,12 @@ impl Pool {
         self.scaling().is_measured
     }
 
+    /// That it can be loaded has been shown by a slot, and what it takes where that can be seen: of a slot on a worker it
+    /// cannot.
+    pub(super) fn is_tried(&self) -> bool {
+        self.is_measured() || self.ready().iter().any(|slot| slot.resident_bytes().is_none())
+    }
+
     /// One of its slots takes so much.
     pub(super) fn note_need(&self, bytes: u64) {
         let mut scaling = self.scaling();

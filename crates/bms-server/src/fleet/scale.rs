@@ -85,7 +85,7 @@ impl Fleet {
         loop {
             let slots = pool.slots().len();
             // The first one alone: it shows whether the version can be loaded, and what it takes.
-            if pool.wanted() <= slots || (slots != 0 && !pool.is_measured()) {
+            if pool.wanted() <= slots || (slots != 0 && !pool.is_tried()) {
                 pool.note_room();
                 return;
             }

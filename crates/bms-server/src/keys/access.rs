@@ -161,6 +161,7 @@ const ROUTES: &[(&str, Access, Access)] = &[
     ("/api/v1/workers", Deploy, Admin),
     ("/api/v1/workers/tokens", Admin, Admin),
     ("/api/v1/workers/{worker}/drain", Admin, Admin),
+    ("/api/v1/workers/{worker}/resume", Admin, Admin),
     ("/api/v1/workers/{worker}/revoke", Admin, Admin),
     // The Hugging Face Hub's downloads.
     ("/api/models/{model}", Deploy, Admin),

@@ -32,13 +32,38 @@ pub(super) struct Tokens {
     rest: Vec<u8>,
 }
 
-/// As OpenAI and Anthropic name it.
+/// As OpenAI and Anthropic name it. A prompt's tokens that were in a cache are among `prompt_tokens` of the one, and beside
+/// `input_tokens` of the other (<https://docs.anthropic.com/en/api/messages>).
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 struct Usage {
     #[serde(default, alias = "input_tokens")]
-    prompt_tokens: u64,
+    prompt_tokens: Option<u64>,
     #[serde(default, alias = "output_tokens")]
-    completion_tokens: u64,
+    completion_tokens: Option<u64>,
+    #[serde(default)]
+    cache_read_input_tokens: Option<u64>,
+    #[serde(default)]
+    cache_creation_input_tokens: Option<u64>,
+}
+
+impl Usage {
+    /// Of each the larger.
+    fn or(self, other: Usage) -> Usage {
+        Usage {
+            prompt_tokens: self.prompt_tokens.max(other.prompt_tokens),
+            completion_tokens: self.completion_tokens.max(other.completion_tokens),
+            cache_read_input_tokens: self.cache_read_input_tokens.max(other.cache_read_input_tokens),
+            cache_creation_input_tokens: self
+                .cache_creation_input_tokens
+                .max(other.cache_creation_input_tokens),
+        }
+    }
+
+    fn total(self) -> u64 {
+        let cached = [self.cache_read_input_tokens, self.cache_creation_input_tokens];
+        let all = [self.prompt_tokens, self.completion_tokens].into_iter().chain(cached);
+        all.flatten().fold(0, u64::saturating_add)
+    }
 }
 
 impl Tokens {
@@ -84,15 +109,13 @@ impl Tokens {
 
     /// Streams say it more than once, and more each time.
     fn heard(&mut self, usage: Usage) {
-        let known = self.usage.get_or_insert_default();
-        known.prompt_tokens = known.prompt_tokens.max(usage.prompt_tokens);
-        known.completion_tokens = known.completion_tokens.max(usage.completion_tokens);
+        self.usage = Some(self.usage.unwrap_or_default().or(usage));
     }
 
     /// All tokens, of a request whose prompt was estimated at so many, and answer at so many.
     pub(super) fn total(&self, prompt: u64, answer: u64) -> u64 {
         match self.usage {
-            Some(usage) => usage.prompt_tokens.saturating_add(usage.completion_tokens),
+            Some(usage) => usage.total(),
             None if self.events != 0 => prompt.saturating_add(self.events),
             None => prompt.saturating_add(answer),
         }

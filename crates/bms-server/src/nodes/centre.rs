@@ -25,8 +25,8 @@ use super::authority::{Authority, Key, PublicKey};
 use super::lead::Lead;
 use super::peer::{self, Own, Peer, TlsListener};
 use super::protocol::{
-    Certified, DOCUMENT_BYTES_MAX, ENROL, Enrol, FILES, HEARTBEAT, Heartbeat, LEAVE, LIVE, Order, Orders,
-    RENEW, Renew,
+    Certified, DOCUMENT_BYTES_MAX, ENROL, Enrol, FILES, HEARTBEAT, Heartbeat, LEAVE, LIVE, Leave, Order,
+    Orders, RENEW, Renew,
 };
 use super::token::{self, Token, fresh_secret};
 use super::{CENTRE_HOST, host_and_port, pull, worker_host};
@@ -68,6 +68,8 @@ pub(crate) struct Centre {
     changed: Arc<Notify>,
     /// Workers that were reached, with the address at which they were.
     reached: Mutex<BTreeSet<(String, String)>>,
+    /// Where workers reach the replicas that are there, this one among them.
+    replicas: Mutex<Vec<String>>,
 }
 
 impl Centre {
@@ -106,7 +108,8 @@ impl Centre {
         let own = Own::new(key.signing()?, certificate, authority.certificate().clone());
         let client = peer::client(own.clone(), authority.certificate())?;
         let reached = Mutex::default();
-        let centre = Centre { registry, authority, own, key, client, address, changed, reached };
+        let replicas = Mutex::default();
+        let centre = Centre { registry, authority, own, key, client, address, changed, reached, replicas };
         Ok((Arc::new(centre), listener))
     }
 
@@ -151,9 +154,15 @@ impl Centre {
             drain: DRAIN,
         };
         let renewing = tokio::spawn(self.clone().renew_own());
+        let noting = tokio::spawn(self.clone().note_replicas());
         let routes = |io: &_| router.clone().layer(Extension(Peer::of(io)));
         listen::serve_each(TlsListener::new(listener, config), routes, terms, shutdown).await;
         renewing.abort();
+        noting.abort();
+        // Workers would find out by themselves; it is said for those that join.
+        if let Err(error) = self.registry.forget_centre(&self.address).await {
+            tracing::warn!("workers may be told of this server for a minute more: {error}");
+        }
         Ok(())
     }
 
@@ -166,6 +175,26 @@ impl Centre {
                 Err(error) => tracing::error!("failed to renew the centre's certificate: {error}"),
             }
         }
+    }
+
+    /// Says again and again where this replica is, and hears where the others are.
+    async fn note_replicas(self: Arc<Self>) {
+        loop {
+            let noted = async {
+                self.registry.note_centre(&self.address).await?;
+                self.registry.centres().await
+            };
+            match noted.await {
+                Ok(replicas) => *self.replicas() = replicas,
+                // Those known before are told on.
+                Err(error) => tracing::warn!("workers are not told where this server is: {error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(limits::CENTRE_NOTE_MS)).await;
+        }
+    }
+
+    fn replicas(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+        self.replicas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes a join token.
@@ -276,12 +305,18 @@ async fn heartbeat(
     let (placed, _) = centre.registry.placements().await?;
     let own = placed.into_iter().filter(|placed| placed.worker.as_deref() == Some(&worker));
     let slots = own.map(|placed| Order { id: placed.id, model: placed.model, version: placed.version });
-    Ok(Json(Orders { slots: slots.collect(), leave }))
+    let centres = centre.replicas().clone();
+    Ok(Json(Orders { slots: slots.collect(), leave, centres }))
 }
 
-async fn leave(State(centre): State<Arc<Centre>>, Extension(peer): Extension<Peer>) -> Answer<()> {
+async fn leave(
+    State(centre): State<Arc<Centre>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Answer<()> {
     let worker = centre.worker(&peer).await?;
-    centre.registry.leave_worker(&worker).await?;
+    let said: Option<Leave> = body::read_document(request, DOCUMENT_BYTES_MAX).await?;
+    centre.registry.leave_worker(&worker, said.is_some_and(|said| said.was_told)).await?;
     centre.changed.notify_one();
     Ok(Json(()))
 }

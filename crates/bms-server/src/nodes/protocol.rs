@@ -54,12 +54,22 @@ pub(super) struct Renew {
     pub(super) key: String,
 }
 
+/// A worker has left.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Leave {
+    /// Because it heard that it shall, and for no reason of its own.
+    pub(super) was_told: bool,
+}
+
 /// What a worker shall run: these slots and no others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Orders {
     pub(super) slots: Vec<Order>,
     /// It shall leave once it has none.
     pub(super) leave: bool,
+    /// Where it reaches the replicas that are there, `HOST:PORT`.
+    #[serde(default)]
+    pub(super) centres: Vec<String>,
 }
 
 /// One slot.

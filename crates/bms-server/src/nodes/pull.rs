@@ -19,6 +19,7 @@ use http_body_util::Full;
 use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 
+use super::Centres;
 use super::protocol::FILES;
 use crate::slots::{Back, Broken, Connections, VersionName};
 
@@ -30,7 +31,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(120);
 /// Fetches versions.
 #[derive(Debug)]
 pub(crate) struct Pull {
-    pub(super) centre: Arc<Connections>,
+    pub(super) centres: Arc<Centres>,
     /// Where copies lie.
     pub(super) into: PathBuf,
     /// One at a time.
@@ -76,7 +77,7 @@ impl Pull {
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body.unwrap_or_default())))
             .map_err(|e| Error::new(Code::Internal, "a request cannot be made").because(e))?;
-        answer(&self.centre, request, ANSWER_WITHIN).await
+        answer(&self.centres.now(), request, ANSWER_WITHIN).await
     }
 
     fn copy(&self, version: &Version, handle: &Handle) -> Result<PathBuf> {

@@ -21,18 +21,22 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::protocol::{HEARTBEAT, Heartbeat, LEAVE, Orders};
-use super::{Pull, host_and_port, pull};
+use super::protocol::{HEARTBEAT, Heartbeat, LEAVE, Leave, Orders};
+use super::{Centres, Pull, host_and_port, pull};
 use crate::engines::Runner;
 use crate::machine::available_memory;
 use crate::metrics::Metrics;
-use crate::policy::SharedPolicy;
+use crate::policy::{PolicyWatch, SharedPolicy};
 use crate::server::{WorkDir, private_folder};
-use crate::slots::{Connections, Launch, Launcher, Slot, Source, VersionName};
+use crate::slots::{Launch, Launcher, Slot, Source, VersionName};
 use identity::Identity;
 
 /// How long the centre may take over a heartbeat.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// How long a replica may take when there are others: whoever is asked next has to hear of it before it counts as gone.
+const REPLICA_ANSWERS_WITHIN: Duration = Duration::from_secs(2);
+/// How often it is said that no heartbeat comes through.
+const SAID_EVERY: Duration = Duration::from_secs(10);
 /// The longest pause between tries while the centre cannot be reached.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// How long leaving may take when no end is known, before it is done without the centre's consent.
@@ -71,6 +75,8 @@ pub struct JoinSettings {
     pub launch: Launch,
     /// What may be loaded.
     pub policy: Policy,
+    /// The file that is from, which is read again when it changes.
+    pub policy_file: Option<PathBuf>,
 }
 
 /// A slot that was ordered.
@@ -83,9 +89,14 @@ struct Hosted {
 pub(super) struct Worker {
     launcher: Arc<Launcher>,
     pull: Arc<Pull>,
-    centre: Arc<Connections>,
+    centres: Arc<Centres>,
     hosted: Mutex<BTreeMap<String, Hosted>>,
+    /// It leaves of its own: it was told to on this machine, or its time ends.
     leaving: AtomicBool,
+    /// The centre says that it shall leave.
+    told_to_leave: AtomicBool,
+    /// Its policy's file, which is read again when it changes.
+    policy: tokio::sync::Mutex<PolicyWatch>,
     settings: JoinSettings,
     address: String,
     /// Sockets and the policy; removed with the value.
@@ -136,23 +147,27 @@ impl Worker {
         let run_dir = private_folder()?;
         let policy_file = run_dir.path().join("policy.toml");
         settings.policy.save(&policy_file)?;
+        let shared = SharedPolicy::new(settings.policy.clone());
+        let watch = PolicyWatch::new(settings.policy_file.clone(), policy_file.clone(), shared.clone());
         let launcher = Launcher::new(
             settings.launch.clone(),
             run_dir.path().to_owned(),
-            (policy_file, SharedPolicy::new(settings.policy.clone())),
+            (policy_file, shared),
             Arc::new(Metrics::new()?),
             None,
             Arc::new(Notify::new()),
         )?;
-        let centre = Arc::new(identity.centre()?);
+        let centres = Arc::new(identity.centres()?);
         let into = settings.data.join("loaded");
-        let pull = Arc::new(Pull { centre: centre.clone(), into, turn: Default::default() });
+        let pull = Arc::new(Pull { centres: centres.clone(), into, turn: Default::default() });
         Ok(Worker {
             launcher: Arc::new(launcher),
             pull,
-            centre,
+            centres,
             hosted: Mutex::default(),
             leaving: AtomicBool::new(false),
+            told_to_leave: AtomicBool::new(false),
+            policy: tokio::sync::Mutex::new(watch),
             settings,
             address,
             _run_dir: run_dir,
@@ -171,23 +186,30 @@ impl Worker {
         let mut shutdown = std::pin::pin!(shutdown);
         let mut ready = Some(ready);
         let mut told = std::pin::pin!(tokio::time::sleep(self.time_left()));
-        let (mut pause, mut left_by) = (every, None);
+        let (mut pause, mut left_by, mut said) = (every, None, None);
         loop {
+            self.policy.lock().await.look_here().await;
             match self.beat().await {
                 Ok(orders) => {
                     pause = every;
+                    if said.take().is_some() {
+                        tracing::info!("heartbeats come through again");
+                    }
+                    if self.centres.learn(&orders.centres)
+                        && let Err(error) = identity.keep(&self.centres)
+                    {
+                        tracing::warn!("the addresses of the centre's replicas were not kept: {error}");
+                    }
                     let is_over = self.carry_out(&orders);
                     if let Some(ready) = ready.take() {
                         ready(identity.name(), &self.address);
                     }
-                    if orders.leave {
-                        self.leaving.store(true, Ordering::SeqCst);
-                    }
-                    if is_over && self.is_leaving() {
-                        return self.ask::<()>(LEAVE, &()).await.map(drop);
+                    self.told_to_leave.store(orders.leave, Ordering::SeqCst);
+                    if is_over && self.is_leaving() && self.left().await? {
+                        return Ok(());
                     }
                     if life.mul_f64(RENEW_AFTER) < identity.age()
-                        && let Err(error) = identity.renew(&self.centre).await
+                        && let Err(error) = identity.renew(&self.centres.now()).await
                     {
                         tracing::warn!("the certificate was not renewed: {error}");
                     }
@@ -195,11 +217,16 @@ impl Worker {
                 // Before anything runs that is the caller's to hear; a centre that is away later is waited for.
                 Err(error) if error.code() == Code::PermissionDenied || ready.is_some() => return Err(error),
                 Err(error) => {
-                    tracing::warn!(?pause, "no heartbeat: {error}");
+                    if said.is_none_or(|at: Instant| SAID_EVERY <= at.elapsed()) {
+                        tracing::warn!("no heartbeat, it is tried on: {error}");
+                        said = Some(Instant::now());
+                    }
                     pause = (2 * pause).min(PAUSE_MAX);
                 }
             }
-            if self.is_leaving() {
+            if !self.is_leaving() {
+                left_by = None;
+            } else {
                 let by = *left_by.get_or_insert_with(|| Instant::now() + self.leave_within());
                 if by <= Instant::now() {
                     tracing::warn!("leaving without the centre's consent: it takes too long");
@@ -207,7 +234,7 @@ impl Worker {
                 }
                 pause = pause.min(every / 4);
             }
-            let leaving = self.is_leaving();
+            let leaving = self.leaving.load(Ordering::SeqCst);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = &mut shutdown, if !leaving => self.leaving.store(true, Ordering::SeqCst),
@@ -217,7 +244,19 @@ impl Worker {
     }
 
     fn is_leaving(&self) -> bool {
-        self.leaving.load(Ordering::SeqCst)
+        self.leaving.load(Ordering::SeqCst) || self.told_to_leave.load(Ordering::SeqCst)
+    }
+
+    /// Says that it has left. `false` when it shall stay by now.
+    async fn left(&self) -> Result<bool> {
+        let was_told = !self.leaving.load(Ordering::SeqCst);
+        match self.ask(LEAVE, &Leave { was_told }).await {
+            Err(error) if error.code() == Code::Conflict => {
+                self.told_to_leave.store(false, Ordering::SeqCst);
+                Ok(false)
+            }
+            said => said.map(|_| true),
+        }
     }
 
     /// How long until it has to begin to leave: for ever when no end is known.
@@ -233,14 +272,32 @@ impl Worker {
         self.settings.until.map_or(LEAVE_WITHIN, |until| left(until).min(LEAVE_WITHIN))
     }
 
+    /// A heartbeat to the replica that is spoken with, or else to the first that answers.
     async fn beat(&self) -> Result<Orders> {
-        let answer = self.ask(HEARTBEAT, &Heartbeat { report: self.report() }).await?;
-        serde_json::from_slice(&answer)
-            .map_err(|e| Error::new(Code::Unavailable, "the centre's orders make no sense").because(e))
+        let mut failed = None;
+        for _ in 0..self.centres.count() {
+            match self.ask(HEARTBEAT, &Heartbeat { report: self.report() }).await {
+                Ok(answer) => {
+                    if let Some(error) = failed {
+                        let now = &self.centres.addresses()[0];
+                        tracing::warn!(now, "another replica of the centre is spoken with: {error}");
+                    }
+                    return serde_json::from_slice(&answer).map_err(|e| {
+                        Error::new(Code::Unavailable, "the centre's orders make no sense").because(e)
+                    });
+                }
+                // Who is not let in is let in by none.
+                Err(error) if error.code() == Code::PermissionDenied => return Err(error),
+                Err(error) => failed = Some(error),
+            }
+            self.centres.go_on();
+        }
+        Err(failed.unwrap_or_else(|| Error::new(Code::Internal, "a worker knows no centre")))
     }
 
     async fn ask<T: Serialize>(&self, path: &str, document: &T) -> Result<Bytes> {
-        identity::ask(&self.centre, path, document, ANSWER_WITHIN).await
+        let within = if self.centres.count() < 2 { ANSWER_WITHIN } else { REPLICA_ANSWERS_WITHIN };
+        identity::ask(&self.centres.now(), path, document, within).await
     }
 
     fn report(&self) -> WorkerReport {
@@ -265,7 +322,7 @@ impl Worker {
             cores: self.settings.cores,
             labels: self.settings.labels.clone(),
             until_ms: until.and_then(|until| i64::try_from(until.as_millis()).ok()),
-            draining: self.is_leaving(),
+            draining: self.leaving.load(Ordering::SeqCst),
             slots,
         }
     }

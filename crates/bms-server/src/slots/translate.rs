@@ -265,14 +265,17 @@ impl Events {
     }
 }
 
-/// A document with another name of the model, at its top or in the `response` it tells of.
+/// A document with another name of the model, at its top or in what it tells of: the `response` of OpenAI's events, the
+/// `message` of Anthropic's.
 fn named(document: &[u8], name: &[u8]) -> Option<Vec<u8>> {
     if let Some(replaced) = splice::replaced(document, "model", name) {
         return Some(replaced);
     }
-    let inner = splice::field(document, "response")?;
-    let replaced = splice::replaced(&document[inner.clone()], "model", name)?;
-    Some(splice::splice(document, inner, &replaced))
+    ["response", "message"].into_iter().find_map(|told| {
+        let inner = splice::field(document, told)?;
+        let replaced = splice::replaced(&document[inner.clone()], "model", name)?;
+        Some(splice::splice(document, inner, &replaced))
+    })
 }
 
 /// An answer of the Open Inference Protocol with our names: of inference, or about a model.

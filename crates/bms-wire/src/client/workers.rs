@@ -20,6 +20,11 @@ impl Client {
         self.send("POST", &format!("/api/v1/workers/{}/drain", segment(name)), &serde_json::json!({}))
     }
 
+    /// Has a worker that was to leave take slots again, if it has not left yet.
+    pub fn resume_worker(&self, name: &str) -> Result<Worker> {
+        self.send("POST", &format!("/api/v1/workers/{}/resume", segment(name)), &serde_json::json!({}))
+    }
+
     /// Lets a worker in no more, and takes no more from it.
     pub fn revoke_worker(&self, name: &str) -> Result<Worker> {
         self.send("POST", &format!("/api/v1/workers/{}/revoke", segment(name)), &serde_json::json!({}))

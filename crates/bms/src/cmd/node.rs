@@ -40,6 +40,8 @@ enum Command {
     List(List),
     /// Have a worker's slots placed elsewhere; it leaves when they have gone over.
     Drain(Named),
+    /// Take back that a worker shall leave: it takes slots again, if it has not left yet.
+    Resume(Named),
     /// Take no more from a worker: its key and its certificates are worth nothing from now on.
     Revoke(Named),
 }
@@ -144,6 +146,11 @@ impl Node {
                 output.result(format_args!("{} is {}", worker.name, worker.state.as_str()), &worker);
                 Ok(())
             }
+            Command::Resume(named) => {
+                let worker = named.person.client()?.resume_worker(&named.name)?;
+                output.result(format_args!("{} is {}", worker.name, worker.state.as_str()), &worker);
+                Ok(())
+            }
             Command::Revoke(named) => {
                 let worker = named.person.client()?.revoke_worker(&named.name)?;
                 output.result(format_args!("{} is revoked", worker.name), &worker);
@@ -221,6 +228,7 @@ impl Join {
             margin: self.drain_margin,
             launch: launch(&self.runtime, &self.language)?,
             policy: self.policy.load(home)?,
+            policy_file: Some(self.policy.file(home)?),
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| {
             Error::new(Code::Internal, format!("failed to start the runtime: {e}")).because(e)

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::program::{Server, bms, fails, ok, shared, zeros};
+use crate::replicas::Database;
 
 /// A process of `bms node join`, killed when dropped.
 struct Worker {
@@ -358,4 +359,99 @@ fn workers_go_on_when_the_centre_is_killed_and_comes_back() {
     centre.server.client.infer("digits", &zeros()).unwrap();
     assert_eq!(pids(worker.child.id()), process, "the same process answers");
     assert_eq!(slots(&centre)[0]["id"], before[0]["id"]);
+}
+
+#[test]
+fn a_version_gets_all_its_slots_on_workers() {
+    let centre = Centre::start();
+    let _worker = centre.worker("a");
+    let (url, model) = (centre.url(), shared().at("fp32"));
+    ok(bms(&shared().home()).arg("push").arg(model).args(["--server", &url, "--alias", "production"]));
+    ok(bms(&shared().home()).args(["deploy", "digits", "--server", &url]).args([
+        "--min-slots",
+        "3",
+        "--max-slots",
+        "3",
+    ]));
+    let began = Instant::now();
+    loop {
+        let overview: Value = centre.server.client.get("/api/v1/overview").unwrap();
+        let slots = overview["slots"].as_array().unwrap();
+        if slots.len() == 3 && slots.iter().all(|slot| slot["state"] == "ready" && slot["worker"] == "a") {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(40), "{slots:?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn that_a_worker_shall_leave_can_be_taken_back_until_it_has() {
+    let centre = Centre::with_model();
+    let mut worker = centre.worker("a");
+    centre.wait_until_at(Some("a"));
+    let client = &centre.server.client;
+    assert_eq!(client.drain_worker("a").unwrap().state.as_str(), "draining");
+    assert_eq!(client.resume_worker("a").unwrap().state.as_str(), "ready");
+    // Wherever its slot was on the way to, it comes back.
+    centre.wait_until_at(Some("a"));
+    let load = Load::on(&centre.url());
+    load.go_on(200);
+    assert!(worker.child.try_wait().unwrap().is_none(), "it stays");
+    assert_eq!(centre.state("a"), "ready");
+    ok(bms(&shared().home()).args(["node", "drain", "a", "--server", &centre.url()]));
+    assert_eq!(worker.ended(Duration::from_secs(40)), Some(0));
+    let (_, late) = fails(bms(&shared().home()).args(["node", "resume", "a", "--server", &centre.url()]));
+    assert_eq!(late["code"], "conflict", "{late}");
+    assert_eq!(load.failures(), Vec::<String>::new());
+    let said: Vec<String> = client.audit(0).unwrap().into_iter().map(|event| event.action).collect();
+    assert!(said.iter().any(|action| action == "worker.resumed"), "{said:?}");
+}
+
+#[test]
+fn workers_go_on_with_another_replica_when_theirs_is_killed() {
+    let Some(database) = Database::new("workers") else { return };
+    let (dir, url) = (tempfile::tempdir().unwrap(), database.url());
+    let store = format!("file://{}", dir.path().join("store").display());
+    let start = |name: &str, nodes: &str| {
+        let data = dir.path().join(name);
+        let place = ["--data", data.to_str().unwrap(), "--store", &store, "--database", &url];
+        Server::start(&shared().home(), &[&["up", "--nodes-listen", nodes], &place[..]].concat())
+    };
+    let (at_one, at_two) = (free_address(), free_address());
+    let (one, two) = (start("one", &at_one), start("two", &at_two));
+    let token = ok(bms(&shared().home()).args(["node", "token", "create", "--server", one.client.base()]));
+    let data = dir.path().join("worker");
+    let worker = Worker::start(&data, "a", token["token"].as_str());
+    ok(bms(&shared().home()).arg("push").arg(shared().at("fp32")).args([
+        "--server",
+        one.client.base(),
+        "--alias",
+        "production",
+    ]));
+    ok(bms(&shared().home()).args(["deploy", "digits", "--server", one.client.base()]));
+    let kept = || std::fs::read_to_string(data.join("worker.json")).unwrap();
+    let began = Instant::now();
+    while !kept().contains(&at_two) {
+        assert!(began.elapsed() < Duration::from_secs(40), "it hears of the other replica: {}", kept());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let centre = Centre { dir, server: two, nodes: at_two };
+    centre.wait_until_at(Some("a"));
+    let id = || centre.workers()[0]["slots"][0]["id"].clone();
+    let (before, load) = (id(), Load::on(&centre.url()));
+    load.go_on(50);
+    one.kill();
+    let killed = Instant::now();
+    while u128::from(centre.workers()[0]["silent_ms"].as_u64().unwrap()) >= killed.elapsed().as_millis() {
+        assert!(killed.elapsed() < Duration::from_secs(40), "{}", centre.workers());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    load.go_on(50);
+    assert_eq!((centre.state("a"), id(), centre.place()), ("ready".into(), before, Some(Some("a".into()))));
+    assert_eq!(load.failures(), Vec::<String>::new());
+    // Started again, it knows where to go although the replica it joined at is away.
+    drop(worker);
+    let _worker = Worker::start(&data, "a", None);
+    centre.wait_until_at(Some("a"));
 }

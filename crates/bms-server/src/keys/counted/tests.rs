@@ -20,6 +20,8 @@ fn what_the_engine_says_counts() {
     let anthropic = "event: message_start\ndata: {\"message\":{\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}}\n\n\
                      event: message_delta\ndata: {\"delta\":{},\"usage\":{\"output_tokens\":4}}\n\n";
     expect(anthropic, 0, 13);
+    let cached = r#"{"usage":{"cache_read_input_tokens":32,"cache_creation_input_tokens":null,"input_tokens":1,"output_tokens":16}}"#;
+    expect(cached, 0, 49);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,8 +17,8 @@ use super::{JoinSettings, post, pull};
 use crate::nodes::authority::{Key, key_id_of, write_over};
 use crate::nodes::peer::{self, Own};
 use crate::nodes::protocol::{Certified, ENROL, Enrol, RENEW, Renew};
-use crate::nodes::{CENTRE_HOST, Token, host_and_port};
-use crate::slots::{Address, Connections, Tls};
+use crate::nodes::{CENTRE_HOST, Centres, Token};
+use crate::slots::{Connections, Tls};
 
 /// The file in the worker's folder.
 const FILE: &str = "worker.json";
@@ -29,12 +29,18 @@ const ENROL_WITHIN: Duration = Duration::from_secs(15);
 #[derive(Clone, Serialize, Deserialize)]
 struct Kept {
     name: String,
-    /// `HOST:PORT` of the centre.
+    /// `HOST:PORT` of the centre: of the replica it spoke with last.
     centre: String,
+    /// Of the other replicas it knows.
+    #[serde(default)]
+    others: Vec<String>,
     #[serde(with = "crate::nodes::secret")]
     key: Zeroizing<String>,
     certificate: String,
     authority: String,
+    /// When the certificate was made, in milliseconds since 1970.
+    #[serde(default)]
+    certified_ms: Option<u64>,
 }
 
 /// A worker that has joined.
@@ -68,7 +74,10 @@ impl Identity {
         }
         match (&settings.token, kept) {
             (Some(token), kept) => Identity::enrol(&Token::read(token)?, settings, kept, path).await,
-            (None, Some(kept)) => Identity::of(kept, path, None),
+            (None, Some(kept)) => {
+                check_is_good(&kept, now_ms())?;
+                Identity::of(kept, path, None)
+            }
             (None, None) => Err(Error::new(Code::NotFound, "this machine has not joined yet")
                 .hint("`bms node token create` at the centre prints a token; give it to `bms node join`.")),
         }
@@ -98,7 +107,7 @@ impl Identity {
             }
         };
         let tls = Tls::new(peer::joining(&token.pin)?, CENTRE_HOST)?;
-        let centre = Arc::new(connections(&token.address, tls)?);
+        let centre = Centres::new(std::slice::from_ref(&token.address), tls)?.now();
         let public = STANDARD.encode(rcgen::PublicKeyData::der_bytes(&key.public()));
         let asked = Enrol { secret: token.secret.clone(), name: name.clone(), key: public };
         let certified: Certified = document(&ask(&centre, ENROL, &asked, ENROL_WITHIN).await?)?;
@@ -108,9 +117,11 @@ impl Identity {
         let kept = Kept {
             name,
             centre: token.address.clone(),
+            others: Vec::new(),
             key: Zeroizing::new(STANDARD.encode(key.secret())),
             certificate: certified.certificate,
             authority: certified.authority,
+            certified_ms: Some(now_ms()),
         };
         write(&path, &kept)?;
         Identity::of(kept, path, Some(Instant::now()))
@@ -134,10 +145,19 @@ impl Identity {
         self.certified.map_or(Duration::from_secs(limits::WORKER_CERTIFICATE_SECONDS), |at| at.elapsed())
     }
 
-    /// The way to the centre.
-    pub(super) fn centre(&self) -> Result<Connections> {
+    /// The ways to the replicas of the centre.
+    pub(super) fn centres(&self) -> Result<Centres> {
         let tls = Tls::new(peer::client(self.own.clone(), &self.authority)?, CENTRE_HOST)?;
-        connections(&self.kept.centre, tls)
+        let known: Vec<String> = [&self.kept.centre].into_iter().chain(&self.kept.others).cloned().collect();
+        Centres::new(&known, tls)
+    }
+
+    /// Keeps where the replicas are, for when this worker is started again.
+    pub(super) fn keep(&mut self, centres: &Centres) -> Result<()> {
+        let mut addresses = centres.addresses();
+        self.kept.centre = addresses.remove(0);
+        self.kept.others = addresses;
+        write(&self.path, &self.kept)
     }
 
     /// How the centre connects to it.
@@ -151,11 +171,34 @@ impl Identity {
         let certified: Certified = document(&ask(centre, RENEW, &Renew { key }, ENROL_WITHIN).await?)?;
         let certificate = CertificateDer::from(decode(&certified.certificate)?);
         self.kept.certificate = certified.certificate;
+        self.kept.certified_ms = Some(now_ms());
         write(&self.path, &self.kept)?;
         self.own.replace(certificate);
         self.certified = Some(Instant::now());
         Ok(())
     }
+}
+
+/// Refuses a certificate that has ended: the centre would, without a word why.
+fn check_is_good(kept: &Kept, now_ms: u64) -> Result<()> {
+    let Some(since) = kept.certified_ms else { return Ok(()) };
+    let hours = limits::WORKER_CERTIFICATE_SECONDS / 3600;
+    match now_ms.saturating_sub(since) < limits::WORKER_CERTIFICATE_SECONDS * 1000 {
+        true => Ok(()),
+        false => Err(Error::new(
+            Code::PermissionDenied,
+            format!(
+                "the certificate of the worker `{}` has ended: it was away for over {hours} hours",
+                kept.name
+            ),
+        )
+        .hint("Join again with a fresh token of `bms node token create`; it stays the same worker.")),
+    }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Sends a document to the centre; the body of its answer.
@@ -173,11 +216,6 @@ pub(super) async fn ask<T: Serialize>(
 fn document<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes)
         .map_err(|e| Error::new(Code::Unavailable, "the centre's answer makes no sense").because(e))
-}
-
-fn connections(address: &str, tls: Tls) -> Result<Connections> {
-    let (host, port) = host_and_port(address)?;
-    Ok(Connections::new(Address::Tcp { host: host.into(), port, tls: Some(tls) }, Arc::default()))
 }
 
 fn read(path: &Path) -> Result<Option<Kept>> {
@@ -206,3 +244,6 @@ fn decode(text: &str) -> Result<Vec<u8>> {
 fn broken(error: Error) -> Error {
     Error::new(Code::Tampered, "the worker's key is broken").because(error)
 }
+
+#[cfg(test)]
+mod tests;

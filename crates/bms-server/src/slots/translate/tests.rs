@@ -95,6 +95,9 @@ fn streams_pass_event_by_event() {
         "data: {\"model\":\"m\"}\n\n: comment\n\nevent: e\ndata: {\"response\":{\"model\":\"m\"}}\n\ndata: [DONE]\n\n"
     );
     assert_eq!(rest, None);
+    let anthropic =
+        "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"model\":\"x\",\"id\":1}}\n\n";
+    assert_eq!(events(&[anthropic]).0, [anthropic.replace("\"x\"", "\"m\"")]);
     assert_eq!(events(&["data: [DONE]"]).1.as_deref(), Some("data: [DONE]\n\n"));
     assert_eq!(events(&["data: [DONE]\n"]).1.as_deref(), Some("data: [DONE]\n\n"));
 }
