@@ -88,7 +88,8 @@ fn home(bms: &Path) -> Result<Files> {
 /// Tries the servers of one set of values: all run before the first is asked.
 fn one(set: &str, rendered: &[Rendered], secrets: &Secrets, programs: &Programs) -> Result<Vec<String>> {
     let ground = Ground::of(set, rendered, &programs.services)?;
-    let pods: Vec<Pod> = (0..ground.servers()).map(|_| Pod::of(rendered, secrets)).collect::<Result<_>>()?;
+    let pods: Vec<Pod<'_>> =
+        (0..ground.servers()).map(|_| Pod::of(rendered, secrets)).collect::<Result<_>>()?;
     let mut problems = pods[0].problems();
     let started = pods.iter().map(|pod| Server::start(pod, &ground, programs));
     let mut servers = started.collect::<Result<Vec<_>>>()?;
@@ -159,7 +160,7 @@ impl Server<'_> {
 }
 
 /// What is to be answered: who asks, what, and the status.
-fn expected(pod: &Pod, rendered: &[Rendered], secrets: &Secrets) -> Vec<(Option<String>, String, u16)> {
+fn expected(pod: &Pod<'_>, rendered: &[Rendered], secrets: &Secrets) -> Vec<(Option<String>, String, u16)> {
     let reference = |value: &Value| secrets.value(value["name"].as_str()?, value["key"].as_str()?);
     let admin = rendered
         .iter()
