@@ -121,7 +121,7 @@ enum Command {
     Predict(cmd::predict::Predict),
     /// Run an edge node: answers locally and offline, sends hard samples to the centre.
     Edge(cmd::edge::Edge),
-    /// Machines that run slots for a server: join, list, drain, revoke.
+    /// Machines that run slots for a server: join, list, drain, resume, revoke.
     Node(cmd::node::Node),
     /// Label the hard samples of the edge with a larger served model; writes a data set.
     Label(cmd::label::Label),
@@ -190,3 +190,6 @@ pub(crate) fn run(cli: Cli, output: &Output) -> Result<()> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

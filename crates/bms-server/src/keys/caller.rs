@@ -159,6 +159,16 @@ impl Caller {
         Ok(())
     }
 
+    /// A request that was let in is refused after all: it does not count as one.
+    fn give_back(&self, counted: &mut Counted) {
+        counted.turn(self.shared.day());
+        counted.today.requests = counted.today.requests.saturating_sub(1);
+        counted.is_dirty = true;
+        if let Some(rate) = self.rate(self.limits().requests_per_minute) {
+            counted.requests.settle(-1.0, rate, Instant::now());
+        }
+    }
+
     fn too_fast(&self, what: &str, rate: Rate, wait: Duration) -> Error {
         limited(format!("the key `{}` may use {} {what} a minute", self.name(), rate.per_minute), wait)
     }
@@ -292,7 +302,12 @@ impl Ticket {
         state.estimated = Some((prompt, answer));
         let tokens = prompt.saturating_add(answer);
         let Some(rate) = self.caller.rate(self.caller.limits().tokens_per_minute) else { return Ok(()) };
-        let took = self.caller.counts.lock().tokens.take(tokens, rate, Instant::now());
+        let mut counted = self.caller.counts.lock();
+        let took = counted.tokens.take(tokens, rate, Instant::now());
+        if took.is_err() {
+            self.caller.give_back(&mut counted);
+        }
+        drop(counted);
         took.map_err(|wait| {
             self.caller.shared.metrics.keys.refused(self.caller.name(), "tokens_per_minute");
             self.caller.too_fast("tokens", rate, wait)

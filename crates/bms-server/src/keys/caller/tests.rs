@@ -28,7 +28,9 @@ fn requests_of_a_minute_are_limited_and_refusals_are_free() {
 
 #[test]
 fn tokens_are_taken_by_estimate_and_settled_by_what_was_said() {
-    let (_keys, caller) = caller(KeyLimits { tokens_per_minute: Some(600), ..KeyLimits::default() });
+    let allowed =
+        KeyLimits { tokens_per_minute: Some(600), requests_per_minute: Some(60), ..KeyLimits::default() };
+    let (_keys, caller) = caller(allowed);
     let ticket = caller.admit().unwrap();
     ticket.generates(100, 400).unwrap();
     assert!((100..200).contains(&caller.standings()[1].unwrap().remaining));
@@ -36,6 +38,8 @@ fn tokens_are_taken_by_estimate_and_settled_by_what_was_said() {
     let refused = second.generates(0, 400).unwrap_err();
     assert_eq!(refused.code(), Code::RateLimited);
     assert!(refused.pause().unwrap() <= Duration::from_secs(30));
+    let requests = caller.unwritten()[0].requests;
+    assert!(requests == 1 && 59 <= caller.standings()[0].unwrap().remaining, "what is refused is no request");
     second.failed();
     drop(second);
     ticket.said(&Bytes::from_static(br#"{"usage":{"prompt_tokens":40,"completion_tokens":10}}"#));

@@ -27,6 +27,7 @@ use self::exchange::Form;
 use self::in_process::InProcess;
 use self::load::{Load, Pace};
 use self::work::Work;
+use crate::api_key::ApiKeyOption;
 use crate::cmd::serve::RuntimeOptions;
 use crate::home::{Home, PolicyOption};
 use crate::output::Output;
@@ -44,7 +45,7 @@ pub(super) struct Serve {
     #[arg(long, env = "BMS_SERVER", value_name = "URL", default_value = "http://127.0.0.1:8080")]
     server: Vec<String>,
     /// Ask the engine in this process instead, with this bundle: what a server's answers take longer is what the server adds.
-    #[arg(long, value_name = "BUNDLE", requires = "bodies", conflicts_with_all = ["server", "retries", "key_file"])]
+    #[arg(long, value_name = "BUNDLE", requires = "bodies", conflicts_with_all = ["server", "retries"])]
     in_process: Option<PathBuf>,
     #[command(flatten)]
     policy: PolicyOption,
@@ -97,9 +98,8 @@ pub(super) struct Serve {
     /// Tokens of a made-up request's answer.
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
     max_tokens: u32,
-    /// File with the key for the server; the end of its line does not count.
-    #[arg(long, value_name = "FILE")]
-    key_file: Option<PathBuf>,
+    #[command(flatten)]
+    key: ApiKeyOption,
     /// Write the latencies and the course of the measurement as a picture, SVG.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
@@ -149,7 +149,7 @@ impl Serve {
     pub(super) fn run(self, home: &Home, output: &Output) -> Result<()> {
         let servers = self.server.iter().map(|server| address(server)).collect::<Result<Vec<_>>>()?;
         let retries = self.retries.unwrap_or(if servers.len() < 2 { 0 } else { RETRIES });
-        let key = self.key_file.as_deref().map(key).transpose()?;
+        let key = self.key.key()?;
         let work = Work::new(&self)?;
         let in_process = self.in_process(home, &work)?;
         let pace = self.rate.map_or(Pace::Closed, |rate| Pace::Open { rate, arrivals: self.arrivals });
@@ -203,11 +203,6 @@ fn address(server: &str) -> Result<Uri> {
         Error::new(Code::InvalidRequest, format!("`{server}` is not a server address"))
             .hint("Give it as http://HOST:PORT, for example http://127.0.0.1:8080.")
     })
-}
-
-fn key(file: &std::path::Path) -> Result<String> {
-    let text = std::fs::read_to_string(file).map_err(|e| Error::io("read", file, e))?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 fn rate(text: &str) -> std::result::Result<f64, String> {

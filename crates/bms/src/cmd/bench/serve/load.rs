@@ -5,6 +5,7 @@ use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bms_wire::client::ServerKey;
 use bms_wire::{Code, Error, Result};
 use http::{HeaderValue, Uri};
 use rand::{RngExt, SeedableRng};
@@ -45,7 +46,7 @@ pub(super) struct Load {
     /// What is asked instead of the servers.
     pub(super) in_process: Option<InProcess>,
     pub(super) path: String,
-    pub(super) key: Option<String>,
+    pub(super) key: Option<ServerKey>,
     pub(super) form: Form,
     /// How often a request is sent again.
     pub(super) retries: u32,
@@ -115,17 +116,11 @@ impl Load {
                 authority: HeaderValue::try_from(authority).map_err(|_| impossible("the address"))?,
             })
         };
-        let key = self.key.as_ref().map(|key| {
-            let mut value =
-                HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| impossible("the key"))?;
-            value.set_sensitive(true);
-            Ok::<_, Error>(value)
-        });
         Ok(Way {
             in_process: self.in_process.clone(),
             places: self.servers.iter().map(place).collect::<Result<_>>()?,
             path: self.path.parse().map_err(|_| impossible("the model's name"))?,
-            key: key.transpose()?,
+            key: self.key.as_ref().map(ServerKey::authorization),
             form: self.form,
             retries: self.retries,
         })

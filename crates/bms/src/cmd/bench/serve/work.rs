@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::Path;
 
-use bms_wire::client::{Client, ServerKey};
 use bms_wire::oip::{Datatype, ModelMetadata, TensorMetadata};
 use bms_wire::{Code, Error, Result, limits};
 use bytes::Bytes;
@@ -189,9 +188,7 @@ fn metadata(options: &Serve) -> Result<ModelMetadata> {
     let (first, others) = options.server.split_first().ok_or_else(|| {
         Error::new(Code::InvalidRequest, "no server is named").hint("Name one with --server URL.")
     })?;
-    let key = options.key_file.as_deref().map(super::key).transpose()?;
-    let key = key.map(|key| ServerKey::new(&key)).transpose()?;
-    let ask = |server: &String| Client::new(server)?.with_key(key.clone()).metadata(&options.model);
+    let ask = |server: &String| options.key.client(server)?.metadata(&options.model);
     others.iter().fold(ask(first), |told, server| told.or_else(|_| ask(server)))
 }
 
