@@ -74,7 +74,7 @@ pub(crate) struct Gateway {
     bodies: Bodies,
     adapters: Adapters,
     /// Answers that are kept, where the operator wants that.
-    answers: Option<Answers>,
+    answers: Option<Arc<Answers>>,
     pub(crate) rollouts: Arc<Rollouts>,
 }
 

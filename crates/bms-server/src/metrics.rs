@@ -190,8 +190,7 @@ impl SlotGauges {
 }
 
 fn cached(registry: &Registry) -> prometheus::Result<IntCounterVec> {
-    let help =
-        "Inference requests whose answer could be kept from before: it was (hit) or a slot was asked (miss).";
+    let help = "Requests whose answer could be kept from before: it was (hit) or a slot was asked (miss).";
     counter(registry, "bms_cache_requests_total", help, &["model", "outcome"])
 }
 

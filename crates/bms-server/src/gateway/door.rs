@@ -19,6 +19,8 @@ pub(crate) struct Door {
     conversations: Arc<Semaphore>,
     repetitions: Budget,
     pace: Arc<Pace>,
+    /// Of its conversations.
+    beginnings: Arc<Pace>,
     in_flight: IntGauge,
     queue_depth: IntGauge,
 }
@@ -28,16 +30,49 @@ pub(crate) struct Door {
 pub(crate) struct Place {
     _permit: OwnedSemaphorePermit,
     _counted: Counted,
-    _open: Option<Open>,
+    open: Option<Open>,
 }
 
 /// A request of which the pace is measured.
 #[derive(Debug)]
-struct Open(Arc<Pace>);
+struct Open {
+    pace: Arc<Pace>,
+    state: Waits,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waits {
+    /// Its answer, which counts whatever it is.
+    Answer,
+    /// Its answer to begin, which counts if it does.
+    Beginning,
+    Nothing,
+}
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.left(Instant::now());
+        match self.state {
+            Waits::Answer => self.pace.left(Instant::now()),
+            Waits::Beginning => self.pace.gave_up(),
+            Waits::Nothing => {}
+        }
+    }
+}
+
+impl Place {
+    /// A conversation's answer begins.
+    pub(crate) fn begins(&mut self) {
+        if let Some(open) = self.open.as_mut().filter(|open| open.state == Waits::Beginning) {
+            open.state = Waits::Nothing;
+            open.pace.left(Instant::now());
+        }
+    }
+
+    /// A piece of a conversation's answer has come.
+    pub(crate) fn moves(&self) {
+        if let Some(open) = &self.open {
+            open.pace.moved(Instant::now());
+        }
     }
 }
 
@@ -65,7 +100,8 @@ impl Door {
             places: Arc::new(Semaphore::new(limits::QUEUE_ROWS_MAX)),
             conversations: Arc::new(Semaphore::new(limits::LANGUAGE_REQUESTS_MAX)),
             repetitions: Budget::default(),
-            pace: Arc::new(Pace::new()),
+            pace: Arc::new(Pace::of_answers()),
+            beginnings: Arc::new(Pace::of_beginnings()),
             in_flight: metrics.in_flight.with_label_values(&[model]),
             queue_depth: metrics.queue_depth.with_label_values(&[model]),
         }
@@ -76,8 +112,9 @@ impl Door {
     pub(crate) fn enter(&self, allowed: Duration) -> Result<Place> {
         self.check_wait(allowed)?;
         let mut place = self.enter_by(&self.places, limits::QUEUE_ROWS_MAX)?;
+        self.repetitions.earn();
         self.pace.entered();
-        place._open = Some(Open(self.pace.clone()));
+        place.open = Some(Open { pace: self.pace.clone(), state: Waits::Answer });
         Ok(place)
     }
 
@@ -86,7 +123,11 @@ impl Door {
     /// # Errors
     /// [`Code::QueueFull`] when those before it take too long.
     pub(crate) fn check_wait(&self, allowed: Duration) -> Result<()> {
-        let Some(excess) = self.pace.excess(allowed) else { return Ok(()) };
+        self.check_pace(&self.pace, allowed)
+    }
+
+    fn check_pace(&self, pace: &Pace, allowed: Duration) -> Result<()> {
+        let Some(excess) = pace.excess(allowed) else { return Ok(()) };
         let what =
             format!("`{}` would not come to this request within {} s", self.model, allowed.as_secs_f32());
         Err(Error::new(Code::QueueFull, what)
@@ -94,8 +135,29 @@ impl Door {
             .retry_after(excess))
     }
 
-    /// Lets a request to a language model in. It stays until the last token of its answer.
-    pub(crate) fn enter_language(&self) -> Result<Place> {
+    /// Lets a request to a language model in that has so much time, none when it is no matter of time. It stays until the last
+    /// token of its answer.
+    ///
+    /// # Errors
+    /// [`Code::QueueFull`] when the queue is full, or its answer would not begin in time.
+    pub(crate) fn enter_language(&self, allowed: Option<Duration>) -> Result<Place> {
+        if let Some(allowed) = allowed {
+            self.check_pace(&self.beginnings, allowed)?;
+        }
+        let mut place = self.wait_language()?;
+        self.repetitions.earn();
+        place.open = allowed.map(|_| {
+            self.beginnings.entered();
+            Open { pace: self.beginnings.clone(), state: Waits::Beginning }
+        });
+        Ok(place)
+    }
+
+    /// Lets one in that waits for, or reads along, the answer to an equal request.
+    ///
+    /// # Errors
+    /// [`Code::QueueFull`] when the queue is full.
+    pub(crate) fn wait_language(&self) -> Result<Place> {
         self.enter_by(&self.conversations, limits::LANGUAGE_REQUESTS_MAX)
     }
 
@@ -104,8 +166,7 @@ impl Door {
             let what = format!("{limit} requests for `{}` are open already", self.model);
             Error::new(Code::QueueFull, what).hint("Send the request again after a pause.")
         })?;
-        self.repetitions.earn();
-        Ok(Place { _permit: permit, _counted: Counted::in_gauge(&self.in_flight), _open: None })
+        Ok(Place { _permit: permit, _counted: Counted::in_gauge(&self.in_flight), open: None })
     }
 
     /// How many of its requests may be sent again.
@@ -116,6 +177,7 @@ impl Door {
     /// A slot was lost under a request.
     pub(crate) fn slot_lost(&self) {
         self.pace.forget();
+        self.beginnings.forget();
     }
 
     /// Counts a request as waiting for its slot while the result lives.

@@ -10,6 +10,7 @@ mod adapters;
 mod kept;
 mod listing;
 mod relay;
+mod remember;
 mod split;
 
 use std::borrow::Cow;
@@ -24,7 +25,7 @@ use bms_wire::{Code, Error, Result, limits};
 use bytes::Bytes;
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, Method, StatusCode, header};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -48,8 +49,8 @@ const OPERATIONS: [&str; 10] = [
     "/v1/chat/completions",
     "/v1/completions",
     EMBEDDINGS,
-    "/v1/responses",
-    "/v1/messages",
+    RESPONSES,
+    MESSAGES,
     "/v1/messages/count_tokens",
     "/tokenize",
     "/detokenize",
@@ -57,9 +58,10 @@ const OPERATIONS: [&str; 10] = [
     UNLOAD_ADAPTER,
 ];
 const EMBEDDINGS: &str = "/v1/embeddings";
+const MESSAGES: &str = "/v1/messages";
+const RESPONSES: &str = "/v1/responses";
 /// Of these, those by which a model reads or writes text.
-const GENERATING: [&str; 5] =
-    ["/v1/chat/completions", "/v1/completions", EMBEDDINGS, "/v1/responses", "/v1/messages"];
+const GENERATING: [&str; 5] = ["/v1/chat/completions", "/v1/completions", EMBEDDINGS, RESPONSES, MESSAGES];
 /// Bytes of a request for which a token is taken until it is known better.
 const BYTES_A_TOKEN: usize = 4;
 /// Tokens of an answer whose length was not said, until it is known better.
@@ -164,11 +166,15 @@ impl Gateway {
         }
         let ask = Ask { dialect: Dialect::at(path), path, headers, body: &body, deadline };
         let mut room = Some(room);
-        let response = self.answer_language_split(&ask, &target, record, &mut room).await?;
-        if path == LOAD_ADAPTER || path == UNLOAD_ADAPTER {
-            self.adapters.forget();
+        let changes = path == LOAD_ADAPTER || path == UNLOAD_ADAPTER;
+        if changes {
+            self.adapters.changed();
         }
-        Ok(response)
+        let response = self.answer_language_split(&ask, &target, record, &mut room).await;
+        if changes {
+            self.adapters.changed();
+        }
+        response
     }
 
     /// Sends the request, again while nothing has gone out and slots go away. An answer that can go on takes the room of
@@ -184,13 +190,16 @@ impl Gateway {
         if ask.path == LOAD_ADAPTER {
             check_one_slot(&pool)?;
         }
-        let place = door.enter_language()?;
+        let is_measured = GENERATING.contains(&ask.path);
+        let allowed = is_measured.then(|| ask.deadline.saturating_duration_since(Instant::now()));
+        let mut place = door.enter_language(allowed)?;
         let mut avoid = None;
         for attempt in 1..=1 + limits::LANGUAGE_RETRIES_MAX {
             let lease = self.lease_language(target, ask, avoid.as_ref()).await?;
             if let Some(record) = record {
                 record.answered_by(lease.of());
             }
+            let of = lease.of().clone();
             let request = ask.slot_request()?;
             let begun = match lease.begin(request, ask.deadline).await {
                 None => return Err(self.language_too_late(target)),
@@ -205,29 +214,30 @@ impl Gateway {
             };
             let why = match begun {
                 Ok((parts, first)) => {
+                    if parts.status.is_success() {
+                        place.begins();
+                    }
                     let body = match first {
                         First::Whole(body) => axum::body::Body::from(body),
                         First::Piece(piece, coming) => {
-                            let version = Some(lease.of().version);
-                            let held = Held {
-                                lease: Some(lease),
-                                _place: place,
-                                record: record.take(),
-                                status: parts.status,
-                            };
-                            let marked = parts.headers.contains_key(&CONTINUABLE);
-                            let target = Target { model: target.model.clone(), version };
+                            let (status, record) = (parts.status, record.take());
+                            let held = Held { lease: Some(lease), place, record, status };
                             let model = target.model.clone();
+                            let target = Target { model: model.clone(), version: Some(of.version) };
+                            let marked = parts.headers.contains_key(&CONTINUABLE);
                             let kept = marked.then(|| Kept::new(self.clone(), target, ask, room.take()));
                             axum::body::Body::new(Relay::new(piece, coming, held, ask, model, kept))
                         }
                     };
-                    return Ok(client_response(&parts, body));
+                    let mut response = client_response(&parts, body);
+                    response.extensions_mut().insert(of);
+                    return Ok(response);
                 }
                 Err(Broken::Refused(error)) => return Err(error),
                 Err(Broken::Oversized) => return Err(oversized(target)),
                 Err(Broken::Lost(why)) => why,
             };
+            door.slot_lost();
             door.repetitions().spend(&target.model)?;
             RequestRetried { of: lease.of(), attempt, why: &why }.emit(&self.metrics);
             avoid = Some(self.leave(lease, attempt, attempt).await);
@@ -372,6 +382,12 @@ impl First {
             },
         }
     }
+}
+
+/// The bytes of an answer that is one document. All of it is here already: nothing is waited for.
+async fn whole(body: axum::body::Body) -> Result<Bytes> {
+    let lost = |e| Error::new(Code::Internal, format!("an answer was lost on its way: {e}"));
+    Ok(body.collect().await.map_err(lost)?.to_bytes())
 }
 
 fn client_response(parts: &http::response::Parts, body: axum::body::Body) -> Response {

@@ -82,6 +82,16 @@ impl Record {
         self.ticket.as_ref().map_or("", |ticket| ticket.key())
     }
 
+    /// What somebody with a key asks it by.
+    pub(super) fn ticket(&self) -> Option<Arc<Ticket>> {
+        self.ticket.clone()
+    }
+
+    /// Whether this version was asked last.
+    pub(super) fn is_answered_by(&self, of: &VersionName) -> bool {
+        self.version == of.version.to_string()
+    }
+
     /// The version that was asked last.
     pub(crate) fn answered_by(&mut self, of: &VersionName) {
         self.version = of.version.to_string();

@@ -248,6 +248,8 @@ struct State {
     /// Tokens of its prompt and its answer, as estimated, when it reads or writes text.
     estimated: Option<(u64, u64)>,
     failed: bool,
+    /// Its answer was there already.
+    is_free: bool,
     tokens: Tokens,
 }
 
@@ -317,8 +319,13 @@ impl Ticket {
     }
 
     /// A piece of its answer goes out.
-    pub(super) fn said(&self, piece: &Bytes) {
+    pub(crate) fn said(&self, piece: &Bytes) {
         self.state().tokens.look(piece);
+    }
+
+    /// It takes no tokens: nothing was computed for it.
+    pub(crate) fn costs_nothing(&self) {
+        self.state().is_free = true;
     }
 
     /// It was not answered.
@@ -330,7 +337,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut state = std::mem::take(&mut *self.state());
-        let used = match state.estimated.filter(|_| !state.failed) {
+        let used = match state.estimated.filter(|_| !state.failed && !state.is_free) {
             None => 0,
             Some((prompt, answer)) => state.tokens.total(prompt, answer),
         };

@@ -10,24 +10,49 @@ use memchr::memchr2;
 
 /// Where the value of a field of the outermost object stands; the first, should there be several.
 pub(crate) fn field(json: &[u8], key: &str) -> Option<Range<usize>> {
+    let mut found = None;
+    // What follows it may be no document any more.
+    let _ = walk(json, |name, value| {
+        if is_key(&json[name], key) {
+            found = Some(value);
+        }
+        found.is_none()
+    });
+    found
+}
+
+/// Goes over the fields of the outermost object, with where their names and values stand, as long as it is told to.
+/// `None` where there is no object.
+fn walk(json: &[u8], mut next: impl FnMut(Range<usize>, Range<usize>) -> bool) -> Option<()> {
     let mut at = expect(json, 0, b'{')?;
     if *json.get(skip_space(json, at))? == b'}' {
-        return None;
+        return Some(());
     }
     loop {
         let from = skip_space(json, at);
         let name_end = string(json, from)?;
         let value = skip_space(json, expect(json, name_end, b':')?);
         let value_end = self::value(json, value)?;
-        if is_key(&json[from..name_end], key) {
-            return Some(value..value_end);
+        if !next(from..name_end, value..value_end) {
+            return Some(());
         }
         at = skip_space(json, value_end);
         match json.get(at)? {
             b',' => at += 1,
+            b'}' => return Some(()),
             _ => return None,
         }
     }
+}
+
+/// All fields of the outermost object, with names and values as they are written; `None` when it is none.
+pub(crate) fn fields(json: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
+    let mut fields = Vec::new();
+    walk(json, |name, value| {
+        fields.push((&json[name], &json[value]));
+        true
+    })?;
+    Some(fields)
 }
 
 /// The document with another value for a field that it has; `None` when it has it not.

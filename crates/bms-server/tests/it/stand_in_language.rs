@@ -1,12 +1,13 @@
 //! What a stand-in answers where a language model would.
 //!
 //! The body says what happens: `{"pieces": 3, "every_ms": 5, "bytes": 100}` streams events, and afterwards
-//! `"then"` is `end`, `exit` (the process), `half` (an event that does not end, then the process) or `hang`. Before
+//! `"then"` is `end`, `done` (with the mark of it), `error` (an event that says so before that), `exit` (the process), `half` (an event that does not end, then the process) or `hang`. Before
 //! the first piece `exit_once` ends the process for the first who makes that file, `wait_for` waits for one. `dropped`
 //! names a file that is made when the answer was given up. Without `pieces` the answer is one document.
 
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,6 +20,9 @@ use hyper::body::{Body, Frame};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+
+/// Numbers what this process was asked.
+static ASKED: AtomicUsize = AtomicUsize::new(0);
 
 pub(crate) fn routes() -> Router {
     let histogram = json!({ "edges": [1.0], "counts": [2, 1], "sum": 3.5 });
@@ -103,15 +107,22 @@ async fn answer(uri: http::Uri, body: Bytes) -> Response {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let status = StatusCode::from_u16(asked.status.unwrap_or(200)).unwrap();
+    let number = ASKED.fetch_add(1, Ordering::Relaxed);
     let Some(pieces) = asked.pieces else {
-        let answer: Value = json!({ "pid": std::process::id(), "path": uri.path(), "model": asked.model, "bytes": body.len() });
+        let answer: Value = json!({
+            "id": format!("chatcmpl-{number}"), "created": 17, "asked": number,
+            "pid": std::process::id(), "path": uri.path(), "model": asked.model, "bytes": body.len(),
+        });
         return (status, [(header::RETRY_AFTER, "7")], axum::Json(answer)).into_response();
     };
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
         let filler = "x".repeat(asked.bytes);
         for n in 0..pieces {
-            let event = format!("data: {{\"n\":{n},\"pid\":{},\"x\":\"{filler}\"}}\n\n", std::process::id());
+            let event = format!(
+                "data: {{\"id\":\"chatcmpl-{number}\",\"created\":17,\"asked\":{number},\"n\":{n},\"pid\":{},\"x\":\"{filler}\"}}\n\n",
+                std::process::id(),
+            );
             if sender.send(event.into()).await.is_err() {
                 return;
             }
@@ -119,6 +130,9 @@ async fn answer(uri: http::Uri, body: Bytes) -> Response {
         }
         match asked.then.as_deref() {
             Some("exit") => std::process::exit(1),
+            // Who has left has left.
+            Some("done") => drop(sender.send("data: [DONE]\n\n".into()).await),
+            Some("error") => drop(sender.send("data: {\"error\":{}}\n\ndata: [DONE]\n\n".into()).await),
             Some("half") => {
                 sender.send("data: {\"n\":".into()).await.unwrap();
                 tokio::time::sleep(Duration::from_millis(200)).await;

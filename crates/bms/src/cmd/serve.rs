@@ -189,7 +189,7 @@ pub(crate) struct Up {
     /// Another store, from which these rounds repair what rotted.
     #[arg(long, value_name = "URL")]
     scrub_from: Option<String>,
-    /// Memory for answers of inference that equal requests get again, such as `256MiB` [default: none are kept].
+    /// Memory for answers that equal requests get again, such as `256MiB`: of inference, and of language models where nothing is left to chance [default: none are kept].
     #[arg(long, value_name = "SIZE", value_parser = memory)]
     cache_memory: Option<u64>,
     /// Seconds an answer is kept.

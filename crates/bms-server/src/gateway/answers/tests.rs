@@ -41,7 +41,7 @@ fn memory_is_bounded() {
     for number in 0..1000_u16 {
         let mut key = [0; 32];
         key[..2].copy_from_slice(&number.to_le_bytes());
-        let answer = Response::new(Bytes::from(vec![0; 4096]));
+        let answer = Answer::Whole(Response::new(Bytes::from(vec![0; 4096])));
         answers.kept.insert(key, Kept { at: Instant::now(), of: of(1), answer });
     }
     assert!(answers.bytes() <= 100 << 10, "{}", answers.bytes());

@@ -103,7 +103,9 @@ impl Kept {
         let (gateway, target, deadline) = (self.gateway.clone(), self.target.clone(), self.deadline);
         let (dialect, path, headers) = (self.dialect, self.path.clone(), self.headers.clone());
         Some(Box::pin(async move {
-            gateway.language_route(&target)?.door.repetitions().spend(&target.model)?;
+            let door = gateway.language_route(&target)?.door;
+            door.slot_lost();
+            door.repetitions().spend(&target.model)?;
             StreamContinued { model: &target.model, why: &why }.emit(&gateway.metrics);
             let lost = match lease {
                 Some(lease) => Some(gateway.leave(lease, 1, 0).await),

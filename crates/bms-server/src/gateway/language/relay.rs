@@ -25,7 +25,7 @@ pub(super) struct Held {
     /// Keeps the slot from being unloaded.
     pub(super) lease: Option<Lease>,
     /// Its place at the model's door.
-    pub(super) _place: Place,
+    pub(super) place: Place,
     pub(super) record: Option<Record>,
     pub(super) status: StatusCode,
 }
@@ -78,6 +78,9 @@ impl Relay {
     }
 
     fn pass(&mut self, piece: Bytes) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if let Some(held) = &self.held {
+            held.place.moves();
+        }
         if let Some(end) = piece.len().checked_sub(1) {
             self.is_between_events = piece[end] == b'\n' && (end == 0 || piece[end - 1] == b'\n');
         }

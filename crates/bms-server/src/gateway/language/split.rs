@@ -6,10 +6,9 @@ use axum::body::Body;
 use axum::response::Response;
 use bms_wire::Result;
 use http::StatusCode;
-use http_body_util::BodyExt;
 use tokio::time::Instant;
 
-use super::{Ask, Gateway, LOAD_ADAPTER, Target, UNLOAD_ADAPTER};
+use super::{Ask, Gateway, LOAD_ADAPTER, Target, UNLOAD_ADAPTER, whole};
 use crate::gateway::record::Record;
 use crate::gateway::split::FAULTS_FROM;
 use crate::gateway::{Room, forwarded};
@@ -31,7 +30,7 @@ impl Gateway {
             false => None,
         };
         let Some(trial) = trial else {
-            let response = self.answer_language(ask, target, record, room).await?;
+            let response = self.answer_or_remember(ask, target, record, room).await?;
             if is_split && response.status() == StatusCode::OK {
                 self.fleet.warmth.keep(&target.model, || sample(ask), ask.body.len());
             }
@@ -81,11 +80,7 @@ impl Gateway {
             return Ok(response);
         }
         let (parts, body) = response.into_parts();
-        // All of it is here already: nothing is waited for.
-        let bytes = body.collect().await.map_err(|e| {
-            bms_wire::Error::new(bms_wire::Code::Internal, format!("an answer was lost on its way: {e}"))
-        })?;
-        let served = http::Response::new(bytes.to_bytes());
+        let served = http::Response::new(whole(body).await?);
         let body = Body::from(served.body().clone());
         self.copy(trial, Some(ask.path), &ask.headers, ask.body.clone(), &served);
         Ok(Response::from_parts(parts, body))

@@ -54,6 +54,19 @@ fn tokens_are_taken_by_estimate_and_settled_by_what_was_said() {
 }
 
 #[test]
+fn an_answer_that_was_there_already_is_a_request_and_takes_no_tokens() {
+    let (_keys, caller) = caller(KeyLimits { tokens_per_minute: Some(600), ..KeyLimits::default() });
+    let ticket = caller.admit().unwrap();
+    ticket.generates(100, 400).unwrap();
+    ticket.costs_nothing();
+    ticket.said(&Bytes::from_static(br#"{"usage":{"prompt_tokens":40,"completion_tokens":10}}"#));
+    drop(ticket);
+    assert!(595 <= caller.standings()[1].unwrap().remaining);
+    let counted = caller.unwritten()[0].clone();
+    assert_eq!((counted.requests, counted.tokens), (1, 0));
+}
+
+#[test]
 fn a_day_counts_what_all_replicas_counted_and_ends() {
     let (keys, caller) = caller(KeyLimits { requests_per_day: Some(10), ..KeyLimits::default() });
     caller.hear(0, 8, 0);

@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use super::{field, replaced, set};
+use super::{field, fields, replaced, set};
 
 #[track_caller]
 fn check(document: &str, key: &str, expected: Option<&str>) {
@@ -123,4 +123,17 @@ fn whatever_comes_in_nothing_breaks_and_documents_stay_documents() {
         }
     }
     assert!(100 < documents, "{documents}");
+}
+
+#[test]
+fn all_fields_are_listed_as_they_are_written() {
+    let document = br#"{ "a":1 , "b" : {"c":[2, 3]},"a":"}" }"#;
+    let listed = fields(document).unwrap();
+    let listed: Vec<_> = listed.into_iter().map(|(name, value)| [name, value].map(str::from_utf8)).collect();
+    let expected = [[r#""a""#, "1"], [r#""b""#, r#"{"c":[2, 3]}"#], [r#""a""#, r#""}""#]];
+    assert_eq!(listed, expected.map(|field| field.map(Ok)));
+    assert_eq!(fields(b"{}"), Some(Vec::new()));
+    for broken in [&b""[..], b"[]", br#"{"a":1"#, br#"{"a":1]"#, br#"{"a" 1}"#] {
+        assert_eq!(fields(broken), None, "{}", String::from_utf8_lossy(broken));
+    }
 }
