@@ -16,7 +16,8 @@ fn single_threads_stand_in_for_each_other_and_others_do_not() {
 #[test]
 fn a_home_survives_work_that_panics() {
     let (home, other) = (Home::new(1), Home::new(1));
-    let broken = std::panic::catch_unwind(|| home.run(|| panic!("as told")));
+    let run = || home.run(|| panic!("as told"));
+    let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run));
     assert!(broken.is_err());
     // The same thread, which is nobody's between works.
     home.pool().run(|| assert!(!other.is_here()));
