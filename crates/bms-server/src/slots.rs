@@ -5,7 +5,6 @@
 //! unloaded gives no new leases and ends once the last one is returned.
 
 mod address;
-mod awake;
 mod condition;
 mod connections;
 mod foreign;

@@ -21,7 +21,6 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
-use super::awake::Awake;
 use super::connections::Broken;
 use crate::again::Again;
 
@@ -75,9 +74,7 @@ impl Address {
     /// A fresh connection: requests go into the first, the task of the second carries them.
     pub(super) async fn connect(&self) -> Result<(SendRequest<Full<Bytes>>, AbortHandle), Broken> {
         match self {
-            Address::Unix(socket) => {
-                handshake(Awake::new(UnixStream::connect(socket).await.map_err(lost)?)).await
-            }
+            Address::Unix(socket) => handshake(UnixStream::connect(socket).await.map_err(lost)?).await,
             Address::Tcp { host, port, tls } => {
                 let connecting = tokio::time::timeout(CONNECT_WITHIN, over_tcp(host, *port, tls.as_ref()));
                 connecting.await.map_err(|_| {
