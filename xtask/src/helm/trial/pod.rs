@@ -273,10 +273,10 @@ impl<'a> Pod<'a> {
     /// What the proxy gets from Secrets.
     pub(super) fn proxy_environment(&self) -> Vec<(String, String)> {
         let proxy = list(&self.spec["initContainers"]).iter().find(|one| one["name"] == "proxy");
-        proxy.map(|proxy| self.from_secrets(proxy)).unwrap_or_default()
+        proxy.map(|proxy| self.secret_variables(proxy)).unwrap_or_default()
     }
 
-    fn from_secrets(&self, container: &Value) -> Vec<(String, String)> {
+    fn secret_variables(&self, container: &Value) -> Vec<(String, String)> {
         let value = |one: &Value| {
             let of = &one["valueFrom"]["secretKeyRef"];
             Some((
@@ -324,7 +324,7 @@ impl<'a> Pod<'a> {
                     true => format!("--server=http://{door}"),
                     false => argument.to_owned(),
                 });
-                let mut environment = self.from_secrets(container);
+                let mut environment = self.secret_variables(container);
                 environment.push(("BMS_HOME".to_owned(), self.at("/tmp/home-of-test").display().to_string()));
                 let name = container["name"].as_str().unwrap_or_default().to_owned();
                 Test { name, arguments: arguments.collect(), environment }
