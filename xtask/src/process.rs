@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -50,6 +50,18 @@ pub(crate) struct Printed {
 /// Runs to the end; passes both outputs through and keeps their lines.
 pub(crate) fn tee(command: &mut Command) -> Result<Printed> {
     let shown = shown(command);
+    let (mut child, out, err) = piped(command)?;
+    // Two readers: a program that fills one pipe while the other is being read would wait for ever.
+    let reader = std::thread::spawn(move || pass(err));
+    let out = pass(out);
+    let err = reader.join().unwrap_or_default();
+    let status = child.wait().with_context(|| format!("failed to wait for `{shown}`"))?;
+    Ok(Printed { out, err, success: status.success() })
+}
+
+/// Starts a program that reads nothing, with what it will print to its standard output and to its standard error.
+pub(crate) fn piped(command: &mut Command) -> Result<(Child, ChildStdout, ChildStderr)> {
+    let shown = shown(command);
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -58,12 +70,7 @@ pub(crate) fn tee(command: &mut Command) -> Result<Printed> {
         .with_context(|| format!("failed to start `{shown}`"))?;
     let out = child.stdout.take().context("standard output was not piped")?;
     let err = child.stderr.take().context("standard error was not piped")?;
-    // Two readers: a program that fills one pipe while the other is being read would wait for ever.
-    let reader = std::thread::spawn(move || pass(err));
-    let out = pass(out);
-    let err = reader.join().unwrap_or_default();
-    let status = child.wait().with_context(|| format!("failed to wait for `{shown}`"))?;
-    Ok(Printed { out, err, success: status.success() })
+    Ok((child, out, err))
 }
 
 fn pass(from: impl std::io::Read) -> Vec<String> {

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -106,17 +106,9 @@ impl Running {
     }
 
     fn spawn(command: &mut Command) -> Result<(Running, mpsc::Receiver<String>)> {
-        let shown = process::shown(command);
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("failed to start `{shown}`"))?;
+        let (child, out, err) = process::piped(command)?;
         let said = Arc::new(Mutex::new(String::new()));
         let (sender, lines) = mpsc::channel();
-        let out = child.stdout.take().context("standard output was not piped")?;
-        let err = child.stderr.take().context("standard error was not piped")?;
         let readers = vec![read(out, said.clone(), Some(sender)), read(err, said.clone(), None)];
         let address = (Ipv4Addr::UNSPECIFIED, 0).into();
         Ok((Running { child, address, said, readers }, lines))
