@@ -1,3 +1,4 @@
+use std::convert::Infallible;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -17,26 +18,14 @@ fn answers(memory: u64) -> Arc<Answers> {
     Answers::new(CacheSettings { memory, age: Duration::from_secs(60), models: Vec::new() })
 }
 
-/// What a slot writes, from the other side.
-struct Slot(mpsc::Receiver<Bytes>);
-
-impl HttpBody for Slot {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        self.0.poll_recv(context).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
-    }
-}
-
 /// Asks first; the slot's end, and the reader.
 async fn first(answers: &Arc<Answers>) -> (mpsc::Sender<Bytes>, Reader) {
-    let (slot, pieces) = mpsc::channel(1000);
+    let (slot, mut pieces) = mpsc::channel(1000);
     let Found::Nothing(place) = answers.find(KEY).await else { panic!("nothing is known yet") };
-    let body = Body::new(Slot(pieces));
+    let piece = move |context: &mut Context<'_>| {
+        pieces.poll_recv(context).map(|piece| piece.map(Ok::<_, Infallible>))
+    };
+    let body = Body::from_stream(futures_util::stream::poll_fn(piece));
     let origin = Origin { headers: HeaderMap::new(), body, ended: Ended::Done, ticket: None };
     (slot, place.share(&of(), origin))
 }
