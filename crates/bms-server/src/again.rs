@@ -65,7 +65,8 @@ impl<F: Future + Unpin> Future for Again<F> {
         let this = &mut *self;
         this.bell.task.register(context.waker());
         for _ in 0..POLLS_MAX {
-            this.bell.state.store(POLLED, Ordering::Release);
+            // Takes what was written before a ring that came after the last look: a plain store could hide it.
+            this.bell.state.swap(POLLED, Ordering::AcqRel);
             let polled = Pin::new(&mut this.future).poll(&mut Context::from_waker(&this.waker));
             if polled.is_ready() {
                 return polled;

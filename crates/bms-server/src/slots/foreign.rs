@@ -130,7 +130,14 @@ async fn here(slot: &Slot, launcher: &Arc<Launcher>, engine: &Arc<Engine>) -> En
     slot.publish(|c| c.task = Some(task_of(engine, task)));
     let files = given.as_ref().map(|given| (&*given.folder, &*given.weights));
     let began = Instant::now();
-    let mut process = match Process::start(launcher, engine, slot.of(), files).await {
+    let late = || format!("it was not ready after {} s", engine.start_within.as_secs());
+    let started = tokio::select! {
+        started = Process::start(launcher, engine, slot.of(), files) => started,
+        // Who starts it says nothing: dropped, it ends, and the engine with it.
+        () = tokio::time::sleep(engine.start_within) => return lost(late()),
+        () = slot.stopping() => return End::Stopped,
+    };
+    let mut process = match started {
         Ok(process) => process,
         Err(e) => return lost(e.to_string()),
     };
@@ -147,7 +154,7 @@ async fn here(slot: &Slot, launcher: &Arc<Launcher>, engine: &Arc<Engine>) -> En
         () = until_well(&probe) => {}
         () = tokio::time::sleep(engine.start_within) => {
             process.kill().await;
-            return lost(format!("it was not ready after {} s", engine.start_within.as_secs()));
+            return lost(late());
         }
         () = slot.stopping() => {
             process.end().await;

@@ -134,6 +134,23 @@ async fn an_engine_that_hangs_is_replaced_and_what_waits_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_keeper_that_says_nothing_is_given_up() {
+    let engines = Engines::from_toml(&declared("oip", "{socket}", &[], "start_seconds = 1")).unwrap();
+    let server = Server::with_registry(|settings| {
+        settings.launch.engines = engines;
+        settings.launch.program = "/bin/sh".into();
+        settings.launch.keeper_args = ["-c", "sleep 1000"].map(Into::into).to_vec();
+    })
+    .await;
+    server.publish(1, &["production"], &[]).await.unwrap();
+    server.client(|client| client.set_deployment("m", &by_engine("e"))).await.unwrap();
+    let shown = until_slot(&server, |slot| slot["restarts"].as_u64() > Some(1)).await;
+    assert_eq!(shown["last_restart"]["reason"], "start", "{shown}");
+    assert_eq!(shown["last_restart"]["why"], "it was not ready after 1 s", "{shown}");
+    server.stop().await.0.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_engine_that_does_not_start_is_told_and_one_that_is_not_known_refused() {
     let engines =
         "schema = 1\n[engines.e]\nprotocol = \"oip\"\ncommand = [\"/nowhere/engine\", \"{port}\"]\n";
