@@ -46,6 +46,7 @@ mod server;
 mod slots;
 mod traffic;
 mod warm;
+mod work;
 
 pub mod autoscale;
 pub mod keeper;
@@ -59,3 +60,4 @@ pub use keys::{KeySettings, KeysMode, first_key};
 pub use nodes::{JoinSettings, Nodes, join};
 pub use server::{Settings, run, serve_one, usual_memory};
 pub use slots::{KvCache, LanguageLaunch, Launch, Place};
+pub use work::Work;

@@ -41,6 +41,7 @@ use crate::policy::{PolicyWatch, SharedPolicy};
 use crate::repository::Repository;
 use crate::rollout::{Driver, work_on_copies};
 use crate::slots::{Elsewhere, Launch, Launcher, Place, Source, VersionName};
+use crate::work::{Shutdown, Work};
 use crate::{dashboard, files, grpc, guard, hub, isolation, mlflow};
 
 /// How long a connection may take to send a request's head, and stay open without any request.
@@ -120,12 +121,32 @@ pub fn usual_memory() -> Option<u64> {
 /// # Errors
 /// [`Code::PermissionDenied`] when the listener can be reached from other machines without that being meant, [`Code::Conflict`] when
 /// another server uses the same working folder, and failures to make that folder.
-pub async fn run(
+pub fn run(
     settings: Settings,
     registry: Registry,
     policy: Policy,
     listener: TcpListener,
-    shutdown: impl Future<Output = ()>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Work {
+    boxed_run(settings, registry, policy, listener, Box::pin(shutdown))
+}
+
+fn boxed_run(
+    settings: Settings,
+    registry: Registry,
+    policy: Policy,
+    listener: TcpListener,
+    shutdown: Shutdown,
+) -> Work {
+    Box::pin(run_until(settings, registry, policy, listener, shutdown))
+}
+
+async fn run_until(
+    settings: Settings,
+    registry: Registry,
+    policy: Policy,
+    listener: TcpListener,
+    shutdown: Shutdown,
 ) -> Result<()> {
     let address = address_of(&listener)?;
     let work_dir = WorkDir::take(&settings.work_dir)?;
@@ -195,12 +216,32 @@ pub async fn run(
 ///
 /// # Errors
 /// The refusal of the gate or the engine; otherwise as [`run`].
-pub async fn serve_one(
+pub fn serve_one(
     settings: Settings,
     place: Place,
     policy: Policy,
     listener: TcpListener,
-    shutdown: impl Future<Output = ()>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Work {
+    boxed_serve_one(settings, place, policy, listener, Box::pin(shutdown))
+}
+
+fn boxed_serve_one(
+    settings: Settings,
+    place: Place,
+    policy: Policy,
+    listener: TcpListener,
+    shutdown: Shutdown,
+) -> Work {
+    Box::pin(serve_one_until(settings, place, policy, listener, shutdown))
+}
+
+async fn serve_one_until(
+    settings: Settings,
+    place: Place,
+    policy: Policy,
+    listener: TcpListener,
+    mut shutdown: Shutdown,
 ) -> Result<()> {
     let address = address_of(&listener)?;
     guard::check_address(address)?;
@@ -219,7 +260,6 @@ pub async fn serve_one(
     let runner = settings.launch.engines.runner(settings.engine.as_deref());
     let parts = Parts::new(&settings, &SharedPolicy::new(policy), None, Default::default())?;
     let of = VersionName { model, version: ONLY_VERSION };
-    let mut shutdown = std::pin::pin!(shutdown);
     let ready = tokio::select! {
         ready = parts.load_one(of, place, runner) => ready,
         () = &mut shutdown => {
@@ -350,7 +390,7 @@ impl Parts {
         routes: Router,
         keys: &Arc<Keys>,
         listener: TcpListener,
-        shutdown: impl Future<Output = ()>,
+        shutdown: Shutdown,
     ) {
         let router = self.router(&repository, routes, keys);
         let listener = listener.tap_io(|connection| {

@@ -29,6 +29,7 @@ use crate::metrics::Metrics;
 use crate::policy::{PolicyWatch, SharedPolicy};
 use crate::server::{WorkDir, private_folder};
 use crate::slots::{Launch, Launcher, Slot, Source, VersionName};
+use crate::work::{Shutdown, Work};
 use identity::Identity;
 
 /// How long the centre may take over a heartbeat.
@@ -110,11 +111,27 @@ pub(super) struct Worker {
 /// # Errors
 /// [`Code::PermissionDenied`] for a token that is not good, and when it is revoked; [`Code::InvalidRequest`] when it cannot
 /// be reached where it says; [`Code::Unavailable`] when the centre cannot be reached to join; failures to keep its key.
-pub async fn join(
+pub fn join(
     settings: JoinSettings,
     listener: TcpListener,
-    shutdown: impl Future<Output = ()>,
-    ready: impl FnOnce(&str, &str),
+    shutdown: impl Future<Output = ()> + Send + 'static,
+    ready: impl FnOnce(&str, &str) + Send + 'static,
+) -> Work {
+    boxed_join(settings, listener, Box::pin(shutdown), Box::new(ready))
+}
+
+/// Hears a worker's name and address.
+type Ready = Box<dyn FnOnce(&str, &str) + Send>;
+
+fn boxed_join(settings: JoinSettings, listener: TcpListener, shutdown: Shutdown, ready: Ready) -> Work {
+    Box::pin(join_until(settings, listener, shutdown, ready))
+}
+
+async fn join_until(
+    settings: JoinSettings,
+    listener: TcpListener,
+    shutdown: Shutdown,
+    ready: Ready,
 ) -> Result<()> {
     let bound = listener
         .local_addr()
@@ -178,12 +195,11 @@ impl Worker {
     async fn work(
         self: Arc<Self>,
         identity: &mut Identity,
-        shutdown: impl Future<Output = ()>,
-        ready: impl FnOnce(&str, &str),
+        mut shutdown: Shutdown,
+        ready: Ready,
     ) -> Result<()> {
         let every = Duration::from_millis(limits::WORKER_HEARTBEAT_MS);
         let life = Duration::from_secs(limits::WORKER_CERTIFICATE_SECONDS);
-        let mut shutdown = std::pin::pin!(shutdown);
         let mut ready = Some(ready);
         let mut told = std::pin::pin!(tokio::time::sleep(self.time_left()));
         let (mut pause, mut left_by, mut said) = (every, None, None);

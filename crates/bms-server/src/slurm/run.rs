@@ -17,6 +17,7 @@ use super::queue::{self, Job, Phase, Tag};
 use super::settings::Settings;
 use super::{reason, script};
 use crate::leader::{self, Leadership};
+use crate::work::{Shutdown, Work};
 
 /// The first wait when the controller does not answer; doubled with each further one.
 const AWAY_FIRST: Duration = Duration::from_secs(1);
@@ -131,12 +132,35 @@ impl fmt::Display for Event {
 /// # Errors
 /// [`Code::InvalidRequest`] for settings that cannot work, [`Code::NotFound`] when Slurm's programs are not there. What fails later is an
 /// event, and tried again.
-pub async fn run(
+pub fn run(
+    settings: Settings,
+    wanted: watch::Receiver<u32>,
+    registry: Option<Registry>,
+    tell: impl FnMut(&Event) + Send + 'static,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Work {
+    boxed_run(settings, wanted, registry, Box::new(tell), Box::pin(shutdown))
+}
+
+/// Hears what happens.
+type Tell = Box<dyn FnMut(&Event) + Send>;
+
+fn boxed_run(
+    settings: Settings,
+    wanted: watch::Receiver<u32>,
+    registry: Option<Registry>,
+    tell: Tell,
+    shutdown: Shutdown,
+) -> Work {
+    Box::pin(run_until(settings, wanted, registry, tell, shutdown))
+}
+
+async fn run_until(
     settings: Settings,
     mut wanted: watch::Receiver<u32>,
     registry: Option<Registry>,
-    mut tell: impl FnMut(&Event),
-    shutdown: impl Future<Output = ()>,
+    mut tell: Tell,
+    mut shutdown: Shutdown,
 ) -> Result<()> {
     settings.check()?;
     let user = std::fs::metadata("/proc/self")
@@ -145,7 +169,6 @@ pub async fn run(
     let lease = format!("slurm {}", settings.group);
     let mut leadership = registry.map(|registry| Leadership::new(registry, &lease, leader::replica_name()));
     let mut launcher = Launcher::new(settings, user);
-    let mut shutdown = std::pin::pin!(shutdown);
     let (mut away, mut standby) = (None, false);
     loop {
         let count = (*wanted.borrow_and_update()).min(limits::SLURM_WORKERS_MAX);
@@ -219,7 +242,7 @@ impl Launcher {
     }
 
     /// One round; gives how many jobs may still do something.
-    async fn step(&mut self, wanted: u32, tell: &mut impl FnMut(&Event)) -> Result<usize> {
+    async fn step(&mut self, wanted: u32, tell: &mut Tell) -> Result<usize> {
         // Filtered here as well: some versions print all there is as JSON, whatever is asked.
         let ask = ["--json", "--me", "--states=all"].map(str::to_owned);
         let text = self.programs.run("squeue", &ask, "", &[]).await?;
@@ -239,7 +262,7 @@ impl Launcher {
     }
 
     /// Compares a listing with what is known, and tells what is new.
-    fn take_in(&mut self, listing: Vec<Job>, now: u64, tell: &mut impl FnMut(&Event)) {
+    fn take_in(&mut self, listing: Vec<Job>, now: u64, tell: &mut Tell) {
         let listed: Vec<u64> = listing.iter().map(|job| job.id).collect();
         let mut fresh = listing;
         // Slurm forgets jobs some minutes after their end. One that was active and is not listed is over.
@@ -280,7 +303,7 @@ impl Launcher {
     }
 
     /// Does one thing. That Slurm refuses it is told; that it does not answer ends the round.
-    async fn act(&mut self, action: &Action, now: u64, tell: &mut impl FnMut(&Event)) -> Result<()> {
+    async fn act(&mut self, action: &Action, now: u64, tell: &mut Tell) -> Result<()> {
         let (what, done) = match action {
             Action::Submit(tag) => {
                 if self.refused.get(&tag.seat).is_some_and(|at| at.elapsed() < REFUSED_AGAIN_AFTER) {

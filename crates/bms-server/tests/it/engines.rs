@@ -38,8 +38,8 @@ async fn slot(server: &Server) -> Value {
     server.get("/api/v1/slots").await.1[0].clone()
 }
 
-async fn until_slot(server: &Server, wanted: impl Fn(&Value) -> bool) -> Value {
-    server.until("/api/v1/slots", |_, slots| wanted(&slots[0])).await[0].clone()
+async fn until_slot(server: &Server, wanted: impl Fn(&Value) -> bool + Send) -> Value {
+    server.until("/api/v1/slots", move |_, slots| wanted(&slots[0])).await[0].clone()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

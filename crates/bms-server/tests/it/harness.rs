@@ -51,6 +51,18 @@ pub(crate) fn unconfined(policy: Policy) -> Policy {
     Policy { confine: Vec::new(), ..policy }
 }
 
+/// A folder of its own, and settings that were changed.
+fn prepared(change: impl FnOnce(&mut Settings)) -> (TempDir, Settings) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = settings(&dir);
+    change(&mut settings);
+    (dir, settings)
+}
+
+fn settings(dir: &TempDir) -> Settings {
+    Settings::new(launch("serve"), dir.path().join("work"))
+}
+
 /// A running server.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
@@ -62,58 +74,50 @@ pub(crate) struct Server {
 
 impl Server {
     /// One that serves a bundle named `m` without a registry.
-    pub(crate) async fn of_one_bundle(change: impl FnOnce(&mut Settings)) -> Server {
-        let dir = tempfile::tempdir().unwrap();
+    pub(crate) fn of_one_bundle(change: impl FnOnce(&mut Settings)) -> impl Future<Output = Server> {
+        let (dir, settings) = prepared(change);
         write_bundle(&dir.path().join("bundle"), "m", 1, &[]);
-        Server::start(dir, None, change).await
+        Server::start(dir, None, settings)
     }
 
     /// One that serves a language model named `m` without a registry.
-    pub(crate) async fn of_a_language_model(change: impl FnOnce(&mut Settings)) -> Server {
+    pub(crate) fn of_a_language_model(change: impl FnOnce(&mut Settings)) -> impl Future<Output = Server> {
         Server::of_one_bundle(|settings| {
             settings.launch = launch("language");
             change(settings);
         })
-        .await
     }
 
     /// One with a registry, empty at first.
-    pub(crate) async fn with_registry(change: impl FnOnce(&mut Settings)) -> Server {
-        let dir = tempfile::tempdir().unwrap();
-        let registry = Registry::open(&dir.path().join("registry")).await.unwrap();
-        Server::start(dir, Some(registry), change).await
+    pub(crate) fn with_registry(change: impl FnOnce(&mut Settings)) -> impl Future<Output = Server> {
+        let (dir, settings) = prepared(change);
+        Server::start_with_registry(dir, settings)
     }
 
     /// One with the registry an earlier server left.
     pub(crate) async fn again(dir: TempDir) -> Server {
-        let registry = Registry::open(&dir.path().join("registry")).await.unwrap();
-        Server::start(dir, Some(registry), |_| {}).await
+        let settings = settings(&dir);
+        Server::start_with_registry(dir, settings).await
     }
 
-    async fn start(dir: TempDir, registry: Option<Registry>, change: impl FnOnce(&mut Settings)) -> Server {
-        let mut settings = Settings::new(launch("serve"), dir.path().join("work"));
-        change(&mut settings);
+    async fn start_with_registry(dir: TempDir, settings: Settings) -> Server {
+        let registry = Registry::open(&dir.path().join("registry")).await.unwrap();
+        Server::start(dir, Some(registry), settings).await
+    }
+
+    async fn start(dir: TempDir, registry: Option<Registry>, settings: Settings) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async { stopped.await.unwrap_or_default() };
         let policy = unconfined(Policy::development());
-        let task = match registry.clone() {
-            Some(registry) => tokio::spawn(bms_server::run(settings, registry, policy, listener, shutdown)),
+        let task = tokio::spawn(match registry.clone() {
+            Some(registry) => bms_server::run(settings, registry, policy, listener, shutdown),
             None => {
-                let bundle = dir.path().join("bundle");
-                tokio::spawn(async move {
-                    bms_server::serve_one(
-                        settings,
-                        bms_server::Place::Bundle(bundle.clone()),
-                        policy,
-                        listener,
-                        shutdown,
-                    )
-                    .await
-                })
+                let bundle = bms_server::Place::Bundle(dir.path().join("bundle"));
+                bms_server::serve_one(settings, bundle, policy, listener, shutdown)
             }
-        };
+        });
         let server = Server { address, registry, stop, task, dir };
         server.until("/v2/health/ready", |status, _| status == 200).await;
         server
@@ -162,7 +166,16 @@ impl Server {
     }
 
     /// Asks again and again until the answer is as wanted.
-    pub(crate) async fn until(&self, path: &str, wanted: impl Fn(u16, &Value) -> bool) -> Value {
+    pub(crate) fn until<'a>(
+        &'a self,
+        path: &'a str,
+        wanted: impl Fn(u16, &Value) -> bool + Send + 'a,
+    ) -> impl Future<Output = Value> + 'a {
+        // Compiled once, whatever is waited for.
+        self.until_it_is(path, Box::new(wanted))
+    }
+
+    async fn until_it_is(&self, path: &str, wanted: Box<dyn Fn(u16, &Value) -> bool + Send + '_>) -> Value {
         let began = Instant::now();
         loop {
             let (status, body) = self.get(path).await;
@@ -209,7 +222,8 @@ impl Server {
     /// Another server on the same registry, with slots of its own.
     pub(crate) async fn beside(&self) -> Server {
         let registry = Registry::open(&self.dir.path().join("registry")).await.unwrap();
-        Server::start(tempfile::tempdir().unwrap(), Some(registry), |_| {}).await
+        let (dir, settings) = prepared(|_| {});
+        Server::start(dir, Some(registry), settings).await
     }
 
     /// Publishes the bundle that was published with this marker once more.

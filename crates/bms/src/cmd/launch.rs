@@ -106,6 +106,7 @@ impl Slurm {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| {
             Error::new(Code::Internal, format!("failed to start the runtime: {e}")).because(e)
         })?;
+        let output = *output;
         runtime.block_on(async {
             let registry = match &database {
                 // The lease is all that is wanted of it: its files are none of the launcher's business.
@@ -116,7 +117,8 @@ impl Slurm {
                 None => None,
             };
             let (_sender, wanted) = watch::channel(wanted);
-            slurm::run(settings, wanted, registry, |event| tell(*output, event), told_to_stop(false)?).await
+            let shutdown = told_to_stop(false)?;
+            slurm::run(settings, wanted, registry, move |event| tell(output, event), shutdown).await
         })
     }
 

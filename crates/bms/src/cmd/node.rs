@@ -237,7 +237,7 @@ impl Join {
         runtime.block_on(async {
             let listener = TcpListener::bind(self.listen).await.map_err(|e| cannot_listen(self.listen, e))?;
             let shutdown = told_to_stop(self.until_stdin_closes)?;
-            bms_server::join(settings, listener, shutdown, |worker, address| {
+            bms_server::join(settings, listener, shutdown, move |worker, address| {
                 let told = format!("`{worker}` works on {address} (Ctrl-C lets it leave)");
                 output.event("ready", told, json!({ "worker": worker, "address": address }));
             })
