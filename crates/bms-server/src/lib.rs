@@ -44,6 +44,7 @@ mod repository;
 mod rollout;
 mod server;
 mod slots;
+mod socket;
 mod traffic;
 mod warm;
 mod work;

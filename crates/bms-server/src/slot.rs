@@ -13,7 +13,7 @@ mod protocol;
 mod report;
 
 use std::io::{Read, Write};
-use std::os::unix::net::UnixListener as MadeListener;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,6 @@ use bms_nn::onnx::{Home, RuntimeChoice};
 use bms_sandbox::Enforced;
 use bms_wire::{Code, Error, Result, limits};
 use serde_json::json;
-use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
@@ -35,6 +34,7 @@ use zeroize::Zeroizing;
 use crate::failure::{self, Failure};
 use crate::listen::{self, Terms};
 use crate::slots::{Greeting, LanguageLaunch, Place, Ready};
+use crate::socket::SocketListener;
 use language::Language;
 pub use local::LocalModel;
 
@@ -129,7 +129,7 @@ fn prepare(options: &Options) -> Result<(Policy, Enforced)> {
     Ok((policy, enforced))
 }
 
-async fn serve(options: Options, listener: MadeListener, policy: Policy, enforced: Enforced) -> Result<()> {
+async fn serve(options: Options, listener: UnixListener, policy: Policy, enforced: Enforced) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())
         .map_err(|e| Error::new(Code::Io, format!("signals cannot be awaited: {e}")).because(e))?;
     let socket = options.socket.clone();
@@ -137,7 +137,7 @@ async fn serve(options: Options, listener: MadeListener, policy: Policy, enforce
     let loaded =
         loaded.unwrap_or_else(|e| Err(Error::new(Code::Internal, "the model broke its loader").because(e)));
     let listening = loaded.and_then(|model| {
-        let listener = UnixListener::from_std(listener).map_err(|e| Error::io("listen on", &socket, e))?;
+        let listener = SocketListener::new(listener).map_err(|e| Error::io("listen on", &socket, e))?;
         Ok((model, listener))
     });
     let (model, listener) = match listening {
@@ -243,8 +243,8 @@ async fn takes_text() -> Failure {
         .into()
 }
 
-fn bind(socket: &Path) -> Result<MadeListener> {
-    let listener = MadeListener::bind(socket);
+fn bind(socket: &Path) -> Result<UnixListener> {
+    let listener = UnixListener::bind(socket);
     let listener = listener.and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
     listener.map_err(|e| Error::io("listen on", socket, e))
 }

@@ -17,12 +17,13 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
 use super::connections::Broken;
 use crate::again::Again;
+use crate::socket::Socket;
 
 /// How long a connection over a network may take to be made, its encryption included.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -74,7 +75,7 @@ impl Address {
     /// A fresh connection: requests go into the first, the task of the second carries them.
     pub(super) async fn connect(&self) -> Result<(SendRequest<Full<Bytes>>, AbortHandle), Broken> {
         match self {
-            Address::Unix(socket) => handshake(UnixStream::connect(socket).await.map_err(lost)?).await,
+            Address::Unix(socket) => handshake(Socket::connect(socket).await.map_err(lost)?).await,
             Address::Tcp { host, port, tls } => {
                 let connecting = tokio::time::timeout(CONNECT_WITHIN, over_tcp(host, *port, tls.as_ref()));
                 connecting.await.map_err(|_| {
