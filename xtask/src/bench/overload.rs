@@ -4,7 +4,8 @@
 //! that compute the model, and are part of what the overload costs. First a closed loop finds the capacity; then
 //! requests come at a multiple of it, whatever becomes of them.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,9 +42,18 @@ const MEMORY_GROWTH_MAX: f64 = 1.1;
 const START_MAX: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
+/// For how long it is looked at how late this machine wakes threads, and how long these sleep.
+const LATENESS_WITHIN: Duration = Duration::from_secs(4);
+const LATENESS_SLEEP: Duration = Duration::from_millis(3);
+
 /// What was found.
 struct Found {
     times: usize,
+    /// How late a thread is woken on this machine while all processors compute: the median, and one in a hundred.
+    late_ms: [f64; 2],
+    /// How long the gateway took to say that it lives to whoever asked during the overload, likewise. The load tool takes
+    /// large answers between two refusals, and shares its threads among them; this one does nothing else.
+    live_ms: [f64; 2],
     capacity: f64,
     capacity_p99_ms: f64,
     overload: Value,
@@ -68,25 +78,29 @@ pub(super) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     let mut package = ours.command(&["package", "--name", "mlp"]);
     process::output(package.arg("--out").arg(&bundle).arg(&graph))?;
     let server = Running::start(&ours, &bundle)?;
+    progress(format_args!("how late this machine wakes a thread, {} s", LATENESS_WITHIN.as_secs()));
+    let late_ms = lateness_ms();
     progress(format_args!("the capacity, {seconds} s"));
     let closed = server.load(&ours, seconds, &["--connections", CONNECTIONS])?;
     let capacity = closed["answers_per_second"].as_f64().context("nothing was answered")?;
     let rate = capacity * times as f64;
     progress(format_args!("{capacity:.0} requests/s; now {rate:.0} requests/s, {seconds} s"));
     let over = AtomicBool::new(false);
-    let (overload, resident) = std::thread::scope(|scope| {
+    let (overload, resident, live_ms) = std::thread::scope(|scope| {
         let watching = scope.spawn(|| server.watch(&over));
+        let asking = scope.spawn(|| server.is_live(&over));
         let how = ["--connections", CONNECTIONS_MANY, "--rate", &rate.to_string()];
         let overload = server.load(&ours, seconds, &how);
         over.store(true, Ordering::Relaxed);
-        (overload, watching.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        (overload, joined(watching), joined(asking))
     });
     let overload = overload?;
     let course = overload["course"].as_array().map_or(&[][..], Vec::as_slice);
     let answered = course.iter().take(seconds).skip(FILLING).filter_map(|second| second["answered"].as_f64());
     let goodput = answered.sum::<f64>() / (seconds - FILLING) as f64;
     let capacity_p99_ms = closed["latency_ms"]["p99"].as_f64().unwrap_or_default();
-    let found = Found { times, capacity, capacity_p99_ms, overload, goodput, resident };
+    let live_ms = live_ms?;
+    let found = Found { times, late_ms, live_ms, capacity, capacity_p99_ms, overload, goodput, resident };
     match as_json {
         true => println!("{}", found.json()),
         false => print!("{}", found.text()),
@@ -140,7 +154,8 @@ impl Found {
             "holds": self.problems().is_empty(), "problems": self.problems(), "times": self.times,
             "capacity_per_second": self.capacity, "capacity_p99_ms": self.capacity_p99_ms,
             "goodput_per_second": self.goodput, "goodput_share": self.goodput / self.capacity,
-            "growth": self.growth(), "resident_bytes": self.resident, "overload": self.overload,
+            "machine_wakes_late_ms": { "p50": self.late_ms[0], "p99": self.late_ms[1] },
+            "live_ms": { "p50": self.live_ms[0], "p99": self.live_ms[1] }, "growth": self.growth(), "resident_bytes": self.resident, "overload": self.overload,
         })
     }
 
@@ -157,6 +172,8 @@ impl Found {
             "capacity: {:.1} requests/s with {CONNECTIONS} connections, p99 {:.1} ms\n\
              asked for {asked:.0} requests/s: {:.1} answered a second, {:.0} % of the capacity, p99 {:.0} ms\n\
              {} refused, within {:.2} ms (p50), {:.2} ms (p99); {} failed\n\
+             others meanwhile: \"live\" within {:.2} ms (p50), {:.2} ms (p99); this machine wakes a thread {:.2} ms late (p50), \
+             {:.2} ms (p99)\nwhile all processors compute, and a refusal takes two wakings\n\
              memory at most: gateway {:.0} MiB, slots {:.0} MiB; second half over first: {:.2}, {:.2}\n\
              the load tool used {:.0} % of a processor, which the server did not have\n\n{end}\n",
             self.capacity,
@@ -168,6 +185,10 @@ impl Found {
             self.refusal_ms("p50"),
             self.refusal_ms("p99"),
             self.count("failed"),
+            self.live_ms[0],
+            self.live_ms[1],
+            self.late_ms[0],
+            self.late_ms[1],
             mib(most[0]),
             mib(most[1]),
             self.growth()[0],
@@ -175,6 +196,37 @@ impl Found {
             100.0 * self.overload["own_processor_share"].as_f64().unwrap_or_default(),
         )
     }
+}
+
+/// How late a thread that sleeps is woken while as many compute as there are processors. A refusal waits for that more
+/// than once: the gateway is woken to read the request, the load tool to read the answer.
+fn lateness_ms() -> [f64; 2] {
+    let over = AtomicBool::new(false);
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let late = std::thread::scope(|scope| {
+        for _ in 0..processors {
+            scope.spawn(|| while !over.load(Ordering::Relaxed) {});
+        }
+        let (begin, mut late) = (Instant::now(), Vec::new());
+        while begin.elapsed() < LATENESS_WITHIN {
+            let slept = Instant::now();
+            std::thread::sleep(LATENESS_SLEEP);
+            late.push(1000.0 * slept.elapsed().saturating_sub(LATENESS_SLEEP).as_secs_f64());
+        }
+        over.store(true, Ordering::Relaxed);
+        late
+    });
+    median_and_p99(late)
+}
+
+/// What a thread gave, or its panic.
+fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn median_and_p99(mut of: Vec<f64>) -> [f64; 2] {
+    of.sort_by(f64::total_cmp);
+    [of.len() / 2, of.len() * 99 / 100].map(|at| of.get(at).copied().unwrap_or_default())
 }
 
 /// The server; dropping it ends it.
@@ -219,6 +271,26 @@ impl Running {
         let printed = process::output(&mut command)?;
         let last = printed.lines().rev().find(|line| line.starts_with('{'));
         Ok(serde_json::from_str(last.context("the load tool printed nothing")?)?)
+    }
+
+    /// How long it takes to say that it lives, over one connection, until told that it is over.
+    fn is_live(&self, over: &AtomicBool) -> Result<[f64; 2]> {
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(START_MAX))?;
+        let question = format!("GET /v2/health/live HTTP/1.1\r\nhost: {}\r\n\r\n", self.address);
+        let (mut took, mut answer) = (Vec::new(), [0; 4096]);
+        while !over.load(Ordering::Relaxed) {
+            let asked = Instant::now();
+            stream.write_all(question.as_bytes())?;
+            let length = stream.read(&mut answer)?;
+            if !answer[..length].starts_with(b"HTTP/1.1 200") {
+                bail!("the server does not say that it lives");
+            }
+            took.push(1000.0 * asked.elapsed().as_secs_f64());
+            std::thread::sleep(LATENESS_SLEEP);
+        }
+        Ok(median_and_p99(took))
     }
 
     /// Memory of the gateway and of its slots, until told that it is over.

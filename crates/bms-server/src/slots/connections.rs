@@ -381,6 +381,8 @@ impl Coming {
 
     /// All of it, which is bounded, to the head that came before.
     pub(crate) async fn whole(mut self, parts: &mut Parts) -> Result<Bytes, Broken> {
+        let said = parts.headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        let said = said.and_then(|length| length.parse().ok()).unwrap_or(0).min(limits::REPLY_BYTES_MAX);
         let mut whole = Vec::new();
         let mut first = Bytes::new();
         while let Some(piece) = self.next().await.transpose()? {
@@ -390,7 +392,12 @@ impl Coming {
             // The usual one comes in one piece and is never copied.
             match (first.is_empty(), whole.is_empty()) {
                 (true, true) => first = piece,
-                (_, true) => whole = [&first[..], &piece[..]].concat(),
+                (_, true) => {
+                    // In its place once, however many pieces follow.
+                    whole.reserve_exact(said.max(first.len() + piece.len()));
+                    whole.extend_from_slice(&first);
+                    whole.extend_from_slice(&piece);
+                }
                 (_, false) => whole.extend_from_slice(&piece),
             }
         }
