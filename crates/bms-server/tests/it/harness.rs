@@ -63,6 +63,9 @@ fn settings(dir: &TempDir) -> Settings {
     Settings::new(launch("serve"), dir.path().join("work"))
 }
 
+/// Whether a status and a body are what is waited for.
+type Wanted<'a> = Box<dyn Fn(u16, &Value) -> bool + Send + 'a>;
+
 /// A running server.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
@@ -175,7 +178,7 @@ impl Server {
         self.until_it_is(path, Box::new(wanted))
     }
 
-    async fn until_it_is(&self, path: &str, wanted: Box<dyn Fn(u16, &Value) -> bool + Send + '_>) -> Value {
+    async fn until_it_is(&self, path: &str, wanted: Wanted<'_>) -> Value {
         let began = Instant::now();
         loop {
             let (status, body) = self.get(path).await;
