@@ -160,4 +160,4 @@ fn ago(seconds: i64) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -1,3 +1,5 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use tempfile::TempDir;
 
@@ -7,13 +9,25 @@ use super::*;
 const FROM: i64 = 1_767_225_600;
 const UNTIL: i64 = 1_798_761_600;
 
+fn pem(kind: &str, der: &[u8]) -> String {
+    format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n", STANDARD.encode(der))
+}
+
 /// PEM of a certificate for these years and of its key.
 fn made(years: std::ops::Range<i32>) -> (String, String) {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     params.not_before = rcgen::date_time_ymd(years.start, 1, 1);
     params.not_after = rcgen::date_time_ymd(years.end, 1, 1);
-    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    let certificate = params.self_signed(&key).unwrap();
+    (pem("CERTIFICATE", certificate.der()), pem("PRIVATE KEY", key.serialized_der()))
+}
+
+/// A certificate and its key that are good for long.
+pub(in crate::listen::tls) fn write_pair(certificate: &Path, key: &Path) {
+    let (of_certificate, of_key) = made(2020..2100);
+    std::fs::write(certificate, of_certificate).unwrap();
+    std::fs::write(key, of_key).unwrap();
 }
 
 /// What the two files come to in the middle of 2026.
