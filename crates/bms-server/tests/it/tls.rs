@@ -14,7 +14,9 @@ use http::{Request, Response, Version};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256,
+};
 use rustls::pki_types::{CertificateDer, ServerName};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -31,11 +33,13 @@ struct Authority {
 }
 
 impl Authority {
-    fn new() -> Authority {
+    fn new(name: &str) -> Authority {
         let dir = TempDir::new().unwrap();
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
         let own = params.self_signed(&key).unwrap();
         std::fs::write(dir.path().join("ca.pem"), pem("CERTIFICATE", own.der())).unwrap();
         Authority { dir, issuer: Issuer::new(params, key) }
@@ -141,7 +145,7 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_protocols_are_spoken_at_the_one_port() {
-    let authority = Authority::new();
+    let authority = Authority::new("ours");
     let server = authority.server(&["localhost", "127.0.0.1"]).await;
     for host in ["https://localhost", "https://127.0.0.1"] {
         let models = client(&server, host, &authority.file(), |client| client.models()).await.unwrap();
@@ -171,7 +175,7 @@ async fn all_protocols_are_spoken_at_the_one_port() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_is_replaced_while_connections_go_on() {
-    let authority = Authority::new();
+    let authority = Authority::new("ours");
     let server = authority.server(&["localhost"]).await;
     let (of_certificate, of_key) = (authority.dir.path().join("tls.crt"), authority.dir.path().join("tls.key"));
     let mut open = Connection::open(&server, &authority).await;
@@ -201,7 +205,7 @@ async fn a_certificate_is_replaced_while_connections_go_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn handshakes_that_stall_hold_up_nobody() {
-    let authority = Authority::new();
+    let authority = Authority::new("ours");
     let server = authority.server(&["localhost"]).await;
     let mut stalled = Vec::new();
     for number in 0..200 {
@@ -224,7 +228,7 @@ async fn handshakes_that_stall_hold_up_nobody() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn plain_http_is_told_what_is_spoken() {
-    let authority = Authority::new();
+    let authority = Authority::new("ours");
     let server = authority.server(&["localhost"]).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.write_all(b"GET /v2 HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
@@ -249,7 +253,7 @@ async fn plain_http_is_told_what_is_spoken() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn our_client_says_why_it_does_not_believe_a_server() {
-    let (authority, other) = (Authority::new(), Authority::new());
+    let (authority, other) = (Authority::new("ours"), Authority::new("another"));
     let server = authority.server(&["localhost"]).await;
     let stranger = client(&server, "https://localhost", &other.file(), |client| client.models()).await;
     let error = stranger.unwrap_err();
