@@ -23,11 +23,11 @@ pub fn authorities(file: Option<&Path>) -> Result<Vec<CertificateDer<'static>>> 
     let path = file
         .or_else(system)
         .ok_or_else(|| Error::new(Code::NotFound, "this system has no list of certificate authorities"))?;
-    let pem =
-        std::fs::read(path).map_err(|e| Error::io("read the certificate authorities in", path, e))?;
+    let pem = std::fs::read(path).map_err(|e| Error::io("read the certificate authorities in", path, e))?;
     // A list may hold some that this program cannot read; those then vouch for nobody.
-    let is_usable =
-        |certificate: &CertificateDer<'_>| RootCertStore::empty().add(certificate.clone().into_owned()).is_ok();
+    let is_usable = |certificate: &CertificateDer<'_>| {
+        RootCertStore::empty().add(certificate.clone().into_owned()).is_ok()
+    };
     let found: Vec<_> = CertificateDer::pem_slice_iter(&pem).flatten().filter(is_usable).collect();
     match found.is_empty() {
         false => Ok(found),
@@ -71,9 +71,10 @@ pub fn refusal(url: &str, error: &(dyn std::error::Error + 'static)) -> Option<E
             let (what, hint) = distrust(why);
             (format!("its certificate {what}"), hint)
         }
-        rustls::Error::InvalidMessage(_) => {
-            ("what answers there does not speak TLS".to_owned(), "Use http:// in the address, or another port.")
-        }
+        rustls::Error::InvalidMessage(_) => (
+            "what answers there does not speak TLS".to_owned(),
+            "Use http:// in the address, or another port.",
+        ),
         rustls::Error::AlertReceived(alert) => (
             format!("it refused the encrypted connection: {alert:?}"),
             "Check that the address is right; the server's log may say more.",
@@ -96,15 +97,18 @@ fn distrust(why: &CertificateError) -> (String, &'static str) {
             "is not signed by the authority it names".to_owned(),
             "Name the file of the server's authority, PEM, with --ca-file or BMS_CA_FILE; the one used may be an old one.",
         ),
-        CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty() => {
-            ("is for no name at all".to_owned(), "Have one made that has the server's name as subjectAltName.")
-        }
+        CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty() => (
+            "is for no name at all".to_owned(),
+            "Have one made that has the server's name as subjectAltName.",
+        ),
         CertificateError::NotValidForNameContext { expected, presented } => {
             let names: Vec<_> = presented.iter().map(|name| bare(name)).collect();
             (format!("is for {}, not for {}", names.join(", "), expected.to_str()), OTHER_NAME)
         }
         CertificateError::NotValidForName => ("is for another name".to_owned(), OTHER_NAME),
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => ("has expired".to_owned(), CLOCK),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            ("has expired".to_owned(), CLOCK)
+        }
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             ("is not valid yet".to_owned(), CLOCK)
         }

@@ -47,7 +47,10 @@ pub(crate) enum Probe {
     Plain(Client),
     /// Its certificate is for the name others call it by, and who listens at the port is this process: there is nobody to mistrust,
     /// and nothing secret is sent.
-    Encrypted { agent: ureq::Agent, url: String },
+    Encrypted {
+        agent: ureq::Agent,
+        url: String,
+    },
 }
 
 impl Probe {
@@ -56,7 +59,8 @@ impl Probe {
             return Client::new(url).map(Probe::Plain);
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = TlsConfig::builder().disable_verification(true).unversioned_rustls_crypto_provider(provider);
+        let tls =
+            TlsConfig::builder().disable_verification(true).unversioned_rustls_crypto_provider(provider);
         let config = ureq::Agent::config_builder()
             .tls_config(tls.build())
             .proxy(None)

@@ -98,7 +98,10 @@ struct Connection(State);
 
 enum State {
     /// Nothing came yet.
-    Silent { stream: TcpStream, acceptor: TlsAcceptor },
+    Silent {
+        stream: TcpStream,
+        acceptor: TlsAcceptor,
+    },
     Handshake(Box<Accept<TcpStream>>),
     Open(Box<TlsStream<TcpStream>>),
     /// What came is plain HTTP: it is told so.
@@ -187,8 +190,9 @@ impl Plain {
 
 /// The answer to who speaks plain HTTP.
 static REFUSAL: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let error = Error::new(Code::InvalidRequest, "HTTPS is spoken at this port, and the request came in plain HTTP")
-        .hint("Use https:// in the address.");
+    let error =
+        Error::new(Code::InvalidRequest, "HTTPS is spoken at this port, and the request came in plain HTTP")
+            .hint("Use https:// in the address.");
     let body = serde_json::to_string(&error.body()).unwrap_or_default();
     let head = "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\n";
     format!("{head}content-length: {}\r\n\r\n{body}", body.len()).into_bytes()

@@ -15,7 +15,8 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
+    PKCS_ECDSA_P256_SHA256,
 };
 use rustls::pki_types::{CertificateDer, ServerName};
 use tempfile::TempDir;
@@ -177,7 +178,8 @@ async fn all_protocols_are_spoken_at_the_one_port() {
 async fn a_certificate_is_replaced_while_connections_go_on() {
     let authority = Authority::new("ours");
     let server = authority.server(&["localhost"]).await;
-    let (of_certificate, of_key) = (authority.dir.path().join("tls.crt"), authority.dir.path().join("tls.key"));
+    let (of_certificate, of_key) =
+        (authority.dir.path().join("tls.crt"), authority.dir.path().join("tls.key"));
     let mut open = Connection::open(&server, &authority).await;
     let (status, metrics) = open.get("/metrics").await;
     assert_eq!(status, 200);

@@ -44,7 +44,8 @@ impl Pair {
         let (pem, key_is_open) = read(key, "key", "--tls-key")?;
         let secret = secret(&pem, key)?;
         let provider = rustls::crypto::ring::default_provider();
-        let key = CertifiedKey::from_der(chain, secret, &provider).map_err(|e| unusable(e, certificate, key))?;
+        let key =
+            CertifiedKey::from_der(chain, secret, &provider).map_err(|e| unusable(e, certificate, key))?;
         if until < now {
             let what = format!("the certificate in `{}` expired {}", certificate.display(), ago(now - until));
             return Err(Error::new(Code::InvalidRequest, what)
@@ -101,7 +102,8 @@ fn secret(pem: &[u8], path: &Path) -> Result<PrivateKeyDer<'static>> {
         let hint = "Decrypt it with `openssl pkey -in FILE -out DECRYPTED`, and let nobody else read that.";
         return Err(broken(&"holds a key that a passphrase protects", hint));
     }
-    let hint = "--tls-key is to name a PEM file with the certificate's private key: PKCS #8, PKCS #1 or SEC1.";
+    let hint =
+        "--tls-key is to name a PEM file with the certificate's private key: PKCS #8, PKCS #1 or SEC1.";
     match PrivateKeyDer::from_pem_slice(pem) {
         Ok(key) => Ok(key),
         Err(rustls::pki_types::pem::Error::NoItemsFound) => Err(broken(&"holds no private key", hint)),

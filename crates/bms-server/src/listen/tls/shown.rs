@@ -136,8 +136,12 @@ impl Watch {
         self.reminded = Some((Instant::now(), has_ended));
         let file = self.shown.certificate.display();
         match has_ended {
-            true => tracing::error!(%file, "the certificate has expired: clients refuse it until its file holds another"),
-            false => tracing::warn!(%file, days = left / 86_400, "the certificate expires soon; another in its file is taken over"),
+            true => {
+                tracing::error!(%file, "the certificate has expired: clients refuse it until its file holds another")
+            }
+            false => {
+                tracing::warn!(%file, days = left / 86_400, "the certificate expires soon; another in its file is taken over")
+            }
         }
     }
 }

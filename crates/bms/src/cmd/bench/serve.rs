@@ -211,7 +211,9 @@ fn encryption(servers: &[Uri], key: &ApiKeyOption, form: Form) -> Result<Option<
 /// The host and port of a server's address.
 fn address(server: &str) -> Result<Uri> {
     let uri = server.trim_end_matches('/').parse::<Uri>().ok();
-    let plain = |uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some() && uri.path() == "/";
+    let plain = |uri: &Uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some() && uri.path() == "/"
+    };
     uri.filter(plain).ok_or_else(|| {
         Error::new(Code::InvalidRequest, format!("`{server}` is not a server address"))
             .hint("Give it as http://HOST:PORT or https://HOST:PORT, for example http://127.0.0.1:8080.")

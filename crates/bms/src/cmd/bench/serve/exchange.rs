@@ -287,7 +287,9 @@ fn request(way: &Way, place: &Place, ask: &Ask) -> Request<Full<Bytes>> {
     let mut content = HeaderValue::from_static("application/json");
     if way.form == Form::Grpc {
         // HTTP/2 has the host in the address.
-        let uri = Uri::builder().scheme(if place.tls.is_some() { "https" } else { "http" }).authority(place.authority.as_bytes());
+        let uri = Uri::builder()
+            .scheme(if place.tls.is_some() { "https" } else { "http" })
+            .authority(place.authority.as_bytes());
         let whole = uri.path_and_query(way.path.path()).build();
         *request.uri_mut() = whole.unwrap_or_else(|_| way.path.clone());
         content = HeaderValue::from_static("application/grpc");
