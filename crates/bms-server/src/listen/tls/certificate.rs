@@ -156,7 +156,7 @@ fn time(value: AnyRef<'_>) -> der::Result<i64> {
 fn ago(seconds: i64) -> String {
     match seconds {
         ..7200 => format!("{} minutes ago", seconds / 60),
-        ..172_800 => format!("{} hours ago", seconds / 3600),
+        7200..172_800 => format!("{} hours ago", seconds / 3600),
         _ => format!("{} days ago", seconds / 86_400),
     }
 }
