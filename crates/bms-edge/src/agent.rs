@@ -85,7 +85,8 @@ impl Drop for StopOnDrop {
 
 /// Opens the node's folder: lock, slots, outbox.
 fn open(settings: Settings) -> Result<(Arc<Node>, Slots)> {
-    let client = Client::new(&settings.centre)?.with_key(settings.key.clone());
+    let client = Client::trusting(&settings.centre, settings.authorities.as_deref())?;
+    let client = client.with_key(settings.key.clone());
     durable::make_folder(&settings.dir)?;
     let lock = lock(&settings.dir)?;
     let slots = Slots::open(&settings.dir)?;

@@ -16,8 +16,11 @@ pub struct Settings {
     pub node: String,
     /// The model it answers with.
     pub model: String,
-    /// The centre's address, `http://HOST:PORT`.
+    /// The centre's address, `http://HOST:PORT` or `https://HOST:PORT`.
     pub centre: String,
+    /// PEM file of the certificate authorities that vouch for the centre at an `https://` address; those the system trusts when
+    /// absent.
+    pub authorities: Option<PathBuf>,
     /// The key for it, where it needs one.
     pub key: Option<ServerKey>,
     /// Where it answers; a loopback address, since requests carry no credentials.
@@ -57,6 +60,7 @@ impl Settings {
             node: node.into(),
             model: model.into(),
             centre: centre.into(),
+            authorities: None,
             key: None,
             listen: (Ipv4Addr::LOCALHOST, 8090).into(),
             dir: dir.into(),

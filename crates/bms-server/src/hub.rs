@@ -13,9 +13,9 @@ mod shape;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
+use axum::{Extension, Router};
 use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::Value;
@@ -27,8 +27,12 @@ use crate::body::{Asked, Segments};
 /// What a handler of these routes returns.
 type Answer = Result<axum::Json<Value>, Refused>;
 
-/// The routes.
-pub(crate) fn routes(api: &Arc<Api>) -> Router {
+/// How the server is asked: `http` or `https`.
+#[derive(Clone, Copy, Debug)]
+struct Scheme(&'static str);
+
+/// The routes, on a server that is asked by `http` or `https`.
+pub(crate) fn routes(api: &Arc<Api>, scheme: &'static str) -> Router {
     Router::new()
         .route("/api/models/{model}", get(info))
         .route("/api/models/{model}/refs", get(refs))
@@ -36,6 +40,7 @@ pub(crate) fn routes(api: &Arc<Api>) -> Router {
         .route("/api/models/{model}/tree/{revision}", get(tree_root))
         .route("/api/models/{model}/tree/{revision}/{*path}", get(tree))
         .route("/{model}/resolve/{revision}/{*path}", get(files::download))
+        .layer(Extension(Scheme(scheme)))
         .with_state(api.clone())
 }
 
@@ -87,15 +92,17 @@ async fn refs(State(api): State<Arc<Api>>, Segments(model): Segments<String>) ->
 
 async fn tree_root(
     state: State<Arc<Api>>,
+    scheme: Extension<Scheme>,
     Segments((model, revision)): Segments<(String, String)>,
     query: Asked<TreeQuery>,
     headers: HeaderMap,
 ) -> Result<shape::Listed, Refused> {
-    tree(state, Segments((model, revision, String::new())), query, headers).await
+    tree(state, scheme, Segments((model, revision, String::new())), query, headers).await
 }
 
 async fn tree(
     State(api): State<Arc<Api>>,
+    Extension(Scheme(scheme)): Extension<Scheme>,
     Segments((model, revision, path)): Segments<(String, String, String)>,
     Asked(query): Asked<TreeQuery>,
     headers: HeaderMap,
@@ -105,6 +112,7 @@ async fn tree(
         folder: path.trim_matches('/'),
         after: &query.cursor,
         deep: is_true(&query.recursive),
+        scheme,
     };
     Ok(shape::tree(&api, &found, &page, &headers).await?)
 }

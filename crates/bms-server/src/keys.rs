@@ -60,6 +60,8 @@ pub struct KeySettings {
     pub mode: Option<KeysMode>,
     /// The server may listen where other machines reach it, without encryption.
     pub plain_http: bool,
+    /// The server encrypts, so that it may listen there. What counts in the end is whether it does.
+    pub encrypted: bool,
     /// `/metrics` needs no key.
     pub metrics_open: bool,
     /// Keys that read `/metrics` and nothing else, beside those of the registry.
@@ -83,12 +85,13 @@ impl KeySettings {
             return Ok(self.mode.map_or(Rule::OnceThereIsOne, Rule::Always));
         }
         let denied = |what: String, hint: &str| Err(Error::new(Code::PermissionDenied, what).hint(hint));
-        if !self.plain_http {
+        if !(self.encrypted || self.plain_http) {
             return denied(
                 format!(
                     "`{address}` can be reached by other machines, and what passes there is not encrypted"
                 ),
-                "Listen on 127.0.0.1 behind a proxy that encrypts, or say --plain-http; keys are required then.",
+                "Give it a certificate with --tls-cert and --tls-key; or listen on 127.0.0.1 behind a proxy that encrypts, or \
+                 say --plain-http. Keys are required then.",
             );
         }
         match self.mode {

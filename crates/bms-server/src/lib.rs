@@ -58,6 +58,7 @@ pub use care::Care;
 pub use engines::Engines;
 pub use gateway::CacheSettings;
 pub use keys::{KeySettings, KeysMode, first_key};
+pub use listen::Tls;
 pub use nodes::{JoinSettings, Nodes, join};
 pub use server::{Settings, run, serve_one, usual_memory};
 pub use slots::{KvCache, LanguageLaunch, Launch, Place};

@@ -2,6 +2,7 @@
 
 mod opening;
 mod patient;
+mod tls;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -27,6 +28,7 @@ use tower::ServiceExt;
 use crate::again::Again;
 use opening::Opened;
 use patient::Patient;
+pub use tls::Tls;
 
 /// Bytes a client of HTTP/2 may send ahead of what was read, of one request and of all on one connection.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;

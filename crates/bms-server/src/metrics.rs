@@ -130,6 +130,13 @@ impl Metrics {
         })
     }
 
+    /// When the certificate clients are shown expires. Only a server that has one has this.
+    pub(crate) fn certificate_expiry(&self) -> Result<IntGauge> {
+        let help = "When the certificate that clients are shown expires, in seconds since 1970.";
+        number(&self.registry, "bms_tls_certificate_expires_seconds", help)
+            .map_err(|e| Error::new(Code::Internal, "a metric was made twice").because(e))
+    }
+
     /// The text exposition, with the slots as they stand now.
     pub(crate) fn render(&self, slots: &[SlotReading], memory: &Memory, cached_bytes: u64) -> Result<String> {
         let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);

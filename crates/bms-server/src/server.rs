@@ -34,7 +34,7 @@ use crate::fleet::{Fleet, Wanted, usual_budget};
 use crate::follow::follow;
 use crate::gateway::{CacheSettings, Gateway};
 use crate::keys::{self, Keeper, KeySettings, Keys, KeysMode};
-use crate::listen::{self, Terms};
+use crate::listen::{self, Terms, Tls};
 use crate::metrics::{self, Metrics};
 use crate::nodes::{Centre, Nodes};
 use crate::policy::{PolicyWatch, SharedPolicy};
@@ -79,6 +79,8 @@ pub struct Settings {
     pub engine: Option<String>,
     /// Whether requests need a key. A server without a registry has none.
     pub keys: KeySettings,
+    /// How what passes between clients and the server is encrypted; not at all when absent.
+    pub tls: Option<Tls>,
     /// Where workers join; nowhere when absent.
     pub nodes: Option<Nodes>,
     /// Bytes all slots may take together; not bounded when absent.
@@ -102,6 +104,7 @@ impl Settings {
             care: None,
             engine: None,
             keys: KeySettings::default(),
+            tls: None,
             nodes: None,
             memory: None,
             cache: None,
@@ -167,7 +170,8 @@ async fn run_until(
     };
     let (elsewhere, lead) = centre.as_ref().map(|(centre, _)| centre.placing()).unzip();
     let parts = Parts::new(&settings, &policy, Some(registry.clone()), (changed, elsewhere))?;
-    let keys = Keys::new(&settings.keys, address, parts.metrics.clone())?;
+    let keys = KeySettings { encrypted: settings.tls.is_some(), ..settings.keys.clone() };
+    let keys = Keys::new(&keys, address, parts.metrics.clone())?;
     let keeper = Keeper::begin(keys.clone(), registry.clone()).await?;
     let keeper = Arc::new(tokio::sync::Mutex::new(keeper));
     let watch = PolicyWatch::new(settings.policy_file.clone(), parts.policy_copy.clone(), policy.clone());
@@ -180,7 +184,7 @@ async fn run_until(
             changed: parts.changed.clone(),
         }))
         .merge(mlflow::routes(&api))
-        .merge(hub::routes(&api))
+        .merge(hub::routes(&api, if settings.tls.is_some() { "https" } else { "http" }))
         .merge(dashboard::routes());
     let fleet = parts.gateway.fleet.clone();
     let metrics = parts.metrics.clone();
@@ -194,7 +198,7 @@ async fn run_until(
     let workers = centre
         .map(|(centre, listener)| tokio::spawn(centre.serve(listener, api.clone(), std::future::pending())));
     let keeping = tokio::spawn(keys::keep(keeper.clone()));
-    parts.serve(Repository::Registry(api), router, &keys, listener, shutdown).await;
+    let served = parts.serve(Repository::Registry(api), router, &keys, listener, shutdown).await;
     // What is being written down comes to its end first: cut off, it would be neither written nor still to be.
     let mut keeper = keeper.lock().await;
     keeping.abort();
@@ -208,7 +212,7 @@ async fn run_until(
         caring.abort();
     }
     parts.close().await;
-    Ok(())
+    served
 }
 
 /// Serves one model, without a registry, until `shutdown` is done. A bundle answers as version 1 of the model its
@@ -267,14 +271,15 @@ async fn serve_one_until(
             return Ok(());
         }
     };
+    let mut served = Ok(());
     if ready.is_ok() {
         let repository = Repository::One(parts.gateway.clone());
         let off = KeySettings { mode: Some(KeysMode::Off), ..KeySettings::default() };
         let keys = Keys::new(&off, address, parts.metrics.clone())?;
-        parts.serve(repository, dashboard::chat_routes(), &keys, listener, shutdown).await;
+        served = parts.serve(repository, dashboard::chat_routes(), &keys, listener, shutdown).await;
     }
     parts.close().await;
-    ready
+    ready.and(served)
 }
 
 /// What engines serve that is no version of the registry passed no gate: the audit log says so, and where it runs. A model
@@ -315,6 +320,7 @@ struct Parts {
     changed: Arc<Notify>,
     metrics: Arc<Metrics>,
     terms: Terms,
+    tls: Option<Tls>,
     /// Where slots read the policy.
     policy_copy: PathBuf,
     /// Sockets and the policy; removed with the value.
@@ -358,7 +364,8 @@ impl Parts {
             http2: true,
             drain: drain.saturating_sub(SLOTS_END_WITHIN),
         };
-        Ok(Parts { gateway, changed, metrics, terms, policy_copy, _run_dir: run_dir })
+        let tls = settings.tls.clone();
+        Ok(Parts { gateway, changed, metrics, terms, tls, policy_copy, _run_dir: run_dir })
     }
 
     /// Loads one model and waits until it answers, or cannot.
@@ -391,7 +398,7 @@ impl Parts {
         keys: &Arc<Keys>,
         listener: TcpListener,
         shutdown: Shutdown,
-    ) {
+    ) -> Result<()> {
         let router = self.router(&repository, routes, keys);
         let listener = listener.tap_io(|connection| {
             // Small answers must not wait for the acknowledgement of earlier ones.
@@ -399,10 +406,14 @@ impl Parts {
                 tracing::debug!("failed to set TCP_NODELAY: {e}");
             }
         });
-        let cut_off = listen::serve(listener, router, self.terms, shutdown).await;
+        let cut_off = match &self.tls {
+            None => listen::serve(listener, router, self.terms, shutdown).await,
+            Some(tls) => tls.serve(listener, router, self.terms, &self.metrics, shutdown).await?,
+        };
         if cut_off != 0 {
             tracing::warn!(cut_off, "connections closed with requests open");
         }
+        Ok(())
     }
 
     /// All routes, behind what every request passes.

@@ -7,13 +7,15 @@ mod rollout;
 mod workers;
 
 use std::io::Read;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use ureq::tls::TlsConfig;
 
 use crate::openai::ErrorEnvelope;
-use crate::{Code, Error, ErrorBody, Result, api, limits, oip};
+use crate::{Code, Error, ErrorBody, Result, api, limits, oip, tls};
 
 pub use keys::ServerKey;
 pub use lifecycle::Target;
@@ -31,24 +33,44 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct Client {
     base: String,
+    /// How connections are encrypted, at an `https://` address.
+    tls: Option<TlsConfig>,
     agent: ureq::Agent,
     /// Who makes the requests, percent-encoded.
     person: Option<String>,
 }
 
 impl Client {
-    /// A client of the server at `base`, e.g. `http://127.0.0.1:8080`.
+    /// A client of the server at `base`, e.g. `http://127.0.0.1:8080`. At an `https://` address it believes whom the system's
+    /// certificate authorities vouch for.
     ///
     /// # Errors
-    /// [`Code::InvalidRequest`] when `base` is not an `http://` address.
+    /// [`Code::InvalidRequest`] when `base` is no such address, and as [`tls::authorities`].
     pub fn new(base: &str) -> Result<Self> {
+        Client::trusting(base, None)
+    }
+
+    /// As [`Client::new`], believing the certificate authorities in this PEM file instead. At an `http://` address nobody is
+    /// believed anything, and the file is not read.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn trusting(base: &str, authorities: Option<&Path>) -> Result<Self> {
         let base = base.trim_end_matches('/');
-        if !base.starts_with("http://") || base.len() <= "http://".len() {
-            return Err(Error::new(Code::InvalidRequest, format!("`{base}` is not a server address"))
-                .hint("Give it as http://HOST:PORT, for example http://127.0.0.1:8080."));
-        }
-        let agent = agent().build().into();
-        Ok(Client { base: base.to_owned(), agent, person: None })
+        let host = |scheme| base.strip_prefix(scheme).filter(|host| !host.is_empty());
+        let tls = match (host("http://"), host("https://")) {
+            (Some(_), _) => None,
+            (_, Some(_)) => Some(tls::blocking(authorities).map_err(|e| match e.code() {
+                Code::NotFound if authorities.is_none() => e.hint("Name one with --ca-file or BMS_CA_FILE."),
+                _ => e,
+            })?),
+            _ => {
+                return Err(Error::new(Code::InvalidRequest, format!("`{base}` is not a server address"))
+                    .hint("Give it as http://HOST:PORT or https://HOST:PORT, for example http://127.0.0.1:8080."));
+            }
+        };
+        let agent = agent(tls.as_ref()).build().into();
+        Ok(Client { base: base.to_owned(), tls, agent, person: None })
     }
 
     /// The server's address as given.
@@ -386,6 +408,9 @@ impl Client {
     }
 
     fn unreachable(&self, error: ureq::Error) -> Error {
+        if let Some(refusal) = tls::refusal(&self.base, &error) {
+            return refusal.because(error);
+        }
         let code = match error {
             ureq::Error::Timeout(_) => Code::DeadlineExceeded,
             ureq::Error::BadUri(_) | ureq::Error::Http(_) => Code::InvalidRequest,
@@ -398,8 +423,13 @@ impl Client {
 }
 
 /// How connections are made and kept.
-fn agent() -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
-    ureq::Agent::config_builder()
+fn agent(tls: Option<&TlsConfig>) -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
+    let config = ureq::Agent::config_builder();
+    let config = match tls {
+        Some(tls) => config.tls_config(tls.clone()),
+        None => config,
+    };
+    config
         .http_status_as_error(false)
         .max_redirects(0)
         .proxy(None)

@@ -21,6 +21,7 @@ pub mod language;
 pub mod limits;
 pub mod oip;
 pub mod openai;
+pub mod tls;
 
 pub use code::{Code, Retry};
 pub use error::{Error, ErrorBody, Result};

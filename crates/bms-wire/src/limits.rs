@@ -39,6 +39,12 @@ pub const PASSPHRASE_MEMORY_KIB_MAX: u32 = 1 << 20;
 pub const PASSPHRASE_PASSES_MAX: u32 = 16;
 /// Bytes of a key, passphrase or token file.
 pub const KEY_FILE_BYTES_MAX: u64 = 64 << 10;
+/// Bytes of a file with a server's certificate and those above it, or with its key.
+pub const TLS_FILE_BYTES_MAX: u64 = 1 << 20;
+/// Seconds before its certificate expires from which on a server warns.
+pub const CERTIFICATE_WARNING_SECONDS: u64 = 14 * 24 * 60 * 60;
+/// Bytes that are taken off a connection which speaks plain HTTP where TLS is spoken, so that it can read why it is closed.
+pub const PLAIN_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a lease, approval, revocation or other small signed statement.
 pub const STATEMENT_BYTES_MAX: usize = 64 << 10;
 /// Days one lease may last.

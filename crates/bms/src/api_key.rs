@@ -1,4 +1,4 @@
-//! The key for a server that asks for one: from a file or the environment, never from the command line, which every user of
+//! How a server is asked: whom to believe at an `https://` address, and the key for one that asks for it, from a file or the environment, never from the command line, which every user of
 //! the machine can read.
 
 use std::path::{Path, PathBuf};
@@ -10,12 +10,15 @@ use clap::Args;
 /// Holds the secret itself.
 const VARIABLE: &str = "BMS_API_KEY";
 
-/// Where the key for a server stands.
+/// What asking a server takes.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ApiKeyOption {
     /// File with the key for the server [default: the variable BMS_API_KEY, which holds the key itself].
     #[arg(long, env = "BMS_API_KEY_FILE", value_name = "FILE", global = true)]
     api_key_file: Option<PathBuf>,
+    /// Certificate authorities that vouch for a server at an https:// address, PEM [default: those the system trusts].
+    #[arg(long, env = "BMS_CA_FILE", value_name = "FILE", global = true)]
+    ca_file: Option<PathBuf>,
 }
 
 impl ApiKeyOption {
@@ -31,7 +34,12 @@ impl ApiKeyOption {
 
     /// A client of a server.
     pub(crate) fn client(&self, server: &str) -> Result<Client> {
-        Ok(Client::new(server)?.with_key(self.key()?))
+        Ok(Client::trusting(server, self.authorities())?.with_key(self.key()?))
+    }
+
+    /// The file of certificate authorities that vouch for servers; those the system trusts when absent.
+    pub(crate) fn authorities(&self) -> Option<&Path> {
+        self.ca_file.as_deref()
     }
 }
 

@@ -14,6 +14,7 @@ mod output;
 mod run_model;
 mod secrets;
 mod sources;
+mod tls;
 mod unit;
 mod vault;
 

@@ -11,19 +11,25 @@ mod running;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde_json::Value;
 
 use self::ground::Ground;
 use self::pod::{Files, Pod, Secrets};
-use self::running::{Asked, Running};
+use self::running::{Asked, Door, Running};
 use super::{Rendered, list};
 use crate::process;
 
 /// What only who may do everything is told.
 const CLOSED: &str = "/api/v1/models";
 const METRICS: &str = "/metrics";
+/// Where a pod has the certificate of its server's authority.
+const AUTHORITY: &str = "/etc/bms/tls/ca.crt";
 /// A key of nobody.
 const UNKNOWN: &str = "bms_0123456789_0123456789012345678901234567890123456789012345678901234567890123";
 
@@ -82,7 +88,27 @@ fn home(bms: &Path) -> Result<Files> {
         let bytes = std::fs::read(&path).with_context(|| format!("failed to read {}", path.display()))?;
         files.insert(name.to_owned(), bytes);
     }
+    files.extend(certificates()?);
     Ok(files)
+}
+
+/// What cert-manager writes: a certificate for a server here, its key, and the authority's certificate.
+fn certificates() -> Result<Files> {
+    let pem = |kind: &str, der: &[u8]| {
+        format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n", STANDARD.encode(der)).into_bytes()
+    };
+    let (of_authority, key) = (KeyPair::generate()?, KeyPair::generate()?);
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let itself = authority.self_signed(&of_authority)?;
+    let issuer = Issuer::new(authority, of_authority);
+    let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned()])?.signed_by(&key, &issuer)?;
+    let files = [
+        ("ca.crt", pem("CERTIFICATE", itself.der())),
+        ("tls.crt", pem("CERTIFICATE", certificate.der())),
+        ("tls.key", pem("PRIVATE KEY", key.serialized_der())),
+    ];
+    Ok(files.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect())
 }
 
 /// Tries the servers of one set of values: all run before the first is asked.
@@ -120,24 +146,32 @@ impl Server<'_> {
         Ok(Server { pod, running, proxy })
     }
 
+    /// Where its clients ask.
+    fn door(&self) -> Result<Door> {
+        let Running { address, is_encrypted, .. } = *self.proxy.as_ref().unwrap_or(&self.running);
+        let authority = self.pod.at(AUTHORITY);
+        let tls = is_encrypted.then(|| bms_wire::tls::config(Some(&authority))).transpose()?;
+        Ok(Door { address, tls: tls.map(Arc::new) })
+    }
+
     /// Asks as clients, Kubernetes and `helm test` do.
     fn problems(&self, rendered: &[Rendered], secrets: &Secrets, programs: &Programs) -> Result<Vec<String>> {
         let mut problems = Vec::new();
-        let door = self.proxy.as_ref().unwrap_or(&self.running).address;
+        let door = self.door()?;
         for (who, path, status) in expected(self.pod, rendered, secrets) {
             let asked = Asked { path: &path, host: "demo-bms.models", bearer: who.as_deref() };
-            let given = running::status_of(door, asked)?;
+            let given = running::status_of(&door, asked)?;
             if given != status {
                 let whose = if who.is_some() { "with a key" } else { "without a key" };
                 problems.push(format!("{path} {whose} is answered with {given} and not with {status}"));
             }
         }
         for (probe, path) in self.pod.probes() {
-            if let Err(error) = running::becomes_well(door, &path) {
+            if let Err(error) = running::becomes_well(&door, &path) {
                 problems.push(format!("the {probe} would fail: {error:#}"));
             }
         }
-        for test in self.pod.tests(rendered, door) {
+        for test in self.pod.tests(rendered, door.address) {
             let mut command = test.command(&programs.bms);
             let output = command.output().context("failed to start a pod of `helm test`")?;
             if !output.status.success() {
@@ -198,6 +232,7 @@ pub(super) fn check_variety(renders: &BTreeMap<String, Vec<Rendered>>) -> Result
         "--metrics-open",
         "--engines=",
         "--nodes-listen=",
+        "--tls-cert=",
         "--cache-memory=",
         "ServiceMonitor",
     ] {

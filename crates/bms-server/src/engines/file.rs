@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bms_registry::check_name;
-use bms_wire::{Code, Error, Result, limits};
+use bms_wire::{Code, Error, Result, limits, tls};
 use serde::Deserialize;
 use url::Url;
 
@@ -215,6 +215,10 @@ fn elsewhere(entry: &Entry, url: &Url) -> Result<Runs> {
     }
     if entry.ca_file.is_some() && url.scheme() != "https" {
         return Err(invalid("`ca_file` is for a `url` with https"));
+    }
+    if let Some(file) = &entry.ca_file {
+        // What is missing shall not be noticed when a slot starts.
+        tls::authorities(Some(file))?;
     }
     Ok(Runs::Elsewhere { url: url.clone(), authorities: entry.ca_file.clone() })
 }

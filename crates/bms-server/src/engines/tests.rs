@@ -44,6 +44,15 @@ fn an_engine_elsewhere_serves_its_own_model_and_no_version() {
 }
 
 #[test]
+fn authorities_that_are_not_there_are_noticed_before_anything_starts() {
+    let away = AWAY.replace("http:", "https:");
+    assert!(entry(&away).is_ok());
+    let error = entry(&format!("{away}\nca_file = \"/nowhere/ca.pem\"")).unwrap_err();
+    assert_eq!(error.code(), Code::NotFound);
+    assert!(error.to_string().contains("/nowhere/ca.pem"), "{error}");
+}
+
+#[test]
 fn what_is_not_understood_is_an_error() {
     refused("protocol = \"openai\"", "neither `command` nor `url`");
     refused(&format!("{HERE}\nurl = \"http://a\""), "both `command` and `url`");

@@ -24,6 +24,8 @@ pub(super) struct PageOf<'a> {
     pub(super) folder: &'a str,
     pub(super) after: &'a str,
     pub(super) deep: bool,
+    /// `http` or `https`, as the server is asked.
+    pub(super) scheme: &'static str,
 }
 
 /// A page, and where the next is.
@@ -178,7 +180,8 @@ fn next_page(found: &Revision, page: &PageOf<'_>, last: &str, headers: &HeaderMa
     let folder =
         if page.folder.is_empty() { String::new() } else { format!("/{}", encoded(page.folder, true)) };
     let (model, commit, deep) = (&found.version.model, &found.commit, page.deep);
-    let url = format!("http://{host}/api/models/{model}/tree/{commit}{folder}?recursive={deep}");
+    let scheme = page.scheme;
+    let url = format!("{scheme}://{host}/api/models/{model}/tree/{commit}{folder}?recursive={deep}");
     HeaderValue::from_str(&format!("<{url}&cursor={}>; rel=\"next\"", encoded(last, false))).ok()
 }
 

@@ -94,6 +94,9 @@ fn other_machines_are_let_in_with_keys_and_a_word_only() {
     assert_eq!(rule(Some(KeysMode::Off), true), Err(Code::PermissionDenied));
     assert_eq!(rule(Some(KeysMode::Optional), true), Err(Code::PermissionDenied));
     assert_eq!(rule(Some(KeysMode::Required), false), Err(Code::PermissionDenied));
+    let encrypted = |mode| KeySettings { mode, encrypted: true, ..KeySettings::default() }.rule(everywhere);
+    assert_eq!(encrypted(None).unwrap(), super::Rule::Always(KeysMode::Required));
+    assert_eq!(encrypted(Some(KeysMode::Off)).unwrap_err().code(), Code::PermissionDenied);
     let here = KeySettings::default().rule("[::1]:80".parse().unwrap());
     assert_eq!(here.unwrap(), super::Rule::OnceThereIsOne);
 }

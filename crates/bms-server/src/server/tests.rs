@@ -37,7 +37,7 @@ async fn every_route_is_for_somebody() {
     let routes = Router::new()
         .merge(api.routes())
         .merge(mlflow::routes(&api))
-        .merge(hub::routes(&api))
+        .merge(hub::routes(&api, "http"))
         .merge(dashboard::routes());
     let router = parts.router(&Repository::Registry(Arc::clone(&api)), routes, &keys);
     let paths = paths(&router);

@@ -26,4 +26,5 @@ mod slurm;
 mod stand_in;
 mod stand_in_engine;
 mod stand_in_language;
+mod tls;
 mod watched;

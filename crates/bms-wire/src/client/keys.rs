@@ -48,7 +48,7 @@ impl Client {
             request.headers_mut().insert(header::AUTHORIZATION, key.authorization());
             next.handle(request)
         };
-        self.agent = super::agent().middleware(add).build().into();
+        self.agent = super::agent(self.tls.as_ref()).middleware(add).build().into();
         self
     }
 

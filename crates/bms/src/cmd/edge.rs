@@ -60,6 +60,7 @@ impl Edge {
         let defaults = bms_edge::Settings::new(node, self.model, self.centre, data, policy);
         let settings = bms_edge::Settings {
             key: self.key.key()?,
+            authorities: self.key.authorities().map(Into::into),
             listen: self.listen.listen,
             engine: EngineOptions {
                 runtime: self.runtime.runtime,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -237,13 +238,32 @@ impl Join {
         runtime.block_on(async {
             let listener = TcpListener::bind(self.listen).await.map_err(|e| cannot_listen(self.listen, e))?;
             let shutdown = told_to_stop(self.until_stdin_closes)?;
-            bms_server::join(settings, listener, shutdown, move |worker, address| {
+            let at_once = told_twice()?;
+            let joined = bms_server::join(settings, listener, shutdown, move |worker, address| {
                 let told = format!("`{worker}` works on {address} (Ctrl-C lets it leave)");
                 output.event("ready", told, json!({ "worker": worker, "address": address }));
-            })
-            .await
+            });
+            tokio::select! {
+                ended = joined => ended,
+                told = at_once => {
+                    told?;
+                    let what = "the worker ended before its centre let it leave, as it was told twice";
+                    Err(Error::new(Code::Unavailable, what)
+                        .hint("The centre starts its slots elsewhere once it misses it."))
+                }
+            }
         })
     }
+}
+
+/// Done at the second signal to end: who has given one and does not want to wait, as for a centre that is away, gives another.
+fn told_twice() -> Result<impl Future<Output = Result<()>>> {
+    let once = told_to_stop(false)?;
+    Ok(async move {
+        once.await;
+        told_to_stop(false)?.await;
+        Ok(())
+    })
 }
 
 /// The token itself, or what the file or standard input holds.

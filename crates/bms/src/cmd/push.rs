@@ -91,7 +91,11 @@ pub(crate) fn push(
     let version = client.publish(&model, &NewVersion { files, aliases: aliases.to_vec() })?;
     output.event(
         "uploaded",
-        format_args!("{} of {} were sent", output::bytes(sent.bytes_moved), output::bytes(sent.bytes)),
+        format_args!(
+            "{} were sent for files of {}",
+            output::bytes(sent.bytes_moved),
+            output::bytes(sent.bytes)
+        ),
         json!(sent),
     );
     Ok(version)

@@ -17,7 +17,6 @@ use bms_server::{
     Settings,
 };
 use bms_store::Location;
-use bms_wire::client::Client;
 use bms_wire::{Code, Error, Result};
 use clap::Args;
 use serde_json::json;
@@ -28,6 +27,7 @@ use crate::cmd::store::replica;
 use crate::home::{Home, PolicyOption};
 use crate::model;
 use crate::output::Output;
+use crate::tls::{Probe, TlsOptions};
 use crate::unit;
 
 /// The longest time between two rounds over the store.
@@ -169,7 +169,7 @@ pub(crate) struct Up {
     keys: Option<KeysMode>,
     /// Listen where other machines reach the server although nothing is encrypted, e.g. behind a proxy that does; every
     /// request needs a key then.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "tls_cert")]
     plain_http: bool,
     /// A folder of keys that shall exist, each in a file NAME.ROLE such as `root.admin`: they are made when the server starts, and
     /// none has to be shown. Another secret in a file replaces the key; one that was revoked stays so. The secret in NAME.monitor
@@ -218,6 +218,8 @@ pub(crate) struct Up {
     #[command(flatten)]
     language: LanguageRunOptions,
     #[command(flatten)]
+    tls: TlsOptions,
+    #[command(flatten)]
     listen: ListenOptions,
 }
 
@@ -250,9 +252,11 @@ impl Up {
         let mut settings = Settings::new(launch(&self.runtime, &self.language)?, data.join("loaded"));
         let given = self.keys_from.as_deref().map(first_keys::Given::read).transpose()?;
         let monitors = given.as_ref().map(|given| given.monitors.clone()).unwrap_or_default();
+        settings.tls = self.tls.load()?;
         settings.keys = KeySettings {
             mode: self.keys,
             plain_http: self.plain_http,
+            encrypted: settings.tls.is_some(),
             metrics_open: self.metrics_open,
             monitors,
         };
@@ -281,7 +285,7 @@ impl Up {
             )
             .hint("Leave one of them out."));
         }
-        run_until_told(&self.listen, output, |listener, shutdown| async move {
+        run_until_told_by(self.tls.scheme(), &self.listen, output, |listener, shutdown| async move {
             let registry = Registry::open_with(&data, store.as_ref(), database.as_ref()).await?;
             registry.anchor_audit(audit_key).await?;
             first_keys::settle(&registry, &settings.keys, given.as_ref(), &listener, output).await?;
@@ -321,6 +325,8 @@ pub(crate) struct Serve {
     #[command(flatten)]
     language: LanguageRunOptions,
     #[command(flatten)]
+    tls: TlsOptions,
+    #[command(flatten)]
     listen: ListenOptions,
 }
 
@@ -333,12 +339,13 @@ impl Serve {
             settings.launch.engines = Engines::load(file)?;
             settings.engine = Some(engine.clone());
         }
+        settings.tls = self.tls.load()?;
         let model = crate::sources::local(&self.model, home, output)?;
         let place = model::place(&model, self.name.as_deref())?;
         if let Place::Bare { .. } = place {
             model::warn_unsigned(&model, output);
         }
-        run_until_told(&self.listen, output, |listener, shutdown| async move {
+        run_until_told_by(self.tls.scheme(), &self.listen, output, |listener, shutdown| async move {
             bms_server::serve_one(settings, place, policy, listener, shutdown).await
         })
     }
@@ -400,8 +407,22 @@ pub(crate) fn launch(options: &RuntimeOptions, language: &LanguageRunOptions) ->
     Ok(launch)
 }
 
-/// Listens, says where, and serves until a signal (or, when asked, the end of standard input) says stop.
+/// Listens by plain HTTP, says where, and serves until a signal (or, when asked, the end of standard input) says stop.
 pub(crate) fn run_until_told<F, S>(options: &ListenOptions, output: &Output, serve: F) -> Result<()>
+where
+    F: FnOnce(TcpListener, Pin<Box<dyn Future<Output = ()> + Send>>) -> S,
+    S: Future<Output = Result<()>>,
+{
+    run_until_told_by("http", options, output, serve)
+}
+
+/// As [`run_until_told`], by `http` or `https`.
+fn run_until_told_by<F, S>(
+    scheme: &'static str,
+    options: &ListenOptions,
+    output: &Output,
+    serve: F,
+) -> Result<()>
 where
     F: FnOnce(TcpListener, Pin<Box<dyn Future<Output = ()> + Send>>) -> S,
     S: Future<Output = Result<()>>,
@@ -416,7 +437,7 @@ where
             TcpListener::bind(options.listen).await.map_err(|e| cannot_listen(options.listen, e))?;
         let address = listener.local_addr().map_err(|e| cannot_listen(options.listen, e))?;
         let shutdown = told_to_stop(options.until_stdin_closes)?;
-        let url = format!("http://{address}");
+        let url = format!("{scheme}://{address}");
         tokio::select! {
             ended = serve(listener, Box::pin(shutdown)) => ended,
             never = announce(url, *output) => never,
@@ -426,9 +447,9 @@ where
 
 /// Says where the server listens once it answers there, which a refused bundle or address never does.
 async fn announce(url: String, output: Output) -> Result<()> {
-    let client = Client::new(&url)?;
+    let probe = Probe::new(&url)?;
     loop {
-        let probe = client.clone();
+        let probe = probe.clone();
         if tokio::task::spawn_blocking(move || probe.is_live()).await.unwrap_or(false) {
             break;
         }

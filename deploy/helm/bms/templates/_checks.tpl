@@ -3,6 +3,9 @@
 {{- if and (eq .Values.auth.mode "proxy") .Values.auth.keys.metricsOpen -}}
 {{- fail "auth.keys.metricsOpen has no effect with auth.mode proxy, whose metrics-token reads /metrics: leave it out, or take auth.mode keys" -}}
 {{- end -}}
+{{- if and (eq .Values.auth.mode "proxy") .Values.tls.secretName -}}
+{{- fail "tls.secretName has no effect with auth.mode proxy, whose sidecar speaks plain HTTP: leave it out, or take auth.mode keys" -}}
+{{- end -}}
 {{- if and .Values.server.cache.models (not .Values.server.cache.memory) -}}
 {{- fail "server.cache.models has no effect without server.cache.memory, as 256MiB" -}}
 {{- end -}}

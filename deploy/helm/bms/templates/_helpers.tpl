@@ -71,6 +71,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- ternary "8080" "8081" (eq .Values.auth.mode "keys") -}}
 {{- end -}}
 
+{{/* How clients ask. */}}
+{{- define "bms.scheme" -}}
+{{- ternary "https" "http" (not (empty .Values.tls.secretName)) -}}
+{{- end -}}
+
 {{/* HOST:PORT by which workers reach the centre. */}}
 {{- define "bms.nodesAddress" -}}
 {{- default (printf "%s-nodes.%s.svc:%v" (include "bms.fullname" .) .Release.Namespace (int64 .Values.nodes.service.port)) .Values.nodes.address -}}

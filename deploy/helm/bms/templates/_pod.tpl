@@ -117,17 +117,17 @@ spec:
   {{- end }}
   # Whether the server is well may be asked without a key. Where there is a proxy, it passes the question on.
   startupProbe:
-    httpGet: { path: /v2/health/live, port: {{ include "bms.port" . }} }
+    httpGet: { path: /v2/health/live, port: {{ include "bms.port" . }}, scheme: {{ include "bms.scheme" . | upper }} }
     periodSeconds: 5
     timeoutSeconds: 3
     failureThreshold: {{ max 1 (div .Values.probes.startupSeconds 5) }}
   livenessProbe:
-    httpGet: { path: /v2/health/live, port: {{ include "bms.port" . }} }
+    httpGet: { path: /v2/health/live, port: {{ include "bms.port" . }}, scheme: {{ include "bms.scheme" . | upper }} }
     periodSeconds: 10
     timeoutSeconds: 5
     failureThreshold: {{ max 1 (div .Values.probes.livenessSeconds 10) }}
   readinessProbe:
-    httpGet: { path: /v2/health/ready, port: {{ include "bms.port" . }} }
+    httpGet: { path: /v2/health/ready, port: {{ include "bms.port" . }}, scheme: {{ include "bms.scheme" . | upper }} }
     periodSeconds: 5
     timeoutSeconds: 3
     failureThreshold: 2
@@ -148,6 +148,9 @@ spec:
     {{- if eq .Values.auth.mode "keys" }}
     - { name: keys, mountPath: /etc/bms/keys, readOnly: true }
     {{- end }}
+    {{- if .Values.tls.secretName }}
+    - { name: tls, mountPath: /etc/bms/tls, readOnly: true }
+    {{- end }}
     {{- if .Values.engines.config }}
     - { name: engines, mountPath: /etc/bms/engines, readOnly: true }
     {{- end }}
@@ -163,7 +166,12 @@ spec:
 {{- if eq .Values.auth.mode "keys" }}
 - {{ printf "--listen=%s:8080" .Values.server.address | quote }}
 - --keys=required
+{{- if .Values.tls.secretName }}
+- --tls-cert=/etc/bms/tls/tls.crt
+- --tls-key=/etc/bms/tls/tls.key
+{{- else }}
 - --plain-http
+{{- end }}
 - --keys-from=/etc/bms/keys
 {{- if .Values.auth.keys.metricsOpen }}
 - --metrics-open
@@ -273,6 +281,25 @@ spec:
 - name: proxy-tmp
   emptyDir:
     sizeLimit: 64Mi
+{{- end }}
+{{- with .Values.tls.secretName }}
+- name: tls
+  projected:
+    defaultMode: 0440
+    sources:
+      - secret:
+          name: {{ . | quote }}
+          items:
+            - { key: tls.crt, path: tls.crt }
+            - { key: tls.key, path: tls.key }
+      {{- with $.Values.tls.authorityKey }}
+      # For the program's own commands in the pod. Not every issuer writes it.
+      - secret:
+          name: {{ $.Values.tls.secretName | quote }}
+          optional: true
+          items:
+            - { key: {{ . | quote }}, path: ca.crt }
+      {{- end }}
 {{- end }}
 {{- with .Values.home.existingSecret }}
 - name: home

@@ -19,6 +19,9 @@ use crate::helm::{Rendered, list};
 /// Files by name.
 pub(super) type Files = BTreeMap<String, Vec<u8>>;
 
+/// Files that are given along with those of a home folder, and stand in other Secrets.
+const OTHERS: [&str; 4] = ["authority.json", "ca.crt", "tls.crt", "tls.key"];
+
 /// Secrets of one set of values: those that are rendered, and stand-ins for those that somebody else makes.
 #[derive(Debug)]
 pub(super) struct Secrets(BTreeMap<String, Files>);
@@ -46,7 +49,7 @@ impl Secrets {
             for source in volumes(document).flat_map(|volume| list(&volume["projected"]["sources"])) {
                 let secret = &source["secret"];
                 if let (Some(name), true) = (secret["name"].as_str(), secret["items"].is_null()) {
-                    let files = home.iter().filter(|(file, _)| *file != "authority.json");
+                    let files = home.iter().filter(|(file, _)| !OTHERS.contains(&file.as_str()));
                     secrets
                         .entry(name.to_owned())
                         .or_default()
@@ -177,7 +180,7 @@ impl<'a> Pod<'a> {
     }
 
     /// Where a path of the container is here.
-    fn at(&self, path: &str) -> PathBuf {
+    pub(super) fn at(&self, path: &str) -> PathBuf {
         self.root.path().join(path.trim_start_matches('/'))
     }
 
@@ -307,6 +310,10 @@ impl<'a> Pod<'a> {
             if self.server[probe]["httpGet"]["port"] != http {
                 problems.push(format!("the {probe} asks at another port than `http`, {http}"));
             }
+            let is_encrypted = self.arguments().any(|one| one.starts_with("--tls-cert="));
+            if (self.server[probe]["httpGet"]["scheme"] == "HTTPS") != is_encrypted {
+                problems.push(format!("the {probe} asks by another protocol than the server speaks"));
+            }
         }
         if self.proxy().is_none() && listens.map(Value::from) != Some(http.clone()) {
             problems.push(format!("the port `http` is {http}, and the server listens at {listens:?}"));
@@ -320,9 +327,13 @@ impl<'a> Pod<'a> {
         pods.flat_map(|one| list(&one.document["spec"]["containers"]))
             .map(|container| {
                 let told = list(&container["args"]).iter().filter_map(Value::as_str);
-                let arguments = told.map(|argument| match argument.starts_with("--server=http://") {
-                    true => format!("--server=http://{door}"),
-                    false => argument.to_owned(),
+                let arguments = told.map(|argument| match argument.split_once('=') {
+                    Some(("--server", url)) if url.starts_with("https://") => {
+                        format!("--server=https://{door}")
+                    }
+                    Some(("--server", _)) => format!("--server=http://{door}"),
+                    Some((name @ "--ca-file", path)) => format!("{name}={}", self.at(path).display()),
+                    _ => argument.to_owned(),
                 });
                 let mut environment = self.secret_variables(container);
                 environment.push(("BMS_HOME".to_owned(), self.at("/tmp/home-of-test").display().to_string()));

@@ -1,6 +1,6 @@
 //! Processes of a trial, and what they answer.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bms_wire::limits;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::Value;
 
 use crate::process;
@@ -30,8 +31,17 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(super) struct Running {
     child: Child,
     pub(super) address: SocketAddr,
+    /// It says that it is asked by HTTPS.
+    pub(super) is_encrypted: bool,
     said: Arc<Mutex<String>>,
     readers: Vec<JoinHandle<()>>,
+}
+
+/// Where something answers, and how connections to it are encrypted.
+#[derive(Clone, Debug)]
+pub(super) struct Door {
+    pub(super) address: SocketAddr,
+    pub(super) tls: Option<Arc<ClientConfig>>,
 }
 
 /// A request.
@@ -69,9 +79,9 @@ impl Running {
             let event: Value = serde_json::from_str(&line).unwrap_or_default();
             if event["event"] == "ready" {
                 let url = event["url"].as_str().unwrap_or_default();
-                let address: SocketAddr =
-                    url.trim_start_matches("http://").parse().context("the server has no address")?;
-                running.address = reached(address);
+                let (scheme, address) = url.split_once("://").unwrap_or_default();
+                running.is_encrypted = scheme == "https";
+                running.address = reached(address.parse().context("the server has no address")?);
                 return Ok(running);
             }
         }
@@ -101,7 +111,8 @@ impl Running {
         command.env("HOME", folder).env("XDG_CONFIG_HOME", folder).env("XDG_DATA_HOME", folder);
         let (mut running, _) = Running::spawn(command.envs(environment.iter().cloned()))?;
         running.address = (Ipv4Addr::LOCALHOST, port).into();
-        becomes_well((Ipv4Addr::LOCALHOST, health).into(), "/").with_context(|| running.said_all())?;
+        let health = Door { address: (Ipv4Addr::LOCALHOST, health).into(), tls: None };
+        becomes_well(&health, "/").with_context(|| running.said_all())?;
         Ok(running)
     }
 
@@ -111,7 +122,7 @@ impl Running {
         let (sender, lines) = mpsc::channel();
         let readers = vec![read(out, said.clone(), Some(sender)), read(err, said.clone(), None)];
         let address = (Ipv4Addr::UNSPECIFIED, 0).into();
-        Ok((Running { child, address, said, readers }, lines))
+        Ok((Running { child, address, is_encrypted: false, said, readers }, lines))
     }
 
     /// What it has printed so far.
@@ -172,10 +183,20 @@ fn reached(address: SocketAddr) -> SocketAddr {
 }
 
 /// The status of an answer.
-pub(super) fn status_of(address: SocketAddr, asked: Asked<'_>) -> Result<u16> {
-    let Asked { path, host, bearer } = asked;
-    let mut stream = TcpStream::connect_timeout(&address, ANSWER_MAX).context("failed to connect")?;
+pub(super) fn status_of(door: &Door, asked: Asked<'_>) -> Result<u16> {
+    let stream = TcpStream::connect_timeout(&door.address, ANSWER_MAX).context("failed to connect")?;
     stream.set_read_timeout(Some(ANSWER_MAX))?;
+    match &door.tls {
+        None => status_on(stream, asked),
+        Some(config) => {
+            let connection = ClientConnection::new(config.clone(), door.address.ip().into())?;
+            status_on(StreamOwned::new(connection, stream), asked)
+        }
+    }
+}
+
+fn status_on(mut stream: impl Read + Write, asked: Asked<'_>) -> Result<u16> {
+    let Asked { path, host, bearer } = asked;
     let key = bearer.map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\n{key}Connection: close\r\n\r\n")?;
     let mut line = String::new();
@@ -188,12 +209,12 @@ pub(super) fn status_of(address: SocketAddr, asked: Asked<'_>) -> Result<u16> {
 ///
 /// # Errors
 /// The last answer, when that takes too long.
-pub(super) fn becomes_well(address: SocketAddr, path: &str) -> Result<()> {
+pub(super) fn becomes_well(door: &Door, path: &str) -> Result<()> {
     let begin = Instant::now();
-    let host = address.to_string();
+    let host = door.address.to_string();
     loop {
         let asked = Asked { path, host: &host, bearer: None };
-        match status_of(address, asked) {
+        match status_of(door, asked) {
             Ok(200) => return Ok(()),
             other if START_MAX < begin.elapsed() => bail!("{path} is answered with {other:?}"),
             _ => std::thread::sleep(PAUSE),

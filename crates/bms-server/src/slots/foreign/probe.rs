@@ -1,26 +1,21 @@
 //! Asking an engine whether it is well.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bms_wire::{Code, Error, Result};
+use bms_wire::{Code, Error, Result, tls};
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
 use http_body_util::Full;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 
 use super::super::address::{Address, Tls};
 use crate::engines::{Engine, Runs};
 
 /// How long an answer may take.
 const WITHIN: Duration = Duration::from_secs(2);
-/// Where Linux distributions keep the certificate authorities they trust.
-const SYSTEM_AUTHORITIES: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
 /// Asks one engine. Each time over a fresh connection: what cannot take one is not well, and what it says does not mix
 /// with answers to requests.
@@ -104,30 +99,16 @@ pub(super) fn address(engine: &Engine) -> Result<Address> {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let port = url.port_or_known_default().unwrap_or_default();
     let tls = match url.scheme() {
-        "https" => Some(Tls::new(trusting(authorities.as_ref())?, host)?),
+        "https" => Some(Tls::new(trusting(authorities.as_deref())?, host)?),
         _ => None,
     };
     Ok(Address::Tcp { host: host.into(), port, tls })
 }
 
 /// TLS with the certificate authorities of a PEM file, or those the system trusts.
-fn trusting(authorities: Option<&PathBuf>) -> Result<Arc<ClientConfig>> {
-    let system = || SYSTEM_AUTHORITIES.iter().map(Path::new).find(|path| path.is_file());
-    let path = authorities.map(PathBuf::as_path).or_else(system).ok_or_else(|| {
-        Error::new(Code::InvalidRequest, "this system has no list of certificate authorities")
-            .hint("Name one for the engine: ca_file = \"FILE\".")
-    })?;
-    let pem = std::fs::read(path).map_err(|e| Error::io("read", path, e))?;
-    let mut roots = RootCertStore::empty();
-    // A list may hold some that this program cannot read; those then vouch for nobody.
-    for certificate in CertificateDer::pem_slice_iter(&pem).flatten() {
-        let _ = roots.add(certificate);
-    }
-    if roots.is_empty() {
-        return Err(Error::new(Code::InvalidRequest, format!("`{}` holds no certificate", path.display())));
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let config = config.map_err(|e| Error::new(Code::Internal, "TLS cannot be set up").because(e))?;
-    Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
+fn trusting(authorities: Option<&Path>) -> Result<Arc<ClientConfig>> {
+    tls::config(authorities).map(Arc::new).map_err(|e| match authorities {
+        None => e.hint("Name one for the engine: ca_file = \"FILE\"."),
+        Some(_) => e,
+    })
 }

@@ -17,11 +17,13 @@ mod tensors;
 mod work;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bms_wire::{Code, Error, Result};
 use clap::{Args, ValueEnum};
 use http::Uri;
+use rustls::ClientConfig;
 
 use self::exchange::Form;
 use self::in_process::InProcess;
@@ -154,6 +156,7 @@ impl Serve {
         let in_process = self.in_process(home, &work)?;
         let pace = self.rate.map_or(Pace::Closed, |rate| Pace::Open { rate, arrivals: self.arrivals });
         let load = Load {
+            tls: encryption(&servers, &self.key, self.protocol.form())?,
             servers,
             in_process,
             path: work.path().to_owned(),
@@ -195,13 +198,25 @@ impl Serve {
     }
 }
 
+/// How connections to servers at https:// addresses are encrypted; `None` when there are none such.
+fn encryption(servers: &[Uri], key: &ApiKeyOption, form: Form) -> Result<Option<Arc<ClientConfig>>> {
+    if !servers.iter().any(|server| server.scheme_str() == Some("https")) {
+        return Ok(None);
+    }
+    let mut config = bms_wire::tls::config(key.authorities())?;
+    config.alpn_protocols = vec![form.protocol().to_vec()];
+    Ok(Some(Arc::new(config)))
+}
+
 /// The host and port of a server's address.
 fn address(server: &str) -> Result<Uri> {
     let uri = server.trim_end_matches('/').parse::<Uri>().ok();
-    let plain = |uri: &Uri| uri.scheme_str() == Some("http") && uri.host().is_some() && uri.path() == "/";
+    let plain = |uri: &Uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some() && uri.path() == "/"
+    };
     uri.filter(plain).ok_or_else(|| {
         Error::new(Code::InvalidRequest, format!("`{server}` is not a server address"))
-            .hint("Give it as http://HOST:PORT, for example http://127.0.0.1:8080.")
+            .hint("Give it as http://HOST:PORT or https://HOST:PORT, for example http://127.0.0.1:8080.")
     })
 }
 

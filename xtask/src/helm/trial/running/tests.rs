@@ -19,7 +19,7 @@ fn answered(answer: &'static str) -> Result<u16> {
         stream.write_all(answer.as_bytes()).unwrap();
         String::from_utf8_lossy(&asked[..n]).into_owned()
     });
-    let status = status_of(address, Asked { path: "/a", host: "b", bearer: Some("c") });
+    let status = status_of(&Door { address, tls: None }, Asked { path: "/a", host: "b", bearer: Some("c") });
     let asked = server.join().unwrap();
     assert!(asked.starts_with("GET /a HTTP/1.1\r\nHost: b\r\nAuthorization: Bearer c\r\n"), "{asked}");
     status

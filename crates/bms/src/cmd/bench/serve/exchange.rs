@@ -8,8 +8,11 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
 
 use super::in_process::InProcess;
 use super::stream::Events;
@@ -40,12 +43,29 @@ pub(super) enum Form {
     Grpc,
 }
 
+impl Form {
+    /// What is spoken on a connection, as TLS names it.
+    pub(super) fn protocol(self) -> &'static [u8] {
+        match self {
+            Form::Grpc => b"h2",
+            Form::Whole | Form::Events => b"http/1.1",
+        }
+    }
+}
+
 /// One of the servers.
-#[derive(Debug)]
 pub(super) struct Place {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) authority: HeaderValue,
+    /// How connections are encrypted, and whom the certificate has to name.
+    pub(super) tls: Option<(TlsConnector, ServerName<'static>)>,
+}
+
+impl std::fmt::Debug for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Place").field("authority", &self.authority).finish_non_exhaustive()
+    }
 }
 
 /// Where requests go and what they carry.
@@ -229,17 +249,32 @@ async fn connect(place: &Place, form: Form) -> Result<Sender, String> {
     let failed = |e: &dyn std::fmt::Display| format!("no connection: {e}");
     let stream = TcpStream::connect((place.host.as_str(), place.port)).await.map_err(|e| failed(&e))?;
     stream.set_nodelay(true).map_err(|e| failed(&e))?;
+    let Some((connector, name)) = &place.tls else { return speak(stream, form).await };
+    let encrypted = connector.connect(name.clone(), stream).await.map_err(|e| {
+        let url = format!("https://{}:{}", place.host, place.port);
+        let refusal = bms_wire::tls::refusal(&url, &e);
+        refusal.map_or_else(|| failed(&e), |refusal| refusal.message().to_owned())
+    })?;
+    speak(encrypted, form).await
+}
+
+/// Begins HTTP on a connection.
+async fn speak(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    form: Form,
+) -> Result<Sender, String> {
+    let failed = |e: hyper::Error| format!("no connection: {e}");
     let io = TokioIo::new(stream);
     // A connection's task ends with it; what broke it the sender tells.
     Ok(match form {
         Form::Grpc => {
             let made = http2::handshake(TokioExecutor::new(), io).await;
-            let (sender, connection) = made.map_err(|e| failed(&e))?;
+            let (sender, connection) = made.map_err(failed)?;
             tokio::spawn(async move { drop(connection.await) });
             Sender::Two(sender)
         }
         Form::Whole | Form::Events => {
-            let (sender, connection) = http1::handshake(io).await.map_err(|e| failed(&e))?;
+            let (sender, connection) = http1::handshake(io).await.map_err(failed)?;
             tokio::spawn(async move { drop(connection.await) });
             Sender::One(sender)
         }
@@ -252,7 +287,9 @@ fn request(way: &Way, place: &Place, ask: &Ask) -> Request<Full<Bytes>> {
     let mut content = HeaderValue::from_static("application/json");
     if way.form == Form::Grpc {
         // HTTP/2 has the host in the address.
-        let uri = Uri::builder().scheme("http").authority(place.authority.as_bytes());
+        let uri = Uri::builder()
+            .scheme(if place.tls.is_some() { "https" } else { "http" })
+            .authority(place.authority.as_bytes());
         let whole = uri.path_and_query(way.path.path()).build();
         *request.uri_mut() = whole.unwrap_or_else(|_| way.path.clone());
         content = HeaderValue::from_static("application/grpc");

@@ -10,6 +10,8 @@ use bms_wire::{Code, Error, Result};
 use http::{HeaderValue, Uri};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -43,6 +45,8 @@ pub(super) enum Pace {
 #[derive(Debug)]
 pub(super) struct Load {
     pub(super) servers: Vec<Uri>,
+    /// How connections to those at https:// addresses are encrypted.
+    pub(super) tls: Option<Arc<ClientConfig>>,
     /// What is asked instead of the servers.
     pub(super) in_process: Option<InProcess>,
     pub(super) path: String,
@@ -109,10 +113,15 @@ impl Load {
     fn way(&self) -> Result<Way> {
         let impossible = |what: &str| Error::new(Code::InvalidRequest, format!("{what} cannot be sent"));
         let place = |server: &Uri| {
+            let host = server.host().unwrap_or_default().trim_matches(['[', ']']);
+            let tls = self.tls.as_ref().filter(|_| server.scheme_str() == Some("https"));
+            let name = ServerName::try_from(host.to_owned());
+            let encrypted = |config: &Arc<ClientConfig>| name.map(|name| (config.clone().into(), name));
             let authority = server.authority().map(ToString::to_string).unwrap_or_default();
             Ok(Place {
-                host: server.host().unwrap_or_default().trim_matches(['[', ']']).to_owned(),
-                port: server.port_u16().unwrap_or(80),
+                host: host.to_owned(),
+                port: server.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 }),
+                tls: tls.map(encrypted).transpose().map_err(|_| impossible("the address"))?,
                 authority: HeaderValue::try_from(authority).map_err(|_| impossible("the address"))?,
             })
         };
