@@ -140,11 +140,10 @@ impl Registry {
         let mut tx = self.db.snapshot().await?;
         let now = self.db.now_ms(&mut tx).await?;
         let mut usage = uses::usage(&mut tx, now).await?;
-        let rows =
-            sqlx::query("SELECT * FROM api_keys ORDER BY revoked_ms IS NOT NULL, name, created_ms")
-                .fetch_all(&mut *tx)
-                .await
-                .map_err(reading)?;
+        let rows = sqlx::query("SELECT * FROM api_keys ORDER BY revoked_ms IS NOT NULL, name, created_ms")
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(reading)?;
         let key = |row: &Row| {
             let mut key = read(row)?;
             let of_it = usage.remove(&key.id).unwrap_or_default();

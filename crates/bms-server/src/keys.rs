@@ -159,7 +159,8 @@ impl Keys {
         address: SocketAddr,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>> {
-        let shared = Shared { day: AtomicI64::new(0), replicas: AtomicU64::new(1), changed: Notify::new(), metrics };
+        let shared =
+            Shared { day: AtomicI64::new(0), replicas: AtomicU64::new(1), changed: Notify::new(), metrics };
         Ok(Arc::new(Keys {
             rule: settings.rule(address)?,
             metrics_open: settings.metrics_open,

@@ -9,8 +9,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bms_bundle::month_around;
-use bms_wire::api::KeyUsage;
 use bms_wire::Result;
+use bms_wire::api::KeyUsage;
 
 use super::DAYS_KEPT;
 use crate::Registry;
@@ -145,18 +145,17 @@ impl Registry {
         for forget in
             ["DELETE FROM api_key_uses WHERE day < $1", "DELETE FROM api_key_model_uses WHERE day < $1"]
         {
-            sqlx::query(forget)
-                .bind(now / DAY_MS - DAYS_KEPT)
-                .execute(change.db())
-                .await
-                .map_err(writing)?;
+            sqlx::query(forget).bind(now / DAY_MS - DAYS_KEPT).execute(change.db()).await.map_err(writing)?;
         }
         change.commit().await
     }
 }
 
 /// What keys used today and in this month, by the database's clock.
-pub(super) async fn usage(db: &mut Connection, now: i64) -> Result<HashMap<String, BTreeMap<String, KeyUsage>>> {
+pub(super) async fn usage(
+    db: &mut Connection,
+    now: i64,
+) -> Result<HashMap<String, BTreeMap<String, KeyUsage>>> {
     let today = now / DAY_MS;
     let rows = sqlx::query(
         "SELECT key_id, model,

@@ -262,7 +262,13 @@ impl Ticket {
     }
 
     /// Takes it off the limits of its model as well, or off none.
-    fn takes_of(&self, counted: &mut Counted, model: &str, quota: &Quota, open: usize) -> Result<(), Refusal> {
+    fn takes_of(
+        &self,
+        counted: &mut Counted,
+        model: &str,
+        quota: &Quota,
+        open: usize,
+    ) -> Result<(), Refusal> {
         let moment = self.caller.shared.moment();
         let admitted = match (quota.concurrent, counted.models.get_mut(model)) {
             (Some(most), _) if most <= open as u64 => Err(Refusal::open(most)),

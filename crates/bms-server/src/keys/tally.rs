@@ -136,7 +136,8 @@ impl Held {
 
     /// Of each the smaller: what holds whether the new one is written or not.
     fn min(self, other: Held) -> Held {
-        let min = |one: Option<u64>, two: Option<u64>| one.zip(two).map_or(one.or(two), |(a, b)| Some(a.min(b)));
+        let min =
+            |one: Option<u64>, two: Option<u64>| one.zip(two).map_or(one.or(two), |(a, b)| Some(a.min(b)));
         Held { requests: min(self.requests, other.requests), tokens: min(self.tokens, other.tokens) }
     }
 }
@@ -394,7 +395,8 @@ impl Tally {
         // What comes while it is written makes it dirty again, and is within what others know whether it gets written or not.
         (self.is_dirty, self.is_told) = (false, true);
         let now = |kind| {
-            let first = self.budget(quota, kind).map(|(budget, ..)| share::unwritten(budget, moment.replicas));
+            let first =
+                self.budget(quota, kind).map(|(budget, ..)| share::unwritten(budget, moment.replicas));
             self.held.of(kind).or(first)
         };
         self.held = match moment.replicas {

@@ -117,8 +117,12 @@ fn of_big(quota: Quota) -> BTreeMap<String, Quota> {
 #[test]
 fn a_request_is_within_the_limits_of_its_key_and_of_its_model_or_counts_for_neither() {
     let per_model = of_big(Quota { requests_per_day: Some(2), ..Quota::default() });
-    let (_keys, caller) =
-        caller(KeyLimits { requests_per_day: Some(4), requests_per_minute: Some(60), per_model, ..KeyLimits::default() });
+    let (_keys, caller) = caller(KeyLimits {
+        requests_per_day: Some(4),
+        requests_per_minute: Some(60),
+        per_model,
+        ..KeyLimits::default()
+    });
     for _ in 0..2 {
         caller.admit().unwrap().asks("big", false).unwrap();
     }
@@ -137,8 +141,10 @@ fn a_request_is_within_the_limits_of_its_key_and_of_its_model_or_counts_for_neit
 
 #[test]
 fn tokens_are_taken_off_both_limits_or_none_and_settled_at_both() {
-    let per_model = of_big(Quota { tokens_per_minute: Some(300), tokens_per_month: Some(1000), ..Quota::default() });
-    let (_keys, caller) = caller(KeyLimits { tokens_per_minute: Some(600), per_model, ..KeyLimits::default() });
+    let per_model =
+        of_big(Quota { tokens_per_minute: Some(300), tokens_per_month: Some(1000), ..Quota::default() });
+    let (_keys, caller) =
+        caller(KeyLimits { tokens_per_minute: Some(600), per_model, ..KeyLimits::default() });
     let left = || caller.standings()[1].unwrap().remaining;
     let ask = |model: &str| {
         let ticket = caller.admit().unwrap();
@@ -155,7 +161,10 @@ fn tokens_are_taken_off_both_limits_or_none_and_settled_at_both() {
     let third = ask("small");
     third.generates(0, 340).unwrap();
     let refused = ask("big").generates(0, 40).unwrap_err();
-    assert!(refused.to_string().contains("600 tokens a minute") && !refused.to_string().contains("big"), "{refused}");
+    assert!(
+        refused.to_string().contains("600 tokens a minute") && !refused.to_string().contains("big"),
+        "{refused}"
+    );
     third.failed();
     drop(third);
     first.said(&Bytes::from_static(br#"{"usage":{"prompt_tokens":40,"completion_tokens":10}}"#));
@@ -163,13 +172,17 @@ fn tokens_are_taken_off_both_limits_or_none_and_settled_at_both() {
     assert!(545 <= left());
     ask("big").generates(0, 240).unwrap();
     let uses = caller.tell(caller.shared.moment());
-    let counted: Vec<_> = uses.iter().map(|used| (used.model.as_str(), used.requests.used, used.tokens.used)).collect();
+    let counted: Vec<_> =
+        uses.iter().map(|used| (used.model.as_str(), used.requests.used, used.tokens.used)).collect();
     assert_eq!(counted, [("", 3, 50 + 240), ("big", 2, 50 + 240)]);
 }
 
 #[test]
 fn open_requests_of_a_model_are_limited_and_limits_that_go_and_come_forget_nothing() {
-    let (keys, caller) = caller(KeyLimits { per_model: of_big(Quota { concurrent: Some(1), ..Quota::default() }), ..KeyLimits::default() });
+    let (keys, caller) = caller(KeyLimits {
+        per_model: of_big(Quota { concurrent: Some(1), ..Quota::default() }),
+        ..KeyLimits::default()
+    });
     let first = caller.admit().unwrap();
     first.asks("big", false).unwrap();
     assert_eq!(caller.admit().unwrap().asks("big", false).unwrap_err().code(), Code::RateLimited);

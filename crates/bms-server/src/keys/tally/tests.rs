@@ -149,7 +149,11 @@ fn one_replica_lets_in_all_at_once_and_shares_when_another_comes() {
     assert!(!tally.has_to_tell(&quota, at(DAY, 1)));
     tally.hear(OthersUse::default(), &quota, at(DAY, 2));
     assert!(tally.has_to_tell(&quota, at(DAY, 2)));
-    assert_eq!(let_in(&mut tally, &quota, at(DAY, 2)), 15, "a quarter is the other's, half of the rest of 40 would be 20");
+    assert_eq!(
+        let_in(&mut tally, &quota, at(DAY, 2)),
+        15,
+        "a quarter is the other's, half of the rest of 40 would be 20"
+    );
     let refusal = tally.admit(&quota, at(DAY, 2)).unwrap_err();
     assert!(refusal.is_elsewhere && refusal.wait == Duration::from_secs(1), "{refusal:?}");
     assert!(refusal.said().contains("share"));
@@ -167,14 +171,19 @@ fn a_month_is_what_all_counted_on_its_days() {
     assert_eq!(let_in(&mut tally, &quota, at(last, 1)), 5);
     let leap = last + 1;
     let refusal = tally.admit(&quota, at(leap, 1)).unwrap_err();
-    assert_eq!((refusal.span, refusal.limit), (Span::Month, 10), "the 29th is in the same month, whatever is not read yet");
+    assert_eq!(
+        (refusal.span, refusal.limit),
+        (Span::Month, 10),
+        "the 29th is in the same month, whatever is not read yet"
+    );
     tally.hear_earlier(leap, (8, 0));
     assert_eq!(let_in(&mut tally, &quota, at(leap, 1)), 2, "what was read counts");
     tally.hear_earlier(last, (0, 0));
     assert!(tally.admit(&quota, at(leap, 1)).is_err(), "what was read of another day does not");
     let march = day("2028-03-01");
     assert_eq!(let_in(&mut tally, &quota, at(march, 1)), 10);
-    let written: Vec<_> = tally.tell(&quota, at(march, 1)).iter().map(|line| (line.day, line.requests.used)).collect();
+    let written: Vec<_> =
+        tally.tell(&quota, at(march, 1)).iter().map(|line| (line.day, line.requests.used)).collect();
     assert_eq!(written, [(last, 5), (leap, 2), (march, 10)], "nothing was written for two midnights");
     tally.was_written(false);
     assert_eq!(tally.tell(&quota, at(march, 1)).len(), 3);
@@ -209,7 +218,10 @@ fn refusals_last_until_the_day_or_the_month_is_over() {
     assert_eq!(hours(Span::Month, "2028-02-01", midnight("2028-02-01")), 29 * 24);
     assert_eq!(hours(Span::Month, "2027-02-28", midnight("2027-02-01")), 28 * 24);
     // The clock here is ahead of the database's.
-    assert_eq!(until_end(Span::Day, day("2027-02-28"), midnight("2027-03-01") + 5000), Duration::from_secs(1));
+    assert_eq!(
+        until_end(Span::Day, day("2027-02-28"), midnight("2027-03-01") + 5000),
+        Duration::from_secs(1)
+    );
 }
 
 #[test]
@@ -222,7 +234,10 @@ fn a_day_that_ends_while_it_is_written_is_written_again_when_that_fails() {
         tally.admit(&quota, at(DAY + 1, 1)).unwrap();
         tally.was_written(written);
         let lines = tally.tell(&quota, at(DAY + 1, 1));
-        assert_eq!(lines.iter().map(|line| (line.day, line.requests.used)).collect::<Vec<_>>(), [(DAY, 2), (DAY + 1, 1)]);
+        assert_eq!(
+            lines.iter().map(|line| (line.day, line.requests.used)).collect::<Vec<_>>(),
+            [(DAY, 2), (DAY + 1, 1)]
+        );
     }
 }
 
