@@ -168,6 +168,8 @@ pub(super) struct Tally {
     /// What all counted in this month before this day.
     earlier: Used,
     held: Held,
+    /// It has counted today as the only replica, which holds nothing.
+    was_alone: bool,
     /// What is being written.
     telling: Option<Telling>,
 }
@@ -192,6 +194,7 @@ impl Tally {
             others: None,
             earlier: Used { day, ..Used::default() },
             held: Held::default(),
+            was_alone: false,
             telling: None,
         }
     }
@@ -215,7 +218,8 @@ impl Tally {
         }
         self.today = Used { day, ..Used::default() };
         self.others = self.others.map(|_| (day, OthersUse::default()));
-        (self.is_dirty, self.is_told, self.held) = (false, false, Held::default());
+        (self.is_dirty, self.is_told, self.was_alone) = (false, false, false);
+        self.held = Held::default();
     }
 
     fn others(&self, kind: Kind) -> Others {
@@ -270,6 +274,7 @@ impl Tally {
         }
         self.today.requests += 1;
         self.is_dirty = true;
+        self.was_alone |= moment.replicas <= 1;
         Ok(())
     }
 
@@ -321,7 +326,7 @@ impl Tally {
     pub(super) fn hear(&mut self, heard: OthersUse, quota: &Quota, moment: Moment) {
         self.turn(moment.day);
         let last = self.others.replace((moment.day, heard));
-        if 1 < moment.replicas && (self.is_told || self.is_dirty) {
+        if 1 < moment.replicas && std::mem::take(&mut self.was_alone) {
             // It has counted while it was alone. Until this is written the others do not know of it, for the once.
             let wanted = self.wanted(quota, moment);
             let is_new = wanted.requests.is_some() && self.held.requests.is_none()
