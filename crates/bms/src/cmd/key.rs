@@ -32,7 +32,7 @@ enum KeyAction {
     Audit,
     /// Make a key for callers of a server. It is shown this once.
     Create(Box<Create>),
-    /// List the keys of a server's callers, with their limits and what they used of them today and in this month.
+    /// List the keys of a server's callers, with their limits and what they used of them.
     List,
     /// Change what a key may use.
     Set(Box<Set>),
