@@ -108,7 +108,7 @@ fn replicas_pass_a_quota_by_two_for_each_other_one_at_most_and_two_replicas_by_o
             match replicas.random(8) {
                 0..=2 => replicas.ask(replica, burst),
                 3 => replicas.ask(replica, 1),
-                4 => replicas.exchange(replica, burst, true, burst % 2 == 0),
+                4 => replicas.exchange(replica, burst, true, burst.is_multiple_of(2)),
                 _ => replicas.exchange(replica, burst, false, true),
             }
         }
