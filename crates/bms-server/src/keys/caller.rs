@@ -287,7 +287,6 @@ impl Ticket {
     /// [`Code::RateLimited`] when there are not as many left.
     pub(crate) fn generates(&self, prompt: u64, answer: u64) -> Result<()> {
         let mut state = self.state();
-        state.estimated = Some((prompt, answer));
         let tokens = prompt.saturating_add(answer);
         let (quota, moment) = (&self.caller.quota, self.caller.shared.moment());
         let per_model = &self.caller.limits().per_model;
@@ -315,6 +314,8 @@ impl Ticket {
         let is_of_model = of_model.is_some();
         drop(counted);
         took.map_err(|(refusal, model)| self.caller.refused(&refusal, model))?;
+        // What is refused here takes nothing when it ends, either.
+        state.estimated = Some((prompt, answer));
         state.taken = tokens;
         state.taken_of_model = if is_of_model { tokens } else { 0 };
         Ok(())
