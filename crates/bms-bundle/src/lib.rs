@@ -89,6 +89,11 @@ pub fn time_text(at_ms: i64) -> String {
     trust::time::to_text(at_ms)
 }
 
+/// The days of the calendar month, in UTC, that a day is in; both are counted from 1970-01-01.
+pub fn month_around(day: i64) -> std::ops::Range<i64> {
+    trust::time::month_around(day)
+}
+
 /// File name of the manifest.
 pub const MANIFEST: &str = "bundle.json";
 /// File name of the signature.

@@ -63,6 +63,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (42, "workers", include_str!("../migrations/0042_workers.sql")),
     (44, "scale", include_str!("../migrations/0044_scale.sql")),
     (48, "centres", include_str!("../migrations/0048_centres.sql")),
+    (50, "key quotas", include_str!("../migrations/0050_key_quotas.sql")),
 ];
 
 /// Whose SQL is spoken.

@@ -3,7 +3,9 @@
 //! A secret is 256 random bits, and what is kept of it is its BLAKE3. A slow hash, as passwords have, would add nothing: it
 //! makes guesses dear, and nobody guesses 256 bits. It would cost every request, though.
 
-use bms_wire::api::{ApiKey, CreatedKey, KeyLimits, NewKey, Role, SetKey};
+use std::collections::BTreeMap;
+
+use bms_wire::api::{ApiKey, CreatedKey, KeyLimits, KeyUsage, NewKey, Role, SetKey};
 use bms_wire::{Code, Error, Result, limits};
 use serde_json::json;
 
@@ -19,7 +21,7 @@ mod uses;
 pub use given::{GivenKey, GivenOutcome};
 use secret::Secret;
 pub use secret::{KEY_ID_CHARS, MonitorKey};
-pub use uses::{KeyUse, KeyUses};
+pub use uses::{ByKey, KeyUse, KeyUses, OthersUse, Spent};
 
 /// Days of which it is kept what keys used.
 const DAYS_KEPT: i64 = 400;
@@ -81,6 +83,7 @@ impl Registry {
         let now = self.db.now_ms(change.db()).await?;
         check(set)?;
         set.apply(&mut key.limits);
+        check_models(&key.limits)?;
         if let Some(seconds) = set.expires_seconds {
             key.expires_ms = expiry(now, seconds);
             if seconds != 0
@@ -132,25 +135,19 @@ impl Registry {
         has_admin(&mut tx, now, None).await
     }
 
-    /// Every key with what it used today, by name; those that were revoked last.
+    /// Every key with what it used today and in this month, by name; those that were revoked last.
     pub async fn keys(&self) -> Result<Vec<ApiKey>> {
         let mut tx = self.db.snapshot().await?;
-        let today = self.db.now_ms(&mut tx).await? / uses::DAY_MS;
-        let rows = sqlx::query(
-            "SELECT k.*, (SELECT CAST(COALESCE(SUM(u.requests), 0) AS BIGINT) FROM api_key_uses u
-                          WHERE u.key_id = k.id AND u.day = $1) AS requests_today,
-                         (SELECT CAST(COALESCE(SUM(u.tokens), 0) AS BIGINT) FROM api_key_uses u
-                          WHERE u.key_id = k.id AND u.day = $1) AS tokens_today
-             FROM api_keys k ORDER BY k.revoked_ms IS NOT NULL, k.name, k.created_ms",
-        )
-        .bind(today)
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(reading)?;
+        let now = self.db.now_ms(&mut tx).await?;
+        let mut usage = uses::usage(&mut tx, now).await?;
+        let rows = sqlx::query("SELECT * FROM api_keys ORDER BY revoked_ms IS NOT NULL, name, created_ms")
+            .fetch_all(&mut *tx)
+            .await
+            .map_err(reading)?;
         let key = |row: &Row| {
             let mut key = read(row)?;
-            key.requests_today = count(row, "requests_today")?;
-            key.tokens_today = count(row, "tokens_today")?;
+            let of_it = usage.remove(&key.id).unwrap_or_default();
+            used(&mut key, of_it);
             Ok(key)
         };
         rows.iter().map(key).collect()
@@ -211,6 +208,7 @@ async fn insert(change: &mut Change, new: &NewKey, secret: Secret, by: &str, now
     }
     let mut allowed = KeyLimits::default();
     new.limits.apply(&mut allowed);
+    check_models(&allowed)?;
     let key = ApiKey {
         id: secret.id().to_owned(),
         name: new.name.clone(),
@@ -221,6 +219,9 @@ async fn insert(change: &mut Change, new: &NewKey, secret: Secret, by: &str, now
         revoked_ms: None,
         requests_today: 0,
         tokens_today: 0,
+        requests_this_month: 0,
+        tokens_this_month: 0,
+        per_model: BTreeMap::new(),
     };
     sqlx::query(
         "INSERT INTO api_keys (id, name, hash, role, limits, created_ms, expires_ms, revision)
@@ -265,14 +266,18 @@ fn check(set: &SetKey) -> Result<()> {
         let what = format!("a key that expires lasts {} days at most", limits::KEY_SECONDS_MAX / (24 * 3600));
         return Err(Error::new(Code::InvalidRequest, what).hint("0 is for one that does not expire."));
     }
-    let numbers = [
-        set.requests_per_minute,
-        set.tokens_per_minute,
-        set.requests_per_day,
-        set.tokens_per_day,
-        set.concurrent,
-    ];
-    numbers.into_iter().flatten().try_for_each(|number| to_db(number).map(drop))
+    set.per_model.keys().try_for_each(|model| check_name("model name", model))?;
+    let quotas = std::iter::once(set.quota()).chain(set.per_model.values().copied());
+    let mut numbers = quotas.flat_map(|quota| quota.named()).filter_map(|(_, number)| number);
+    numbers.try_for_each(|number| to_db(number).map(drop))
+}
+
+fn check_models(allowed: &KeyLimits) -> Result<()> {
+    if allowed.per_model.len() <= limits::KEY_MODEL_LIMITS_MAX {
+        return Ok(());
+    }
+    let what = format!("a key has limits of their own for {} models at most", limits::KEY_MODEL_LIMITS_MAX);
+    Err(Error::new(Code::TooLarge, what).hint("Set all limits of a model to 0 to remove it."))
 }
 
 fn expiry(now: i64, seconds: u64) -> Option<i64> {
@@ -329,8 +334,23 @@ fn read(row: &Row) -> Result<ApiKey> {
         revoked_ms: value(row, "revoked_ms")?,
         requests_today: 0,
         tokens_today: 0,
+        requests_this_month: 0,
+        tokens_this_month: 0,
+        per_model: BTreeMap::new(),
         id,
     })
+}
+
+/// Puts down what a key used, by model and, under no name, in all. Of models it has limits for now it is said, also that
+/// it is nothing.
+fn used(key: &mut ApiKey, mut usage: BTreeMap<String, KeyUsage>) {
+    let all = usage.remove("").unwrap_or_default();
+    key.requests_today = all.requests_today;
+    key.tokens_today = all.tokens_today;
+    key.requests_this_month = all.requests_this_month;
+    key.tokens_this_month = all.tokens_this_month;
+    let of = |model: &String| (model.clone(), usage.remove(model).unwrap_or_default());
+    key.per_model = key.limits.per_model.keys().map(of).collect();
 }
 
 fn no_key(name: &str) -> Error {

@@ -60,7 +60,9 @@ pub use store::{BlobReader, BlobUpload, Health};
 // Questions and answers.
 pub use artifacts::Incoming;
 pub use audit::AuditChain;
-pub use keys::{GivenKey, GivenOutcome, KEY_ID_CHARS, KeyUse, KeyUses, MonitorKey, StoredKey};
+pub use keys::{
+    ByKey, GivenKey, GivenOutcome, KEY_ID_CHARS, KeyUse, KeyUses, MonitorKey, OthersUse, Spent, StoredKey,
+};
 pub use leases::Lease;
 pub use quarantine::Refusal;
 pub use register::NewArtifactVersion;

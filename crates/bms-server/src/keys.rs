@@ -14,14 +14,16 @@ mod caller;
 mod counted;
 mod door;
 mod keep;
+mod share;
+mod tally;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use bms_registry::{KEY_ID_CHARS, MonitorKey, Registry, StoredKey};
+use bms_registry::{KEY_ID_CHARS, KeyUses, MonitorKey, Registry, StoredKey};
 use bms_wire::api::CreatedKey;
 use bms_wire::{Code, Error, Result};
 use http::{HeaderMap, HeaderName, header};
@@ -36,6 +38,7 @@ pub(crate) use caller::Ticket;
 use caller::{Caller, Counts};
 pub(crate) use door::{Asking, door};
 pub(crate) use keep::{Keeper, keep};
+use tally::Moment;
 
 /// Where a key stands besides `Authorization`.
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -128,8 +131,6 @@ pub(crate) struct Keys {
     monitors: Vec<MonitorKey>,
     table: RwLock<Arc<Table>>,
     shared: Arc<Shared>,
-    /// Rung when a key was changed here.
-    changed: Notify,
 }
 
 /// The keys as they stood at one time.
@@ -148,6 +149,8 @@ struct Shared {
     day: AtomicI64,
     /// Processes that serve, this one among them.
     replicas: AtomicU64,
+    /// Rung when a key was changed here, or a share of a quota is used up.
+    changed: Notify,
     metrics: Arc<Metrics>,
 }
 
@@ -159,14 +162,14 @@ impl Keys {
         address: SocketAddr,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>> {
-        let shared = Shared { day: AtomicI64::new(0), replicas: AtomicU64::new(1), metrics };
+        let shared =
+            Shared { day: AtomicI64::new(0), replicas: AtomicU64::new(1), changed: Notify::new(), metrics };
         Ok(Arc::new(Keys {
             rule: settings.rule(address)?,
             metrics_open: settings.metrics_open,
             monitors: settings.monitors.clone(),
             table: RwLock::default(),
             shared: Arc::new(shared),
-            changed: Notify::new(),
         }))
     }
 
@@ -232,7 +235,7 @@ impl Keys {
         let caller = |stored: StoredKey| {
             let counts = before.callers.get(&stored.key.id).map(|caller| caller.counts.clone());
             let counts = counts.unwrap_or_else(|| Arc::new(Counts::new(&self.shared)));
-            (stored.key.id.clone(), Arc::new(Caller { stored, counts, shared: self.shared.clone() }))
+            (stored.key.id.clone(), Arc::new(Caller::new(stored, counts, self.shared.clone())))
         };
         let callers: HashMap<_, _> = stored.into_iter().map(caller).collect();
         let left = before.callers.values().filter(|caller| !callers.contains_key(&caller.stored.key.id));
@@ -254,10 +257,22 @@ impl Keys {
         Ok(())
     }
 
+    /// Takes over what others counted.
+    fn hear(&self, table: &Table, heard: &KeyUses) -> Moment {
+        let moment = Moment { day: heard.day, replicas: heard.replicas.max(1), now: Instant::now() };
+        for (id, caller) in &table.callers {
+            caller.hear(heard.others.get(id), moment);
+        }
+        // After what each holds is known, so that nobody is refused before.
+        self.shared.day.store(moment.day, Ordering::Relaxed);
+        self.shared.replicas.store(moment.replicas, Ordering::Relaxed);
+        moment
+    }
+
     /// Has changed keys count here at once.
     pub(crate) async fn have_changed(&self, registry: &Registry) -> Result<()> {
         let looked = self.look(registry).await;
-        self.changed.notify_one();
+        self.shared.changed.notify_one();
         looked
     }
 }
@@ -267,8 +282,9 @@ impl Shared {
         self.day.load(Ordering::Relaxed)
     }
 
-    fn replicas(&self) -> u64 {
-        self.replicas.load(Ordering::Relaxed).max(1)
+    fn moment(&self) -> Moment {
+        let replicas = self.replicas.load(Ordering::Relaxed).max(1);
+        Moment { day: self.day(), replicas, now: Instant::now() }
     }
 }
 

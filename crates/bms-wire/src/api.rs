@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use keys::{ApiKey, CreatedKey, KeyLimits, NewKey, Role, SetKey};
+pub use keys::{ApiKey, CreatedKey, KeyLimits, KeyUsage, NewKey, Quota, Role, SetKey};
 pub use lifecycle::{
     ApplyRetention, Decision, Describe, Found, KeptVersion, Lineage, LineageData, LineageNode, NewTransition,
     PERSON_HEADER, RetentionReport, RetentionRule, SetTag, StageRule, Transition, TransitionState,

@@ -280,6 +280,8 @@ pub const LEASE_NAME_BYTES_MAX: usize = 500;
 pub const API_KEYS_MAX: u64 = 10_000;
 /// Models one key may be restricted to.
 pub const KEY_MODELS_MAX: usize = 100;
+/// Models one key may have limits of their own for.
+pub const KEY_MODEL_LIMITS_MAX: usize = 20;
 /// Seconds a key may last, when it ends by itself.
 pub const KEY_SECONDS_MAX: u64 = 10 * 366 * 24 * 3600;
 /// Workers one centre knows, those that have left included.

@@ -1,5 +1,7 @@
 //! Points in time as people write them, UTC.
 
+use std::ops::Range;
+
 use bms_wire::{Code, Error, Result};
 use toml::value::{Date, Datetime, Offset, Time};
 
@@ -64,6 +66,13 @@ pub(crate) fn to_text(at_ms: i64) -> String {
     to_toml(at_ms.div_euclid(1000) * 1000).to_string()
 }
 
+/// The days of the calendar month that a day is in; both are counted from 1970-01-01.
+pub(crate) fn month_around(day: i64) -> Range<i64> {
+    let (year, month, _) = civil_from_days(day);
+    let (next_year, next) = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
+    days_from_civil(year, month, 1)..days_from_civil(next_year, next, 1)
+}
+
 /// Days since 1970-01-01 in the Gregorian calendar. Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms",
 /// <https://howardhinnant.github.io/date_algorithms.html>.
 fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
@@ -87,3 +96,6 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let year = year + era * 400 + i64::from(month <= 2);
     (year, month, day)
 }
+
+#[cfg(test)]
+mod tests;

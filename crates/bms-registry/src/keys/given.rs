@@ -127,7 +127,10 @@ fn same(limits: &KeyLimits) -> SetKey {
         tokens_per_minute: limits.tokens_per_minute,
         requests_per_day: limits.requests_per_day,
         tokens_per_day: limits.tokens_per_day,
+        requests_per_month: limits.requests_per_month,
+        tokens_per_month: limits.tokens_per_month,
         concurrent: limits.concurrent,
+        per_model: limits.per_model.clone(),
         models: Some(limits.models.clone()),
         priority: Some(limits.priority),
     }

@@ -1,8 +1,8 @@
 //! Keys of callers: made once, kept as a hash, ended for good; and what they used.
 
-use bms_registry::{GivenKey, GivenOutcome, KEY_ID_CHARS, KeyUse};
-use bms_wire::Code;
-use bms_wire::api::{NewKey, Role, SetKey};
+use bms_registry::{GivenKey, GivenOutcome, KEY_ID_CHARS, KeyUse, KeyUses, Spent};
+use bms_wire::api::{KeyUsage, NewKey, Quota, Role, SetKey};
+use bms_wire::{Code, limits};
 
 use crate::databases::{edit, open};
 
@@ -89,25 +89,141 @@ async fn the_first_admin_is_made_once_and_again_when_it_has_expired() {
     assert!(next.key.name.starts_with("admin-"), "{next:?}");
 }
 
+/// What a process counted, of which it holds nothing more.
+fn used(key: &str, model: &str, day: i64, (requests, tokens): (u64, u64)) -> KeyUse {
+    let spent = |used| Spent { used, held: 0 };
+    KeyUse {
+        key: key.to_owned(),
+        model: model.to_owned(),
+        day,
+        requests: spent(requests),
+        tokens: spent(tokens),
+    }
+}
+
+fn heard(uses: &KeyUses, key: &str, model: &str) -> (u64, u64) {
+    let heard = &uses.others[key][model];
+    (heard.requests.used, heard.tokens.used)
+}
+
 #[tokio::test]
 async fn uses_of_all_processes_are_summed_and_written_twice_count_once() {
     let dir = tempfile::tempdir().unwrap();
     let registry = open(dir.path()).await.unwrap();
-    let key = registry.create_key(&new("root", Role::Admin), "me").await.unwrap().key;
-    let day = registry.key_uses("one").await.unwrap().day;
-    let used = |requests, tokens, day| KeyUse { key: key.id.clone(), day, requests, tokens };
-    registry.flush_key_uses("one", &[used(3, 30, day), used(100, 100, day - 1)]).await.unwrap();
-    registry.flush_key_uses("one", &[used(4, 40, day)]).await.unwrap();
-    registry.flush_key_uses("two", &[used(10, 5, day)]).await.unwrap();
-    let seen = registry.key_uses("two").await.unwrap();
-    assert_eq!((seen.others[&key.id], seen.replicas), ((4, 40), 2));
-    let seen = registry.key_uses("three").await.unwrap();
-    assert_eq!((seen.others[&key.id], seen.replicas), ((14, 45), 3));
+    let id = registry.create_key(&new("root", Role::Admin), "me").await.unwrap().key.id;
+    let day = registry.key_uses("one", 0).await.unwrap().day;
+    let write = async |replica: &str, uses: Vec<KeyUse>| {
+        registry.exchange_key_uses(replica, 0, |_| uses).await.unwrap();
+    };
+    write("one", vec![used(&id, "", day, (3, 30)), used(&id, "", day - 1, (100, 100))]).await;
+    write("one", vec![used(&id, "", day, (4, 40))]).await;
+    write("two", vec![used(&id, "", day, (10, 5))]).await;
+    let seen = registry.key_uses("two", 0).await.unwrap();
+    assert_eq!((heard(&seen, &id, ""), seen.replicas), ((4, 40), 2));
+    let seen = registry.key_uses("three", 0).await.unwrap();
+    assert_eq!((heard(&seen, &id, ""), seen.replicas), ((14, 45), 3));
     let listed = registry.keys().await.unwrap();
     assert_eq!((listed[0].requests_today, listed[0].tokens_today), (14, 45));
     registry.leave_key_uses("one").await.unwrap();
-    assert_eq!(registry.key_uses("three").await.unwrap().replicas, 2);
-    assert_eq!(registry.key_uses("three").await.unwrap().others[&key.id], (14, 45), "what was used stays");
+    let seen = registry.key_uses("three", 0).await.unwrap();
+    assert_eq!((heard(&seen, &id, ""), seen.replicas), ((14, 45), 2), "what was used stays");
+    let ahead = registry.key_uses("three", day + 1).await.unwrap();
+    assert!(ahead.day == day + 1 && ahead.others.is_empty(), "a clock that is set back brings no day back");
+}
+
+#[tokio::test]
+async fn months_are_sums_of_their_days_and_models_are_counted_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = open(dir.path()).await.unwrap();
+    let quota = Quota { tokens_per_month: Some(500), ..Quota::default() };
+    let limits = SetKey { per_model: [("big".to_owned(), quota)].into(), ..SetKey::default() };
+    let key = NewKey { limits, ..new("root", Role::Admin) };
+    let id = registry.create_key(&key, "me").await.unwrap().key.id;
+    let listed = registry.keys().await.unwrap().remove(0);
+    assert_eq!(listed.per_model["big"], KeyUsage::default(), "that it used nothing is said");
+    let leap = bms_bundle::parse_time("2028-02-29").unwrap() / (24 * 3_600_000);
+    let today = registry.key_uses("one", 0).await.unwrap().day;
+    let uses = vec![
+        used(&id, "", leap - 29, (1000, 1000)),
+        used(&id, "", leap - 28, (1, 10)),
+        used(&id, "", leap, (2, 20)),
+        used(&id, "big", leap, (1, 7)),
+        used(&id, "", leap + 1, (4, 40)),
+        used(&id, "", today, (5, 50)),
+        used(&id, "big", today, (3, 30)),
+    ];
+    registry.exchange_key_uses("one", 0, |_| uses).await.unwrap();
+    registry.exchange_key_uses("two", 0, |_| vec![used(&id, "", leap, (100, 200))]).await.unwrap();
+    let earlier = async |day| registry.key_uses_earlier(day).await.unwrap().remove(&id).unwrap_or_default();
+    assert_eq!(earlier(leap - 28).await, [].into(), "a month begins with nothing");
+    assert_eq!(earlier(leap).await[""], (1, 10));
+    assert_eq!(earlier(leap + 1).await, [].into());
+    assert_eq!(earlier(leap + 2).await[""], (4, 40));
+    let listed = registry.keys().await.unwrap().remove(0);
+    assert_eq!((listed.requests_today, listed.tokens_this_month), (5, 50));
+    let big = KeyUsage { requests_today: 3, tokens_today: 30, requests_this_month: 3, tokens_this_month: 30 };
+    assert_eq!(listed.per_model, [("big".to_owned(), big)].into());
+    let seen = registry.key_uses("two", 0).await.unwrap();
+    assert_eq!((heard(&seen, &id, ""), heard(&seen, &id, "big")), ((5, 50), (3, 30)));
+    let gone = Quota { tokens_per_month: Some(0), ..Quota::default() };
+    let set = SetKey { per_model: [("big".to_owned(), gone)].into(), ..SetKey::default() };
+    assert!(registry.set_key("root", &set, "me").await.unwrap().limits.per_model.is_empty());
+    let many = |count: usize| (0..count).map(|model| (format!("m{model}"), quota)).collect();
+    let most = SetKey { per_model: many(limits::KEY_MODEL_LIMITS_MAX), ..SetKey::default() };
+    registry.set_key("root", &most, "me").await.unwrap();
+    let refused = registry
+        .set_key("root", &SetKey { per_model: [("x".to_owned(), quota)].into(), ..SetKey::default() }, "me")
+        .await;
+    assert_eq!(refused.unwrap_err().code(), Code::TooLarge);
+    let unnamed = SetKey { per_model: [("A b".to_owned(), quota)].into(), ..SetKey::default() };
+    assert_eq!(registry.set_key("root", &unnamed, "me").await.unwrap_err().code(), Code::InvalidRequest);
+}
+
+#[tokio::test]
+async fn what_processes_hold_together_is_never_more_than_there_is() {
+    const QUOTA: u64 = 1000;
+    let dir = tempfile::tempdir().unwrap();
+    let registry = open(dir.path()).await.unwrap();
+    let id = registry.create_key(&new("root", Role::Admin), "me").await.unwrap().key.id;
+    let process = async |replica: &str| {
+        let (mut own, mut let_in) = (0, 0);
+        for round in 0..20 {
+            let mut holds = own;
+            let tell = |seen: &KeyUses| {
+                let others = seen.others.get(&id).map(|models| models[""].requests).unwrap_or_default();
+                let left = QUOTA.saturating_sub(own).saturating_sub(others.used);
+                let free = QUOTA.saturating_sub(own).saturating_sub(others.held);
+                holds = own + free.min(left / 2);
+                let requests = Spent { used: own, held: holds };
+                vec![KeyUse { requests, ..used(&id, "", seen.day, (own, 0)) }]
+            };
+            registry.exchange_key_uses(replica, 0, tell).await.unwrap();
+            // One takes all it may, the other half of it.
+            own += (holds - own) / if replica == "one" { 1 } else { 2 };
+            let_in = own;
+            if round % 3 == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        let_in
+    };
+    let (one, two) = tokio::join!(process("one"), process("two"));
+    assert!((QUOTA - 10..=QUOTA).contains(&(one + two)), "{one} and {two}");
+}
+
+#[tokio::test]
+async fn what_a_process_holds_that_was_not_heard_for_long_is_free_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let registry = open(dir.path()).await.unwrap();
+    let id = registry.create_key(&new("root", Role::Admin), "me").await.unwrap().key.id;
+    let day = registry.key_uses("one", 0).await.unwrap().day;
+    let held = KeyUse { requests: Spent { used: 3, held: 9 }, ..used(&id, "big", day, (0, 0)) };
+    registry.exchange_key_uses("one", 0, |_| vec![held]).await.unwrap();
+    let seen = registry.key_uses("two", 0).await.unwrap().others[&id]["big"];
+    assert_eq!((seen.requests, seen.counting), (Spent { used: 3, held: 9 }, 1));
+    edit(dir.path(), "UPDATE api_key_replicas SET seen_ms = 1").await;
+    let seen = registry.key_uses("two", 0).await.unwrap().others[&id]["big"];
+    assert_eq!((seen.requests, seen.counting), (Spent { used: 3, held: 3 }, 0));
 }
 
 /// A secret whose identifier is this digit ten times.

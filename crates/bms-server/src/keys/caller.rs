@@ -2,25 +2,23 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
-use bms_registry::{KeyUse, StoredKey};
-use bms_wire::api::{KeyLimits, Role};
+use bms_registry::{KeyUse, OthersUse, StoredKey};
+use bms_wire::api::{KeyLimits, Quota, Role};
 use bms_wire::{Code, Error, Result, limits};
 use bytes::Bytes;
 
-use super::bucket::{Bucket, Rate, Standing};
+use super::Shared;
+use super::bucket::Standing;
 use super::counted::Tokens;
-use super::{Shared, now_ms};
-
-const DAY_SECONDS: u64 = 24 * 3600;
-/// When somebody whose open requests are too many may try again.
-const PAUSE: Duration = Duration::from_secs(1);
+use super::tally::{Moment, Refusal, Tally};
 
 /// Somebody with a key.
 #[derive(Debug)]
 pub(super) struct Caller {
     pub(super) stored: StoredKey,
+    /// What it may use of all models together.
+    quota: Quota,
     pub(super) counts: Arc<Counts>,
     pub(super) shared: Arc<Shared>,
 }
@@ -31,36 +29,18 @@ pub(super) struct Counts(Mutex<Counted>);
 
 #[derive(Debug)]
 struct Counted {
-    requests: Bucket,
-    tokens: Bucket,
-    /// What this process counted on this day.
-    today: Used,
-    /// What it counted on the day before and has not written down yet.
-    before: Option<Used>,
-    /// It has counted since it was written down last.
-    is_dirty: bool,
-    /// What the others counted today; not known at first.
-    others: Option<Used>,
+    all: Tally,
+    /// Of models it has limits for, and of those it had limits for today.
+    models: HashMap<String, Tally>,
     open: u64,
     open_by_model: HashMap<String, usize>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Used {
-    day: i64,
-    requests: u64,
-    tokens: u64,
 }
 
 impl Counts {
     pub(super) fn new(shared: &Shared) -> Self {
         Counts(Mutex::new(Counted {
-            requests: Bucket::new(Instant::now()),
-            tokens: Bucket::new(Instant::now()),
-            today: Used { day: shared.day(), ..Used::default() },
-            before: None,
-            is_dirty: false,
-            others: None,
+            all: Tally::new(shared.day()),
+            models: HashMap::new(),
             open: 0,
             open_by_model: HashMap::new(),
         }))
@@ -72,25 +52,19 @@ impl Counts {
     }
 }
 
-impl Counted {
-    /// Begins a new day if it is one.
-    fn turn(&mut self, day: i64) {
-        if self.today.day < day {
-            if self.is_dirty {
-                self.before = Some(self.today);
-            }
-            self.today = Used { day, ..Used::default() };
-            self.others = self.others.map(|_| self.today);
-        }
-    }
-
-    fn all_today(&self) -> (u64, u64) {
-        let others = self.others.unwrap_or_default();
-        (self.today.requests + others.requests, self.today.tokens + others.tokens)
-    }
-}
-
 impl Caller {
+    pub(super) fn new(stored: StoredKey, counts: Arc<Counts>, shared: Arc<Shared>) -> Self {
+        let (day, per_model) = (shared.day(), &stored.key.limits.per_model);
+        let mut counted = counts.lock();
+        // What was counted today is kept: this process would begin anew otherwise, and write that down.
+        counted.models.retain(|model, tally| per_model.contains_key(model) || !tally.is_blank(day));
+        for model in per_model.keys() {
+            counted.models.entry(model.clone()).or_insert_with(|| Tally::new(day));
+        }
+        drop(counted);
+        Caller { quota: stored.key.limits.quota(), stored, counts, shared }
+    }
+
     pub(super) fn name(&self) -> &str {
         &self.stored.key.name
     }
@@ -107,8 +81,9 @@ impl Caller {
         &self.stored.key.limits
     }
 
-    fn rate(&self, per_minute: Option<u64>) -> Option<Rate> {
-        per_minute.map(|per_minute| Rate { per_minute, replicas: self.shared.replicas() })
+    /// What it may use of a model; everything when it has no limits for it.
+    fn quota_of(&self, model: &str) -> Quota {
+        self.limits().per_model.get(model).copied().unwrap_or_default()
     }
 
     /// Lets one request in.
@@ -116,119 +91,99 @@ impl Caller {
     /// # Errors
     /// [`Code::RateLimited`] when the key has used what it may.
     pub(super) fn admit(self: &Arc<Self>) -> Result<Arc<Ticket>> {
-        match self.try_admit() {
-            Ok(()) => Ok(Arc::new(Ticket { caller: self.clone(), state: Mutex::default() })),
-            Err((reason, error)) => {
-                self.shared.metrics.keys.refused(self.name(), reason);
-                Err(error)
-            }
-        }
-    }
-
-    fn try_admit(&self) -> Result<(), (&'static str, Error)> {
-        let allowed = self.limits();
         let mut counted = self.counts.lock();
-        counted.turn(self.shared.day());
-        if allowed.concurrent.is_some_and(|most| most <= counted.open) {
-            let most = allowed.concurrent.unwrap_or_default();
-            let what = format!("the key `{}` has {most} requests open already", self.name());
-            return Err(("concurrent", limited(what, PAUSE)));
-        }
-        let (requests, tokens) = counted.all_today();
-        for (limit, used, what, reason) in [
-            (allowed.requests_per_day, requests, "requests", "requests_per_day"),
-            (allowed.tokens_per_day, tokens, "tokens", "tokens_per_day"),
-        ] {
-            if let Some(limit) = limit.filter(|limit| *limit <= used) {
-                let what = format!("the key `{}` has used its {limit} {what} of today (UTC)", self.name());
-                return Err((reason, limited(what, until_midnight())));
-            }
-        }
-        // Somebody who is overdrawn waits; how many tokens this one takes is known once it was read.
-        if let Some(rate) = self.rate(allowed.tokens_per_minute) {
-            let took = counted.tokens.take(0, rate, Instant::now());
-            took.map_err(|wait| ("tokens_per_minute", self.too_fast("tokens", rate, wait)))?;
-        }
-        if let Some(rate) = self.rate(allowed.requests_per_minute) {
-            let took = counted.requests.take(1, rate, Instant::now());
-            took.map_err(|wait| ("requests_per_minute", self.too_fast("requests", rate, wait)))?;
-        }
-        counted.open += 1;
-        counted.today.requests += 1;
-        counted.is_dirty = true;
-        Ok(())
-    }
-
-    /// A request that was let in is refused after all: it does not count as one.
-    fn give_back(&self, counted: &mut Counted) {
-        counted.turn(self.shared.day());
-        counted.today.requests = counted.today.requests.saturating_sub(1);
-        counted.is_dirty = true;
-        if let Some(rate) = self.rate(self.limits().requests_per_minute) {
-            counted.requests.settle(-1.0, rate, Instant::now());
+        let admitted = match self.quota.concurrent {
+            Some(most) if most <= counted.open => Err(Refusal::open(most)),
+            _ => counted.all.admit(&self.quota, self.shared.moment()),
+        };
+        counted.open += u64::from(admitted.is_ok());
+        drop(counted);
+        match admitted {
+            Ok(()) => Ok(Arc::new(Ticket { caller: self.clone(), state: Mutex::default() })),
+            Err(refusal) => Err(self.refused(&refusal, None)),
         }
     }
 
-    fn too_fast(&self, what: &str, rate: Rate, wait: Duration) -> Error {
-        limited(format!("the key `{}` may use {} {what} a minute", self.name(), rate.per_minute), wait)
+    /// The error for a request that is over a limit, of one model or all together, once that is counted.
+    fn refused(&self, refusal: &Refusal, model: Option<&str>) -> Error {
+        self.shared.metrics.keys.refused(self.name(), refusal.label(model.is_some()));
+        if refusal.is_elsewhere {
+            // What others do not use any more comes here the sooner.
+            self.shared.changed.notify_one();
+        }
+        let of = model.map(|model| format!(" of the model `{model}`")).unwrap_or_default();
+        Error::new(Code::RateLimited, format!("the key `{}` {}{of}", self.name(), refusal.said()))
+            .hint("Send the request again after the pause.")
+            .retry_after(refusal.wait)
     }
 
     /// How its limits of a minute stand: of requests, and of tokens.
     pub(super) fn standings(&self) -> [Option<Standing>; 2] {
-        let (requests, tokens) =
-            (self.rate(self.limits().requests_per_minute), self.rate(self.limits().tokens_per_minute));
-        let (mut counted, now) = (self.counts.lock(), Instant::now());
-        [
-            requests.map(|rate| counted.requests.standing(rate, now)),
-            tokens.map(|rate| counted.tokens.standing(rate, now)),
-        ]
+        self.counts.lock().all.standings(&self.quota, self.shared.moment())
     }
 
-    /// What is to be written down, of today and the day before.
-    pub(super) fn unwritten(&self) -> Vec<KeyUse> {
+    /// Whether there is something to write down.
+    pub(super) fn has_to_tell(&self) -> bool {
+        let (counted, moment) = (self.counts.lock(), self.shared.moment());
+        let is_told = |(model, tally): (&String, &Tally)| tally.has_to_tell(&self.quota_of(model), moment);
+        counted.all.has_to_tell(&self.quota, moment) || counted.models.iter().any(is_told)
+    }
+
+    /// What is to be written down, of today and days before.
+    pub(super) fn tell(&self, moment: Moment) -> Vec<KeyUse> {
         let mut counted = self.counts.lock();
-        counted.turn(self.shared.day());
-        let today = counted.is_dirty.then_some(counted.today);
-        // What comes while it is written makes it dirty again.
-        counted.is_dirty = false;
-        let both = counted.before.into_iter().chain(today);
-        let key = &self.stored.key.id;
-        let used = |used: Used| KeyUse {
-            key: key.clone(),
-            day: used.day,
-            requests: used.requests,
-            tokens: used.tokens,
-        };
-        both.map(used).collect()
+        let Counted { all, models, .. } = &mut *counted;
+        let models = models.iter_mut().map(|(model, tally)| (model.as_str(), self.quota_of(model), tally));
+        let mut uses = Vec::new();
+        for (model, quota, tally) in std::iter::once(("", self.quota, all)).chain(models) {
+            let lines = tally.tell(&quota, moment).into_iter();
+            uses.extend(lines.map(|line| KeyUse {
+                key: self.stored.key.id.clone(),
+                model: model.to_owned(),
+                day: line.day,
+                requests: line.requests,
+                tokens: line.tokens,
+            }));
+        }
+        uses
     }
 
     pub(super) fn has_unwritten(&self) -> bool {
         let counted = self.counts.lock();
-        counted.is_dirty || counted.before.is_some()
+        counted.all.has_unwritten() || counted.models.values().any(Tally::has_unwritten)
     }
 
-    /// What [`Caller::unwritten`] gave is written down, or is not.
+    /// What [`Caller::tell`] gave is written down, or is not.
     pub(super) fn was_written(&self, written: bool) {
         let mut counted = self.counts.lock();
-        match written {
-            true => counted.before = None,
-            false => counted.is_dirty = true,
+        let Counted { all, models, .. } = &mut *counted;
+        std::iter::once(all).chain(models.values_mut()).for_each(|tally| tally.was_written(written));
+    }
+
+    /// Takes over what the others counted today, by model.
+    pub(super) fn hear(&self, heard: Option<&HashMap<String, OthersUse>>, moment: Moment) {
+        let of = |model: &str| heard.and_then(|heard| heard.get(model)).copied().unwrap_or_default();
+        let mut counted = self.counts.lock();
+        counted.all.hear(of(""), &self.quota, moment);
+        for (model, tally) in &mut counted.models {
+            tally.hear(of(model), &self.quota_of(model), moment);
         }
     }
 
-    /// Takes over what the others counted on a day. What they let in since the last time is taken off the limits here.
-    pub(super) fn hear(&self, day: i64, requests: u64, tokens: u64) {
+    /// Takes over what all counted in the month before a day, by model.
+    pub(super) fn hear_earlier(&self, heard: Option<&HashMap<String, (u64, u64)>>, day: i64) {
+        let of = |model: &str| heard.and_then(|heard| heard.get(model)).copied().unwrap_or_default();
         let mut counted = self.counts.lock();
-        counted.turn(day);
-        let heard = Used { day, requests, tokens };
-        let last = counted.others.replace(heard);
-        let Some(last) = last.filter(|last| last.day == day) else { return };
-        if let Some(rate) = self.rate(self.limits().requests_per_minute) {
-            counted.requests.settle(requests.saturating_sub(last.requests) as f64, rate, Instant::now());
+        counted.all.hear_earlier(day, of(""));
+        for (model, tally) in &mut counted.models {
+            tally.hear_earlier(day, of(model));
         }
-        if let Some(rate) = self.rate(self.limits().tokens_per_minute) {
-            counted.tokens.settle(tokens.saturating_sub(last.tokens) as f64, rate, Instant::now());
-        }
+    }
+
+    /// Whether it has a limit of a month.
+    pub(super) fn counts_months(&self) -> bool {
+        let is_monthly = |quota: &Quota| quota.requests_per_month.or(quota.tokens_per_month).is_some();
+        is_monthly(&self.quota) || self.limits().per_model.values().any(is_monthly)
     }
 }
 
@@ -243,8 +198,9 @@ pub(crate) struct Ticket {
 struct State {
     /// The model it has a place at.
     model: Option<String>,
-    /// Tokens that were taken for it.
+    /// Tokens that were taken for it, off the limits of the key and those of the model.
     taken: u64,
+    taken_of_model: u64,
     /// Tokens of its prompt and its answer, as estimated, when it reads or writes text.
     estimated: Option<(u64, u64)>,
     failed: bool,
@@ -266,7 +222,8 @@ impl Ticket {
     /// It asks this model, of whose places it takes one.
     ///
     /// # Errors
-    /// [`Code::PermissionDenied`] when the key is for other models; [`Code::QueueFull`] when it has its share of the queue.
+    /// [`Code::PermissionDenied`] when the key is for other models; [`Code::QueueFull`] when it has its share of the queue;
+    /// [`Code::RateLimited`] when the key has used what it may of the model.
     pub(crate) fn asks(&self, model: &str, takes_text: bool) -> Result<()> {
         let (name, allowed) = (self.caller.name(), self.caller.limits());
         if !allowed.models.is_empty() && !allowed.models.iter().any(|known| known == model) {
@@ -282,17 +239,46 @@ impl Ticket {
         // Half is left for the others, whoever is first.
         let share = if allowed.priority { usize::MAX } else { places / 2 };
         let mut counted = self.caller.counts.lock();
-        let open = counted.open_by_model.entry(model.to_owned()).or_default();
-        if share <= *open {
+        let open = counted.open_by_model.get(model).copied().unwrap_or_default();
+        if share <= open {
             let what =
                 format!("the key `{name}` has its share of the places at `{model}`, {share} of {places}");
             drop(counted);
             self.caller.shared.metrics.keys.refused(name, "share");
             return Err(Error::new(Code::QueueFull, what).hint("Send the request again after a pause."));
         }
-        *open += 1;
+        if let Some(quota) = allowed.per_model.get(model)
+            && let Err(refusal) = self.takes_of(&mut counted, model, quota, open)
+        {
+            drop(counted);
+            return Err(self.caller.refused(&refusal, Some(model)));
+        }
+        match counted.open_by_model.get_mut(model) {
+            Some(open) => *open += 1,
+            None => drop(counted.open_by_model.insert(model.to_owned(), 1)),
+        }
         state.model = Some(model.to_owned());
         Ok(())
+    }
+
+    /// Takes it off the limits of its model as well, or off none.
+    fn takes_of(
+        &self,
+        counted: &mut Counted,
+        model: &str,
+        quota: &Quota,
+        open: usize,
+    ) -> Result<(), Refusal> {
+        let moment = self.caller.shared.moment();
+        let admitted = match (quota.concurrent, counted.models.get_mut(model)) {
+            (Some(most), _) if most <= open as u64 => Err(Refusal::open(most)),
+            (_, Some(tally)) => tally.admit(quota, moment),
+            (_, None) => Ok(()),
+        };
+        if admitted.is_err() {
+            counted.all.give_back(&self.caller.quota, moment);
+        }
+        admitted
     }
 
     /// It reads and writes about so many tokens, which are taken off its limits until it is known better.
@@ -301,20 +287,37 @@ impl Ticket {
     /// [`Code::RateLimited`] when there are not as many left.
     pub(crate) fn generates(&self, prompt: u64, answer: u64) -> Result<()> {
         let mut state = self.state();
-        state.estimated = Some((prompt, answer));
         let tokens = prompt.saturating_add(answer);
-        let Some(rate) = self.caller.rate(self.caller.limits().tokens_per_minute) else { return Ok(()) };
+        let (quota, moment) = (&self.caller.quota, self.caller.shared.moment());
+        let per_model = &self.caller.limits().per_model;
+        let model = state.model.as_ref().filter(|model| per_model.contains_key(*model)).cloned();
         let mut counted = self.caller.counts.lock();
-        let took = counted.tokens.take(tokens, rate, Instant::now());
-        if took.is_err() {
-            self.caller.give_back(&mut counted);
+        let Counted { all, models, .. } = &mut *counted;
+        let mut of_model = model.as_deref().and_then(|model| {
+            let tally = models.get_mut(model)?;
+            Some((model, tally, self.caller.quota_of(model)))
+        });
+        let mut took = all.take_tokens(tokens, quota, moment).map_err(|refusal| (refusal, None));
+        if took.is_ok()
+            && let Some((model, tally, quota_of)) = &mut of_model
+            && let Err(refusal) = tally.take_tokens(tokens, quota_of, moment)
+        {
+            all.return_tokens(tokens, quota, moment);
+            took = Err((refusal, Some(*model)));
         }
+        if took.is_err() {
+            all.give_back(quota, moment);
+            if let Some((_, tally, quota_of)) = &mut of_model {
+                tally.give_back(quota_of, moment);
+            }
+        }
+        let is_of_model = of_model.is_some();
         drop(counted);
-        took.map_err(|wait| {
-            self.caller.shared.metrics.keys.refused(self.caller.name(), "tokens_per_minute");
-            self.caller.too_fast("tokens", rate, wait)
-        })?;
+        took.map_err(|(refusal, model)| self.caller.refused(&refusal, model))?;
+        // What is refused here takes nothing when it ends, either.
+        state.estimated = Some((prompt, answer));
         state.taken = tokens;
+        state.taken_of_model = if is_of_model { tokens } else { 0 };
         Ok(())
     }
 
@@ -344,33 +347,21 @@ impl Drop for Ticket {
         if used != 0 {
             self.caller.shared.metrics.keys.used(self.caller.name(), used);
         }
-        let rate = self.caller.rate(self.caller.limits().tokens_per_minute);
+        let moment = self.caller.shared.moment();
         let mut counted = self.caller.counts.lock();
-        counted.turn(self.caller.shared.day());
         counted.open = counted.open.saturating_sub(1);
-        if let Some(model) = state.model.take()
-            && let Some(open) = counted.open_by_model.get_mut(&model)
-        {
+        counted.all.settle(used, state.taken, &self.caller.quota, moment);
+        let Some(model) = state.model.take() else { return };
+        if let Some(open) = counted.open_by_model.get_mut(&model) {
             *open -= 1;
             if *open == 0 {
                 counted.open_by_model.remove(&model);
             }
         }
-        if let Some(rate) = rate {
-            counted.tokens.settle(used as f64 - state.taken as f64, rate, Instant::now());
+        if let Some(tally) = counted.models.get_mut(&model) {
+            tally.settle(used, state.taken_of_model, &self.caller.quota_of(&model), moment);
         }
-        counted.today.tokens += used;
-        counted.is_dirty |= used != 0;
     }
-}
-
-fn limited(what: String, wait: Duration) -> Error {
-    Error::new(Code::RateLimited, what).hint("Send the request again after the pause.").retry_after(wait)
-}
-
-fn until_midnight() -> Duration {
-    let second = u64::try_from(now_ms() / 1000).unwrap_or_default();
-    Duration::from_secs(DAY_SECONDS - second % DAY_SECONDS)
 }
 
 #[cfg(test)]

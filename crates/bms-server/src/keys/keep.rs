@@ -1,13 +1,14 @@
 //! Keeping keys and counts in step with the database: every second, what changed of keys is read, what was counted is written,
 //! and what others counted is heard.
 //!
+//! Where several replicas serve, each writes beside what it counted what it holds of quotas: see `share`.
+//!
 //! While the database cannot be reached the keys stay as they were read last, and counts are written once it can be again.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bms_registry::Registry;
+use bms_registry::{KeyUses, Registry};
 use bms_wire::Result;
 use tokio::time::Instant;
 
@@ -15,6 +16,10 @@ use super::{Keys, Table};
 
 /// How often; a key that was revoked elsewhere counts no longer than this and the time of a query.
 const EVERY: Duration = Duration::from_secs(1);
+/// How often at most, whatever happens.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How often what was counted on earlier days of the month is read, which changes when a replica writes late.
+const EARLIER_EVERY: Duration = Duration::from_secs(60);
 /// How often a replica says that it serves, when it has counted nothing.
 const SAY_EVERY: Duration = Duration::from_secs(5);
 
@@ -26,6 +31,15 @@ pub(crate) struct Keeper {
     /// A name no other process has.
     replica: String,
     said: Option<Instant>,
+    earlier: Option<Earlier>,
+}
+
+/// When earlier days were read last: on this day, for keys of this revision.
+#[derive(Debug)]
+struct Earlier {
+    day: i64,
+    revision: Option<u64>,
+    at: Instant,
 }
 
 /// Keeps for ever; to be dropped when the server stops.
@@ -33,10 +47,11 @@ pub(crate) async fn keep(keeper: Arc<tokio::sync::Mutex<Keeper>>) {
     let keys = keeper.lock().await.keys.clone();
     loop {
         // Woken or not, it looks at everything.
-        let _ = tokio::time::timeout(EVERY, keys.changed.notified()).await;
+        let _ = tokio::time::timeout(EVERY - PAUSE, keys.shared.changed.notified()).await;
         if let Err(error) = keeper.lock().await.look().await {
             tracing::warn!(code = error.code().as_str(), "keys stay as they are: {error}");
         }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
@@ -51,7 +66,7 @@ impl Keeper {
             bms_wire::Error::new(bms_wire::Code::Io, format!("the system gives no random numbers: {e}"))
         })?;
         let replica = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let mut keeper = Keeper { keys, registry, replica, said: None };
+        let mut keeper = Keeper { keys, registry, replica, said: None, earlier: None };
         keeper.look().await?;
         Ok(keeper)
     }
@@ -62,37 +77,53 @@ impl Keeper {
         if table.callers.is_empty() && table.gone.is_empty() {
             return Ok(());
         }
-        self.write(&table).await?;
-        let heard = self.registry.key_uses(&self.replica).await?;
-        self.keys.shared.day.store(heard.day, Ordering::Relaxed);
-        self.keys.shared.replicas.store(heard.replicas, Ordering::Relaxed);
-        for (id, caller) in &table.callers {
-            let (requests, tokens) = heard.others.get(id).copied().unwrap_or_default();
-            caller.hear(heard.day, requests, tokens);
+        let heard = self.registry.key_uses(&self.replica, self.keys.shared.day()).await?;
+        self.keys.hear(&table, &heard);
+        self.look_back(&table, heard.day).await?;
+        self.write(&table).await
+    }
+
+    /// Reads what was counted on earlier days of the month, where somebody has a limit of one.
+    async fn look_back(&mut self, table: &Table, day: i64) -> Result<()> {
+        let is_known = self.earlier.as_ref().is_some_and(|earlier| {
+            let is_as_then = earlier.day == day && earlier.revision == table.revision;
+            is_as_then && earlier.at.elapsed() < EARLIER_EVERY
+        });
+        if is_known || !table.callers.values().any(|caller| caller.counts_months()) {
+            return Ok(());
         }
+        let heard = self.registry.key_uses_earlier(day).await?;
+        for (id, caller) in &table.callers {
+            caller.hear_earlier(heard.get(id), day);
+        }
+        self.earlier = Some(Earlier { day, revision: table.revision, at: Instant::now() });
         Ok(())
     }
 
     /// Writes down what was counted, if anything was, and now and then that this process is there.
     async fn write(&mut self, table: &Table) -> Result<()> {
-        let mut uses = Vec::new();
-        let mut writing = Vec::new();
-        for caller in table.callers.values().chain(&table.gone) {
-            let unwritten = caller.unwritten();
-            if !unwritten.is_empty() {
-                writing.push(caller);
-                uses.extend(unwritten);
-            }
-        }
         let is_heard = self.said.is_some_and(|said| said.elapsed() < SAY_EVERY);
-        if uses.is_empty() && is_heard {
+        let has_news = table.callers.values().any(|caller| caller.has_to_tell())
+            || table.gone.iter().any(|caller| caller.has_unwritten());
+        if is_heard && !has_news {
             return Ok(());
         }
-        let written = self.registry.flush_key_uses(&self.replica, &uses).await;
-        for caller in writing {
+        let mut is_late = false;
+        let tell = |heard: &KeyUses| {
+            let moment = self.keys.hear(table, heard);
+            let callers = table.callers.values().chain(&table.gone);
+            let uses: Vec<_> = callers.flat_map(|caller| caller.tell(moment)).collect();
+            is_late = uses.iter().any(|used| used.day < heard.day);
+            uses
+        };
+        let written = self.registry.exchange_key_uses(&self.replica, self.keys.shared.day(), tell).await;
+        for caller in table.callers.values().chain(&table.gone) {
             caller.was_written(written.is_ok());
         }
         written?;
+        if is_late {
+            self.earlier = None;
+        }
         self.said = Some(Instant::now());
         Ok(())
     }

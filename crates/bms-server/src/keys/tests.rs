@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bms_registry::StoredKey;
@@ -22,6 +23,9 @@ fn stored(role: Role, limits: KeyLimits) -> StoredKey {
         revoked_ms: None,
         requests_today: 0,
         tokens_today: 0,
+        requests_this_month: 0,
+        tokens_this_month: 0,
+        per_model: BTreeMap::new(),
     };
     StoredKey { key, hash: blake3::hash(SECRET.as_bytes()) }
 }

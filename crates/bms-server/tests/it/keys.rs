@@ -5,7 +5,7 @@ use std::time::Duration;
 use bms_registry::MonitorKey;
 use bms_server::{KeySettings, KeysMode};
 use bms_wire::Code;
-use bms_wire::api::{NewKey, Role, SetKey};
+use bms_wire::api::{NewKey, Quota, Role, SetKey};
 use bms_wire::client::ServerKey;
 
 use crate::harness::{SOON, Server, code};
@@ -255,5 +255,84 @@ async fn a_stream_that_does_not_say_counts_by_its_events() {
     assert_eq!(refused.status(), 429, "25 tokens of 20 a day are used");
     let pause: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1..=24 * 3600).contains(&pause));
+    server.stop().await.0.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_of_a_month_and_of_a_model_hold_are_shared_and_outlive_the_server() {
+    let (server, admin) = with_a_model().await;
+    let few = Quota { requests_per_day: Some(3), ..Quota::default() };
+    let limits = SetKey { per_model: [("m".to_owned(), few)].into(), ..SetKey::default() };
+    let of_model = made(&server, &admin, new("a", Role::User, limits)).await;
+    let limits = SetKey { requests_per_month: Some(2), ..SetKey::default() };
+    let of_month = made(&server, &admin, new("b", Role::User, limits)).await;
+    for _ in 0..2 {
+        assert_eq!(infer(&server, &of_month).await.status(), 200);
+        assert_eq!(infer(&server, &of_model).await.status(), 200);
+    }
+    let refused = infer(&server, &of_month).await;
+    assert_eq!(refused.status(), 429);
+    let pause: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=31 * 24 * 3600).contains(&pause), "{pause}");
+    assert!(String::from_utf8_lossy(refused.body()).contains("its 2 requests of this month"));
+    assert_eq!(infer(&server, &of_model).await.status(), 200);
+    let refused = infer(&server, &of_model).await;
+    assert_eq!(refused.status(), 429);
+    assert!(
+        String::from_utf8_lossy(refused.body()).contains("its 3 requests of today (UTC) of the model `m`")
+    );
+    let metrics = server.connect().await.raw("GET", "/metrics", "", &[("x-api-key", &admin)]).await;
+    let metrics = String::from_utf8(metrics.into_body().to_vec()).unwrap();
+    for limit in ["a\",limit=\"model_requests_per_day", "b\",limit=\"requests_per_month"] {
+        assert!(metrics.contains(&format!("bms_key_refusals_total{{key=\"{limit}\"}} 1\n")), "{metrics}");
+    }
+    // It writes down what it counted when it ends, and another one hears of it before it lets anybody in.
+    let (ended, dir) = server.begin_stop();
+    ended.await.unwrap().unwrap();
+    let server = Server::again(dir).await;
+    server.until("/v2/health/live", |status, _| status == 200).await;
+    let asked = async |key: &str| infer(&server, key).await.status().as_u16();
+    assert_eq!((asked(&of_month).await, asked(&of_model).await), (429, 429));
+    let root = ServerKey::new(&admin).unwrap();
+    let listed = server.client(move |client| client.with_key(Some(root)).keys()).await.unwrap();
+    let of = |name: &str| listed.iter().find(|key| key.name == name).unwrap();
+    assert_eq!((of("a").per_model["m"].requests_today, of("a").per_model["m"].requests_this_month), (3, 3));
+    assert_eq!((of("a").requests_this_month, of("b").requests_this_month, of("b").requests_today), (3, 2, 2));
+    let gone = Quota { requests_per_day: Some(0), ..Quota::default() };
+    let set = SetKey { per_model: [("m".to_owned(), gone)].into(), ..SetKey::default() };
+    let root = ServerKey::new(&admin).unwrap();
+    server.client(move |client| client.with_key(Some(root)).set_key("a", &set)).await.unwrap();
+    assert_ne!(asked(&of_model).await, 429, "where a limit was taken away it holds no more at once");
+    server.stop().await.0.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_replicas_pass_a_quota_of_a_day_by_one_at_most_and_let_all_of_it_in() {
+    const QUOTA: u64 = 60;
+    let (server, admin) = with_a_model().await;
+    let other = server.beside().await;
+    other.until("/v2/health/ready", |status, _| status == 401 || status == 200).await;
+    // Both know of each other then, as documented.
+    tokio::time::sleep(REVOKED_WITHIN).await;
+    let limits = SetKey { requests_per_day: Some(QUOTA), ..SetKey::default() };
+    let user = made(&server, &admin, new("a", Role::User, limits)).await;
+    tokio::time::sleep(REVOKED_WITHIN).await;
+    let (began, mut let_in, mut refused_for_good) = (std::time::Instant::now(), 0, [false; 2]);
+    while refused_for_good.contains(&false) {
+        for (replica, refused) in [&server, &other].into_iter().zip(&mut refused_for_good) {
+            let answer = infer(replica, &user).await;
+            match answer.status().as_u16() {
+                200 => let_in += 1,
+                status => {
+                    assert_eq!(status, 429);
+                    let pause: u64 = answer.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+                    *refused = !String::from_utf8_lossy(answer.body()).contains("share") || 1 < pause;
+                }
+            }
+        }
+        assert!(began.elapsed() < SOON, "{let_in} of {QUOTA}");
+    }
+    assert!((QUOTA..=QUOTA + 1).contains(&let_in), "{let_in} of {QUOTA}");
+    other.stop().await.0.unwrap();
     server.stop().await.0.unwrap();
 }

@@ -1,8 +1,10 @@
 //! `bms key`: the keys of this home folder, and those of a server's callers.
 
+use std::collections::BTreeMap;
+
 use bms_bundle::time_text;
-use bms_wire::Result;
-use bms_wire::api::{ApiKey, NewKey, Role, SetKey};
+use bms_wire::api::{ApiKey, KeyUsage, NewKey, Quota, Role, SetKey};
+use bms_wire::{Code, Error, Result};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -30,7 +32,7 @@ enum KeyAction {
     Audit,
     /// Make a key for callers of a server. It is shown this once.
     Create(Box<Create>),
-    /// List the keys of a server's callers, with their limits and what they used today.
+    /// List the keys of a server's callers, with their limits and what they used of them.
     List,
     /// Change what a key may use.
     Set(Box<Set>),
@@ -79,9 +81,19 @@ struct LimitOptions {
     /// Tokens of prompts and answers in a day of UTC.
     #[arg(long, value_name = "N")]
     tokens_per_day: Option<u64>,
+    /// Requests to models in a calendar month of UTC.
+    #[arg(long, value_name = "N")]
+    requests_per_month: Option<u64>,
+    /// Tokens of prompts and answers in a calendar month of UTC.
+    #[arg(long, value_name = "N")]
+    tokens_per_month: Option<u64>,
     /// Requests open at a time, on each replica.
     #[arg(long, value_name = "N")]
     concurrent: Option<u64>,
+    /// How much of it one model may be asked, such as `chat:tokens-per-day=20000`: `requests-per-`, `tokens-per-` with `minute`, `day`,
+    /// `month`, and `concurrent`. Can be given several times; a request has to be within the key's limits and the model's.
+    #[arg(long = "limit", value_name = "MODEL:LIMIT=N", value_parser = model_limit)]
+    model_limits: Vec<ModelLimit>,
     /// The models it may ask, separated by commas; `all` for all.
     #[arg(long, value_name = "MODELS", value_delimiter = ',')]
     models: Option<Vec<String>>,
@@ -90,19 +102,40 @@ struct LimitOptions {
     priority: Option<bool>,
 }
 
+/// One limit of a model.
+#[derive(Clone, Debug, PartialEq)]
+struct ModelLimit {
+    model: String,
+    limit: String,
+    most: u64,
+}
+
 impl LimitOptions {
-    fn set(self) -> SetKey {
+    /// # Errors
+    /// [`Code::InvalidRequest`] when a limit of a model is given twice.
+    fn set(self) -> Result<SetKey> {
         let all = |models: &Vec<String>| models.len() == 1 && models[0] == "all";
-        SetKey {
+        let mut per_model = BTreeMap::<String, Quota>::new();
+        for ModelLimit { model, limit, most } in self.model_limits {
+            let quota = per_model.entry(model.clone()).or_default();
+            if quota.by_name(&limit).and_then(|before| before.replace(most)).is_some() {
+                let what = format!("--limit {model}:{} is given twice", limit.replace('_', "-"));
+                return Err(Error::new(Code::InvalidRequest, what).hint("Give it once."));
+            }
+        }
+        Ok(SetKey {
             expires_seconds: self.expires,
             requests_per_minute: self.requests_per_minute,
             tokens_per_minute: self.tokens_per_minute,
             requests_per_day: self.requests_per_day,
             tokens_per_day: self.tokens_per_day,
+            requests_per_month: self.requests_per_month,
+            tokens_per_month: self.tokens_per_month,
             concurrent: self.concurrent,
+            per_model,
             models: self.models.map(|models| if all(&models) { Vec::new() } else { models }),
             priority: self.priority,
-        }
+        })
     }
 }
 
@@ -113,7 +146,7 @@ impl Key {
             KeyAction::Sealing => home.sealing_key()?,
             KeyAction::Audit => home.audit_key()?,
             KeyAction::Create(create) => {
-                let new = NewKey { name: create.name, role: create.role, limits: create.limits.set() };
+                let new = NewKey { name: create.name, role: create.role, limits: create.limits.set()? };
                 let created = self.person.client()?.create_key(&new)?;
                 output.result(&created.secret, &created);
                 return Ok(());
@@ -124,7 +157,7 @@ impl Key {
                 return Ok(());
             }
             KeyAction::Set(set) => {
-                let key = self.person.client()?.set_key(&set.name, &set.limits.set())?;
+                let key = self.person.client()?.set_key(&set.name, &set.limits.set()?)?;
                 output.result(table(std::slice::from_ref(&key)), &key);
                 return Ok(());
             }
@@ -149,12 +182,12 @@ fn table(keys: &[ApiKey]) -> impl std::fmt::Display {
         "tokens/min",
         "requests/day",
         "tokens/day",
+        "requests/month",
+        "tokens/month",
         "open",
         "models",
         "ends",
     ]);
-    let limit = |limit: Option<u64>| limit.map_or_else(|| "–".to_owned(), |limit| limit.to_string());
-    let used = |used: u64, of: Option<u64>| format!("{used} of {}", limit(of));
     for key in keys {
         let allowed = &key.limits;
         let ends = match (key.revoked_ms, key.expires_ms) {
@@ -162,20 +195,54 @@ fn table(keys: &[ApiKey]) -> impl std::fmt::Display {
             (None, None) => "never".to_owned(),
             (None, Some(expires)) => time_text(expires),
         };
-        table.add_row([
-            key.name.clone(),
-            format!("{}…", key.id),
-            key.role.as_str().to_owned(),
-            limit(allowed.requests_per_minute),
-            limit(allowed.tokens_per_minute),
-            used(key.requests_today, allowed.requests_per_day),
-            used(key.tokens_today, allowed.tokens_per_day),
-            limit(allowed.concurrent),
-            if allowed.models.is_empty() { "all".to_owned() } else { allowed.models.join(", ") },
-            ends,
-        ]);
+        let used = KeyUsage {
+            requests_today: key.requests_today,
+            tokens_today: key.tokens_today,
+            requests_this_month: key.requests_this_month,
+            tokens_this_month: key.tokens_this_month,
+        };
+        let models = if allowed.models.is_empty() { "all".to_owned() } else { allowed.models.join(", ") };
+        let first = [key.name.clone(), format!("{}…", key.id), key.role.as_str().to_owned()];
+        table.add_row(first.into_iter().chain(quota_cells(&allowed.quota(), &used)).chain([models, ends]));
+        for (model, quota) in &allowed.per_model {
+            let used = key.per_model.get(model).copied().unwrap_or_default();
+            let first = [format!("  {}", key.name), String::new(), String::new()];
+            table.add_row(first.into_iter().chain(quota_cells(quota, &used)).chain([model.clone()]));
+        }
     }
     table
+}
+
+/// The limits of a quota, with what was used of those that are counted.
+fn quota_cells(quota: &Quota, used: &KeyUsage) -> [String; 7] {
+    let limit = |limit: Option<u64>| limit.map_or_else(|| "–".to_owned(), |limit| limit.to_string());
+    let of = |used: u64, most: Option<u64>| format!("{used} of {}", limit(most));
+    [
+        limit(quota.requests_per_minute),
+        limit(quota.tokens_per_minute),
+        of(used.requests_today, quota.requests_per_day),
+        of(used.tokens_today, quota.tokens_per_day),
+        of(used.requests_this_month, quota.requests_per_month),
+        of(used.tokens_this_month, quota.tokens_per_month),
+        limit(quota.concurrent),
+    ]
+}
+
+/// A limit of a model: `MODEL:LIMIT=N`.
+fn model_limit(text: &str) -> std::result::Result<ModelLimit, String> {
+    let expected = || "expected a limit of a model, such as chat:tokens-per-day=20000".to_owned();
+    let (model, limit) = text.split_once(':').ok_or_else(expected)?;
+    let (limit, most) = limit.split_once('=').ok_or_else(expected)?;
+    let name = limit.replace('-', "_");
+    if model.is_empty() {
+        return Err(expected());
+    }
+    if limit.contains('_') || Quota::default().by_name(&name).is_none() {
+        let known: Vec<_> = Quota::default().named().iter().map(|(name, _)| name.replace('_', "-")).collect();
+        return Err(format!("there is no limit `{limit}`; it is one of {}", known.join(", ")));
+    }
+    let most = most.parse().map_err(|_| format!("`{most}` is not a number"))?;
+    Ok(ModelLimit { model: model.to_owned(), limit: name, most })
 }
 
 fn role(name: &str) -> std::result::Result<Role, String> {
