@@ -72,9 +72,12 @@ fn requests_that_are_due_wait_for_a_server_that_stalls() {
 
 #[test]
 fn a_server_that_is_not_there_is_said() {
-    let (_, last) = fails(&mut bench("http://127.0.0.1:1", &["--requests", "2"]));
-    assert!(last["error"].as_str().unwrap().contains("127.0.0.1:1"), "{last}");
-    let (code, _) = fails(&mut bench("https://127.0.0.1:1", &[]));
+    for url in ["http://127.0.0.1:1", "https://127.0.0.1:1"] {
+        let (code, last) = fails(&mut bench(url, &["--requests", "2"]));
+        assert!(last["error"].as_str().unwrap().contains(url), "{last}");
+        assert_eq!(code, 31, "{last}");
+    }
+    let (code, _) = fails(&mut bench("ftp://127.0.0.1:1", &[]));
     assert_eq!(code, 10);
 }
 
