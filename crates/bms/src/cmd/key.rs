@@ -174,20 +174,7 @@ impl Key {
 }
 
 fn table(keys: &[ApiKey]) -> impl std::fmt::Display {
-    let mut table = output::table(&[
-        "name",
-        "key",
-        "role",
-        "requests/min",
-        "tokens/min",
-        "requests/day",
-        "tokens/day",
-        "requests/month",
-        "tokens/month",
-        "open",
-        "models",
-        "ends",
-    ]);
+    let mut table = output::table(&["name", "key", "role", "models", "requests", "tokens", "ends"]);
     for key in keys {
         let allowed = &key.limits;
         let ends = match (key.revoked_ms, key.expires_ms) {
@@ -202,30 +189,40 @@ fn table(keys: &[ApiKey]) -> impl std::fmt::Display {
             tokens_this_month: key.tokens_this_month,
         };
         let models = if allowed.models.is_empty() { "all".to_owned() } else { allowed.models.join(", ") };
-        let first = [key.name.clone(), format!("{}…", key.id), key.role.as_str().to_owned()];
-        table.add_row(first.into_iter().chain(quota_cells(&allowed.quota(), &used)).chain([models, ends]));
+        let [requests, tokens] = quota_cells(&allowed.quota(), &used);
+        let (name, id, role) = (key.name.clone(), format!("{}…", key.id), key.role.as_str().to_owned());
+        table.add_row([name, id, role, models, requests, tokens, ends]);
         for (model, quota) in &allowed.per_model {
             let used = key.per_model.get(model).copied().unwrap_or_default();
-            let first = [format!("  {}", key.name), String::new(), String::new()];
-            table.add_row(first.into_iter().chain(quota_cells(quota, &used)).chain([model.clone()]));
+            let [requests, tokens] = quota_cells(quota, &used);
+            let nothing = String::new;
+            table.add_row([nothing(), nothing(), nothing(), model.clone(), requests, tokens, nothing()]);
         }
     }
     table
 }
 
-/// The limits of a quota, with what was used of those that are counted.
-fn quota_cells(quota: &Quota, used: &KeyUsage) -> [String; 7] {
-    let limit = |limit: Option<u64>| limit.map_or_else(|| "–".to_owned(), |limit| limit.to_string());
-    let of = |used: u64, most: Option<u64>| format!("{used} of {}", limit(most));
-    [
-        limit(quota.requests_per_minute),
-        limit(quota.tokens_per_minute),
-        of(used.requests_today, quota.requests_per_day),
-        of(used.tokens_today, quota.tokens_per_day),
-        of(used.requests_this_month, quota.requests_per_month),
-        of(used.tokens_this_month, quota.tokens_per_month),
-        limit(quota.concurrent),
-    ]
+/// What was used of a quota's requests and tokens, and its limits, a line each.
+fn quota_cells(quota: &Quota, used: &KeyUsage) -> [String; 2] {
+    let of = |used: u64, limit: Option<u64>, when: &str| match limit {
+        None => format!("{used} {when}"),
+        Some(limit) => format!("{used} of {limit} {when}"),
+    };
+    let minute = |limit: Option<u64>| limit.map(|limit| format!("{limit} a minute"));
+    let open = quota.concurrent.map(|limit| format!("{limit} at a time"));
+    let requests = [
+        Some(of(used.requests_today, quota.requests_per_day, "today")),
+        Some(of(used.requests_this_month, quota.requests_per_month, "this month")),
+        minute(quota.requests_per_minute),
+        open,
+    ];
+    let tokens = [
+        Some(of(used.tokens_today, quota.tokens_per_day, "today")),
+        Some(of(used.tokens_this_month, quota.tokens_per_month, "this month")),
+        minute(quota.tokens_per_minute),
+    ];
+    let lines = |lines: &[Option<String>]| lines.iter().flatten().cloned().collect::<Vec<_>>().join("\n");
+    [lines(&requests), lines(&tokens)]
 }
 
 /// A limit of a model: `MODEL:LIMIT=N`.

@@ -1,7 +1,8 @@
 use bms_wire::Code;
+use bms_wire::api::{KeyUsage, Quota};
 use clap::Parser;
 
-use super::{LimitOptions, ModelLimit, model_limit, time};
+use super::{LimitOptions, ModelLimit, model_limit, quota_cells, time};
 
 #[derive(Debug, Parser)]
 struct Line {
@@ -52,4 +53,16 @@ fn a_limit_of_a_model_says_which() {
         (Some(1), Some(2))
     );
     assert_eq!((both.tokens_per_month, both.per_model.len()), (Some(9), 1));
+}
+
+#[test]
+fn a_list_says_what_was_used_and_the_limits_there_are() {
+    let used = KeyUsage { requests_today: 3, requests_this_month: 4, ..KeyUsage::default() };
+    let quota = Quota { requests_per_month: Some(5), tokens_per_minute: Some(100), ..Quota::default() };
+    assert_eq!(
+        quota_cells(&quota, &used),
+        ["3 today\n4 of 5 this month", "0 today\n0 this month\n100 a minute"]
+    );
+    let quota = Quota { concurrent: Some(2), requests_per_minute: Some(9), ..quota };
+    assert_eq!(quota_cells(&quota, &used)[0], "3 today\n4 of 5 this month\n9 a minute\n2 at a time");
 }
