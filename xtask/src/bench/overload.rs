@@ -205,7 +205,11 @@ fn lateness_ms() -> [f64; 2] {
     let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let late = std::thread::scope(|scope| {
         for _ in 0..processors {
-            scope.spawn(|| while !over.load(Ordering::Relaxed) {});
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop()
+                }
+            });
         }
         let (begin, mut late) = (Instant::now(), Vec::new());
         while begin.elapsed() < LATENESS_WITHIN {
