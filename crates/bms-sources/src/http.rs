@@ -3,13 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bms_wire::{Code, Error, Result, limits};
+use bms_wire::{Code, Error, Result, limits, tls};
 use ureq::http::HeaderMap;
 use url::{Host, Url};
 
 use crate::auth::Scope;
 use crate::retry::{Failure, Tries};
-use crate::tls;
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -90,7 +89,7 @@ impl Http {
     /// # Errors
     /// When a file of authorities was named and cannot be used.
     pub fn new(options: &HttpOptions) -> Result<Http> {
-        let (tls, without_tls) = match tls::trusting(options.authority.as_deref()) {
+        let (tls, without_tls) = match tls::blocking(options.authority.as_deref()) {
             Ok(tls) => (Some(tls), None),
             Err(error) if options.authority.is_some() => return Err(error),
             Err(error) => (None, Some((error.code(), error.message().to_owned()))),

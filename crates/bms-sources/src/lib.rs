@@ -23,7 +23,6 @@ mod pull;
 mod retry;
 mod source;
 mod staging;
-pub mod tls;
 mod transfer;
 mod web;
 

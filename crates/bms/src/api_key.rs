@@ -1,5 +1,5 @@
-//! How a server is asked: whom to believe at an `https://` address, and the key for one that asks for it, from a file or the environment, never from the command line, which every user of
-//! the machine can read.
+//! How a server is asked: whom to believe at an `https://` address, and the key for one that asks for it, from a file or the
+//! environment, never from the command line, which every user of the machine can read.
 
 use std::path::{Path, PathBuf};
 

@@ -62,7 +62,7 @@ impl Vault {
             .timeout_global(Some(TIMEOUT))
             .user_agent(concat!("bms/", env!("CARGO_PKG_VERSION")));
         if uri.starts_with("https://") {
-            let tls = bms_sources::tls::trusting(access.authority.as_deref());
+            let tls = bms_wire::tls::blocking(access.authority.as_deref());
             config = config.tls_config(tls.map_err(|e| match e.code() {
                 Code::NotFound => e.hint("Name a certificate authority with --kms-ca."),
                 _ => e,

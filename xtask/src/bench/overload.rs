@@ -88,7 +88,7 @@ pub(super) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     let over = AtomicBool::new(false);
     let (overload, resident, live_ms) = std::thread::scope(|scope| {
         let watching = scope.spawn(|| server.watch(&over));
-        let asking = scope.spawn(|| server.is_live(&over));
+        let asking = scope.spawn(|| server.live_ms(&over));
         let how = ["--connections", CONNECTIONS_MANY, "--rate", &rate.to_string()];
         let overload = server.load(&ours, seconds, &how);
         over.store(true, Ordering::Relaxed);
@@ -278,7 +278,7 @@ impl Running {
     }
 
     /// How long it takes to say that it lives, over one connection, until told that it is over.
-    fn is_live(&self, over: &AtomicBool) -> Result<[f64; 2]> {
+    fn live_ms(&self, over: &AtomicBool) -> Result<[f64; 2]> {
         let mut stream = TcpStream::connect(self.address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(START_MAX))?;

@@ -88,6 +88,7 @@ fn a_day_counts_what_all_replicas_counted_and_ends() {
     assert!(caller.admit().is_ok() && caller.admit().is_ok());
     let refused = caller.admit().unwrap_err();
     assert_eq!(refused.code(), Code::RateLimited);
+    assert!(refused.pause().unwrap() <= Duration::from_secs(24 * 3600));
     keys.shared.day.store(1, Ordering::Relaxed);
     assert!(caller.admit().is_ok());
     let tell = || caller.tell(caller.shared.moment());
