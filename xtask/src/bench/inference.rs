@@ -2,13 +2,15 @@
 //!
 //! All answer the same bodies on the same path, one after the other in each round, in the other order the next. Our own load
 //! tool asks all of them: in a closed loop, which shows how many requests a server gets through, and at a rate far below
-//! that, which shows what it adds to a request.
+//! that, which shows what it adds to a request. The peers do no more than that; ours asks every request for its key, counts
+//! it, and writes its log.
 
 mod peer;
+mod published;
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,6 +19,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use self::peer::Peer;
+use self::published::{KEY_VARIABLE, Published};
 use super::ours::Ours;
 use super::report::{median, spread, summary};
 use super::{http, memory, number, progress};
@@ -40,6 +43,7 @@ const PATH: &str = "/v2/models/mlp/infer";
 /// What is measured, and where it lies.
 struct Scene {
     ours: Ours,
+    published: Published,
     peers: Vec<Peer>,
     scratch: TempDir,
     seconds: String,
@@ -66,8 +70,9 @@ pub(super) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     arguments.finish()?;
     let scratch = TempDir::new()?;
     let peers = peer::find(peers, install, scratch.path())?;
-    let scene = Scene { ours: Ours::find(program)?, peers, scratch, seconds };
-    scene.prepare()?;
+    let ours = Ours::find(program)?;
+    let published = prepare(&ours, scratch.path())?;
+    let scene = Scene { ours, published, peers, scratch, seconds };
     let mut rows: Vec<(String, Vec<Row>)> = Vec::new();
     for round in 0..rounds {
         progress(format_args!("round {} of {rounds}, load {}", round + 1, memory::load_average()));
@@ -101,30 +106,20 @@ impl Scene {
         self.scratch.path().join(name)
     }
 
-    /// Writes the graph, the bundle, and what is asked.
-    fn prepare(&self) -> Result<()> {
-        let graph = self.path("mlp.onnx");
-        let mut example = process::cargo();
-        example.args(["run", "--quiet", "--release", "-p", "bms-nn", "--example", "write_mlp", "--"]);
-        process::run(example.arg(&graph))?;
-        let mut package = self.ours.command(&["package", "--name", "mlp"]);
-        process::output(package.arg("--out").arg(self.path("mlp")).arg(&graph))?;
-        let bodies: Vec<String> = (0..64_u32).map(|n| body(n).to_string()).collect();
-        Ok(std::fs::write(self.path("bodies.jsonl"), bodies.join("\n"))?)
-    }
-
     fn measure(&self, peer: Option<&Peer>) -> Result<Row> {
         let port = free_port(peer::PORTS_APART)?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let mut command = match peer {
-            Some(peer) => peer.command(&self.path("mlp.onnx"), port),
+        let server = match peer {
+            Some(peer) => {
+                let mut command = peer.command(&self.path("mlp.onnx"), port);
+                command.stdout(Stdio::null()).stderr(Stdio::null());
+                Running::start(&mut command, || http::post(address, PATH, &body(0)).map(drop))?
+            }
             None => {
-                let mut command = self.ours.command(&["serve", "--until-stdin-closes"]);
-                command.arg(self.path("mlp")).arg("--listen").arg(address.to_string());
-                command
+                let mut command = self.published.command(&self.ours, address)?;
+                Running::start(&mut command, || published::ready(address))?
             }
         };
-        let server = Running::start(&mut command, address)?;
         let asked = format!("http://{address}");
         let (connections, rate) = (CONNECTIONS.to_string(), RATE.to_string());
         let closed = self.load(&["--server", &asked, "--connections", &connections])?;
@@ -155,7 +150,7 @@ impl Scene {
 
     fn load(&self, how: &[&str]) -> Result<Value> {
         let mut command = self.ours.command(&["bench", "serve", "mlp", "--json", "--seconds", &self.seconds]);
-        command.args(["--warm-up", "1"]).args(how);
+        command.args(["--warm-up", "1"]).args(how).env(KEY_VARIABLE, &self.published.key);
         let printed = process::output(command.arg("--bodies").arg(self.path("bodies.jsonl")))?;
         let last = printed.lines().rev().find(|line| line.starts_with('{'));
         let report: Value = serde_json::from_str(last.context("the load tool printed nothing")?)?;
@@ -163,6 +158,19 @@ impl Scene {
         ensure!(!failed, "requests failed: {}", report["failed"]);
         Ok(report)
     }
+}
+
+/// Writes the graph, the bundle, and what is asked, and publishes the bundle.
+fn prepare(ours: &Ours, scratch: &Path) -> Result<Published> {
+    let (graph, bundle) = (scratch.join("mlp.onnx"), scratch.join("mlp"));
+    let mut example = process::cargo();
+    example.args(["run", "--quiet", "--release", "-p", "bms-nn", "--example", "write_mlp", "--"]);
+    process::run(example.arg(&graph))?;
+    let mut package = ours.command(&["package", "--name", "mlp"]);
+    process::output(package.arg("--out").arg(&bundle).arg(&graph))?;
+    let bodies: Vec<String> = (0..64_u32).map(|n| body(n).to_string()).collect();
+    std::fs::write(scratch.join("bodies.jsonl"), bodies.join("\n"))?;
+    Published::new(ours, scratch.join("published"), &bundle)
 }
 
 /// A request with numbers of its own.
@@ -176,14 +184,15 @@ fn body(n: u32) -> Value {
 struct Running(Child);
 
 impl Running {
-    fn start(command: &mut Command, address: SocketAddr) -> Result<Running> {
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    /// Starts it and waits until it is ready.
+    fn start(command: &mut Command, ready: impl Fn() -> Result<()>) -> Result<Running> {
+        command.stdin(Stdio::piped());
         // A group of its own: some peers are several processes.
         std::os::unix::process::CommandExt::process_group(command, 0);
         let child =
             command.spawn().with_context(|| format!("failed to start `{}`", process::shown(command)))?;
         let (mut server, begin) = (Running(child), Instant::now());
-        while let Err(error) = http::post(address, PATH, &body(0)) {
+        while let Err(error) = ready() {
             if let Some(status) = server.0.try_wait()? {
                 bail!("`{}` ended with {status}", process::shown(command));
             }

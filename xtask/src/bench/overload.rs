@@ -27,8 +27,9 @@ const TIMES: usize = 10;
 /// Width and layers of the graph.
 const WIDTH: &str = "4096";
 const LAYERS: &str = "3";
-/// Rows of a request.
+/// Rows of a request, and numbers of a row.
 const ROWS: &str = "16";
+const COLUMNS: usize = 64;
 /// Connections that find the capacity.
 const CONNECTIONS: &str = "16";
 /// Connections of the overload: twice what the door of a model lets in.
@@ -51,9 +52,11 @@ struct Found {
     times: usize,
     /// How late a thread is woken on this machine while all processors compute: the median, and one in a hundred.
     late_ms: [f64; 2],
-    /// How long the gateway took to say that it lives to whoever asked during the overload, likewise. The load tool takes
-    /// large answers between two refusals, and shares its threads among them; this one does nothing else.
+    /// How long the gateway took to say that it lives to whoever asked during the overload, likewise. In the load tool an
+    /// answer waits for those before it; this one does nothing else.
     live_ms: [f64; 2],
+    /// How long refusals took that were asked for one after the other, likewise by somebody who does nothing else.
+    alone_ms: [f64; 2],
     capacity: f64,
     capacity_p99_ms: f64,
     overload: Value,
@@ -86,21 +89,23 @@ pub(super) fn run(mut arguments: Arguments) -> Result<ExitCode> {
     let rate = capacity * times as f64;
     progress(format_args!("{capacity:.0} requests/s; now {rate:.0} requests/s, {seconds} s"));
     let over = AtomicBool::new(false);
-    let (overload, resident, live_ms) = std::thread::scope(|scope| {
+    let (overload, resident, live_ms, alone_ms) = std::thread::scope(|scope| {
         let watching = scope.spawn(|| server.watch(&over));
         let asking = scope.spawn(|| server.live_ms(&over));
-        let how = ["--connections", CONNECTIONS_MANY, "--rate", &rate.to_string()];
+        let refused = scope.spawn(|| server.refused_ms(&over));
+        let how = ["--connections", CONNECTIONS_MANY, "--client-threads", "2", "--rate", &rate.to_string()];
         let overload = server.load(&ours, seconds, &how);
         over.store(true, Ordering::Relaxed);
-        (overload, joined(watching), joined(asking))
+        (overload, joined(watching), joined(asking), joined(refused))
     });
     let overload = overload?;
     let course = overload["course"].as_array().map_or(&[][..], Vec::as_slice);
     let answered = course.iter().take(seconds).skip(FILLING).filter_map(|second| second["answered"].as_f64());
     let goodput = answered.sum::<f64>() / (seconds - FILLING) as f64;
     let capacity_p99_ms = closed["latency_ms"]["p99"].as_f64().unwrap_or_default();
-    let live_ms = live_ms?;
-    let found = Found { times, late_ms, live_ms, capacity, capacity_p99_ms, overload, goodput, resident };
+    let (live_ms, alone_ms) = (live_ms?, alone_ms?);
+    let found =
+        Found { times, late_ms, live_ms, alone_ms, capacity, capacity_p99_ms, overload, goodput, resident };
     match as_json {
         true => println!("{}", found.json()),
         false => print!("{}", found.text()),
@@ -155,7 +160,9 @@ impl Found {
             "capacity_per_second": self.capacity, "capacity_p99_ms": self.capacity_p99_ms,
             "goodput_per_second": self.goodput, "goodput_share": self.goodput / self.capacity,
             "machine_wakes_late_ms": { "p50": self.late_ms[0], "p99": self.late_ms[1] },
-            "live_ms": { "p50": self.live_ms[0], "p99": self.live_ms[1] }, "growth": self.growth(), "resident_bytes": self.resident, "overload": self.overload,
+            "live_ms": { "p50": self.live_ms[0], "p99": self.live_ms[1] },
+            "refusal_alone_ms": { "p50": self.alone_ms[0], "p99": self.alone_ms[1] },
+            "growth": self.growth(), "resident_bytes": self.resident, "overload": self.overload,
         })
     }
 
@@ -172,8 +179,8 @@ impl Found {
             "capacity: {:.1} requests/s with {CONNECTIONS} connections, p99 {:.1} ms\n\
              asked for {asked:.0} requests/s: {:.1} answered a second, {:.0} % of the capacity, p99 {:.0} ms\n\
              {} refused, within {:.2} ms (p50), {:.2} ms (p99); {} failed\n\
-             others meanwhile: \"live\" within {:.2} ms (p50), {:.2} ms (p99); this machine wakes a thread {:.2} ms late (p50), \
-             {:.2} ms (p99)\nwhile all processors compute, and a refusal takes two wakings\n\
+             others meanwhile: \"live\" within {:.2} ms (p50), {:.2} ms (p99); a refusal within {:.2} ms (p50), {:.2} ms (p99); \
+             this machine wakes a thread {:.2} ms late (p50), {:.2} ms (p99)\nwhile all processors compute, and a refusal takes two wakings\n\
              memory at most: gateway {:.0} MiB, slots {:.0} MiB; second half over first: {:.2}, {:.2}\n\
              the load tool used {:.0} % of a processor, which the server did not have\n\n{end}\n",
             self.capacity,
@@ -187,6 +194,8 @@ impl Found {
             self.count("failed"),
             self.live_ms[0],
             self.live_ms[1],
+            self.alone_ms[0],
+            self.alone_ms[1],
             self.late_ms[0],
             self.late_ms[1],
             mib(most[0]),
@@ -279,9 +288,7 @@ impl Running {
 
     /// How long it takes to say that it lives, over one connection, until told that it is over.
     fn live_ms(&self, over: &AtomicBool) -> Result<[f64; 2]> {
-        let mut stream = TcpStream::connect(self.address)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(START_MAX))?;
+        let mut stream = self.connect()?;
         let question = format!("GET /v2/health/live HTTP/1.1\r\nhost: {}\r\n\r\n", self.address);
         let (mut took, mut answer) = (Vec::new(), [0; 4096]);
         while !over.load(Ordering::Relaxed) {
@@ -295,6 +302,56 @@ impl Running {
             std::thread::sleep(LATENESS_SLEEP);
         }
         Ok(median_and_p99(took))
+    }
+
+    /// How long refusals of a request as large as the others take, over one connection, until told that it is over. It allows
+    /// itself a time in which it cannot be answered, so that it is refused whatever the queue has room for.
+    fn refused_ms(&self, over: &AtomicBool) -> Result<[f64; 2]> {
+        let rows = ROWS.parse::<usize>()?;
+        let values = vec![0; rows * COLUMNS * size_of::<f32>()];
+        let head = json!({
+            "parameters": { "timeout": 1000 },
+            "inputs": [{
+                "name": "x", "datatype": "FP32", "shape": [rows, COLUMNS],
+                "parameters": { "binary_data_size": values.len() },
+            }],
+        });
+        let head = head.to_string();
+        let length = head.len() + values.len();
+        let mut request = format!(
+            "POST /v2/models/mlp/infer HTTP/1.1\r\nhost: {}\r\ncontent-type: application/octet-stream\r\n\
+             inference-header-content-length: {}\r\ncontent-length: {length}\r\n\r\n{head}",
+            self.address,
+            head.len()
+        )
+        .into_bytes();
+        request.extend(values);
+        let mut stream = self.connect()?;
+        let (mut took, mut answer) = (Vec::new(), [0; 4096]);
+        while !over.load(Ordering::Relaxed) {
+            let asked = Instant::now();
+            stream.write_all(&request)?;
+            let answered = stream.read(&mut answer)?;
+            let answer = String::from_utf8_lossy(&answer[..answered]);
+            match answer.split(' ').nth(1) {
+                Some("429" | "503") => took.push(1000.0 * asked.elapsed().as_secs_f64()),
+                // Before the queue was full.
+                Some("504") => {}
+                _ => bail!(
+                    "a request with a short deadline was answered with `{}`",
+                    answer.lines().next().unwrap_or("")
+                ),
+            }
+            std::thread::sleep(LATENESS_SLEEP);
+        }
+        Ok(median_and_p99(took))
+    }
+
+    fn connect(&self) -> Result<TcpStream> {
+        let stream = TcpStream::connect(self.address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(START_MAX))?;
+        Ok(stream)
     }
 
     /// Memory of the gateway and of its slots, until told that it is over.

@@ -63,6 +63,10 @@ pub(super) struct Serve {
     /// Connections that ask at the same time.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=4096))]
     connections: u16,
+    /// Threads that ask. One takes the least of the server's processors; more are for connections that are too many for one,
+    /// where an answer would wait for the tool and not for the server.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    client_threads: u16,
     /// Requests a second that are due whatever the server does, an open loop [default: each connection asks again when
     /// it has its answer, a closed loop].
     #[arg(long, value_name = "PER SECOND", value_parser = rate)]
@@ -164,6 +168,7 @@ impl Serve {
             form: self.protocol.form(),
             retries,
             connections: usize::from(self.connections),
+            threads: usize::from(self.client_threads),
             pace,
             warm_up: Duration::from_secs_f64(self.warm_up),
             measured: Duration::from_secs_f64(self.seconds),

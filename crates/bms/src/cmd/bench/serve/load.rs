@@ -55,6 +55,8 @@ pub(super) struct Load {
     /// How often a request is sent again.
     pub(super) retries: u32,
     pub(super) connections: usize,
+    /// Threads they share.
+    pub(super) threads: usize,
     pub(super) pace: Pace,
     pub(super) warm_up: Duration,
     pub(super) measured: Duration,
@@ -99,7 +101,12 @@ impl Load {
     /// # Errors
     /// [`Code::InvalidRequest`] for an address that cannot be asked.
     pub(super) fn run(&self, work: Work, output: &Output) -> Result<Tally> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
+        let mut runtime = match self.threads {
+            1 => tokio::runtime::Builder::new_current_thread(),
+            _ => tokio::runtime::Builder::new_multi_thread(),
+        };
+        let runtime = runtime
+            .worker_threads(self.threads)
             .enable_all()
             .build()
             .map_err(|e| Error::new(Code::Internal, "the runtime cannot start").because(e))?;

@@ -25,9 +25,10 @@ pub(super) fn print(output: &Output, options: &Serve, tally: &Tally) {
         table.add_row([name.to_owned()].into_iter().chain(figures.map(|figure| format!("{figure:.3}"))));
     }
     output.result(format!("{}\n{table}", head(options, tally)), &value);
-    if BUSY < tally.own_share {
-        output
-            .warning("this program used up a processor of its own: the server may be faster than this says");
+    if BUSY * f64::from(options.client_threads) < tally.own_share {
+        output.warning(
+            "this program used up a processor for each of its threads: the server may be faster than this says",
+        );
     }
 }
 
