@@ -64,6 +64,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (44, "scale", include_str!("../migrations/0044_scale.sql")),
     (48, "centres", include_str!("../migrations/0048_centres.sql")),
     (50, "key quotas", include_str!("../migrations/0050_key_quotas.sql")),
+    (51, "needs", include_str!("../migrations/0051_needs.sql")),
 ];
 
 /// Whose SQL is spoken.

@@ -1,7 +1,8 @@
 //! Which models shall be loaded.
 
-use bms_wire::api::{Deployment, Scale, SetDeployment, VersionKind};
+use bms_wire::api::{Deployment, Scale, SetDeployment, SlotNeeds, VersionKind};
 use bms_wire::{Code, Error, Result};
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::Registry;
@@ -16,8 +17,8 @@ impl Registry {
     /// Asks for the model to be loaded, following the alias wherever it points, by the engine that is named.
     ///
     /// # Errors
-    /// [`Code::ModelNotFound`] when there is no such model or alias, [`Code::InvalidRequest`] for a number of slots that
-    /// makes no sense.
+    /// [`Code::ModelNotFound`] when there is no such model or alias, [`Code::InvalidRequest`] for a number of slots, or
+    /// what one needs, that makes no sense.
     pub async fn set_deployment(&self, model: &str, set: &SetDeployment) -> Result<Deployment> {
         check_alias(&set.alias)?;
         if let Some(engine) = &set.engine {
@@ -30,19 +31,26 @@ impl Registry {
             return Err(not_servable(model, version));
         }
         refuse_other_alias_during_rollout(change.db(), model, &set.alias).await?;
-        let before = sqlx::query("SELECT scale FROM deployments WHERE model = $1")
+        let before = sqlx::query("SELECT scale, needs FROM deployments WHERE model = $1")
             .bind(model)
             .fetch_optional(change.db())
             .await
             .map_err(reading)?;
-        let before = before.as_ref().map(scale).transpose()?.unwrap_or_default();
-        let scale = set.scale.map_or(before, |scale| scale.of(before));
+        let (scale, needs) = match &before {
+            Some(row) => (document(row, "scale")?, document(row, "needs")?),
+            None => (Scale::default(), SlotNeeds::default()),
+        };
+        let scale = set.scale.map_or(scale, |change| change.of(scale));
         scale.check()?;
+        let needs = set.needs.map_or(needs, |change| needs.changed_by(&change));
+        check_needs(&needs, set.engine.as_deref())?;
         let changed = sqlx::query(
-            "INSERT INTO deployments (model, alias, updated_ms, engine, scale) VALUES ($1, $2, $3, $4, $5)
+            "INSERT INTO deployments (model, alias, updated_ms, engine, scale, needs)
+             VALUES ($1, $2, $3, $4, $5, $6)
              ON CONFLICT (model) DO UPDATE SET alias = excluded.alias, updated_ms = excluded.updated_ms,
-                engine = excluded.engine, scale = excluded.scale
+                engine = excluded.engine, scale = excluded.scale, needs = excluded.needs
              WHERE deployments.alias <> excluded.alias OR deployments.scale <> excluded.scale
+                OR deployments.needs <> excluded.needs
                 OR COALESCE(deployments.engine, '') <> COALESCE(excluded.engine, '')",
         )
         .bind(model)
@@ -50,11 +58,15 @@ impl Registry {
         .bind(now_ms())
         .bind(set.engine.as_deref())
         .bind(json!(scale).to_string())
+        .bind(json!(needs).to_string())
         .execute(change.db())
         .await
         .map_err(writing)?;
         if 0 < changed.rows_affected() {
             let mut details = json!({ "alias": set.alias, "version": version, "scale": scale });
+            if !needs.is_empty() {
+                details["needs"] = json!(needs);
+            }
             if let Some(engine) = &set.engine {
                 details["engine"] = json!(engine);
             }
@@ -67,6 +79,7 @@ impl Registry {
             version: Some(version),
             engine: set.engine.clone(),
             scale,
+            needs,
             problem: None,
         })
     }
@@ -74,7 +87,7 @@ impl Registry {
     /// Every deployment, by model; `problem` is for whoever runs it to fill in.
     pub async fn deployments(&self) -> Result<Vec<Deployment>> {
         let rows = sqlx::query(
-            "SELECT d.model, d.alias, d.engine, d.scale, a.version FROM deployments d
+            "SELECT d.model, d.alias, d.engine, d.scale, d.needs, a.version FROM deployments d
              JOIN aliases a ON a.model = d.model AND a.alias = d.alias ORDER BY d.model",
         )
         .fetch_all(&self.db.pool)
@@ -87,7 +100,8 @@ impl Registry {
                 alias: text(row, "alias")?,
                 version: Some(count(row, "version")?),
                 engine: value(row, "engine")?,
-                scale: scale(row)?,
+                scale: document(row, "scale")?,
+                needs: document(row, "needs")?,
                 problem: None,
             });
         }
@@ -114,11 +128,25 @@ impl Registry {
     }
 }
 
-/// What a row says of the number of slots.
-fn scale(row: &Row) -> Result<Scale> {
-    let stored = text(row, "scale")?;
+/// Refuses what makes no sense, and what whoever runs the slots would ignore.
+fn check_needs(needs: &SlotNeeds, engine: Option<&str>) -> Result<()> {
+    needs.check()?;
+    match (engine, needs.cores) {
+        (Some(engine), Some(_)) => {
+            let what = format!("the engine `{engine}` has its own threads: its slots are given no cores");
+            Err(Error::new(Code::InvalidRequest, what).hint(
+                "Say `threads` in the server's engines file, and take the cores back with --slot-cores 0.",
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a row says of the number of slots, and of what one needs.
+fn document<T: DeserializeOwned>(row: &Row, column: &str) -> Result<T> {
+    let stored = text(row, column)?;
     serde_json::from_str(&stored).map_err(|e| {
-        Error::new(Code::Internal, format!("the registry's number of slots `{stored}` cannot be read"))
-            .because(e)
+        let what = format!("the registry's {column} of a deployment, `{stored}`, cannot be read");
+        Error::new(Code::Internal, what).because(e)
     })
 }

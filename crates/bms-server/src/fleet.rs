@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use bms_wire::api::{self, Scale, SlotState};
+use bms_wire::api::{self, Scale, SlotNeeds, SlotState};
 use bms_wire::{Code, Error, ErrorBody, Result, limits};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -55,6 +55,8 @@ pub(crate) struct Wanted {
     /// Kept loaded and warm, without being where the model's requests go.
     pub(crate) standby: bool,
     pub(crate) scale: Scale,
+    /// What a slot of it needs, as its operator says.
+    pub(crate) needs: SlotNeeds,
     /// Needed of a version the fleet does not know yet; without it what a slot takes is found out by starting one.
     pub(crate) about: Option<About>,
 }
@@ -133,14 +135,16 @@ impl Fleet {
             return;
         }
         for wanted in wanted {
-            let is_known = |pool: &&Arc<Pool>| pool.of() == &wanted.of && pool.is_run_by(&wanted.runner);
-            let known = state.pools.iter().find(is_known).cloned();
+            let known = state.pools.iter().find(|pool| self.is_pool_of(pool, wanted)).cloned();
             let pool = known.unwrap_or_else(|| {
                 let pool = self.begin(wanted);
+                if let Some(other) = state.pool(&wanted.of) {
+                    pool.learn_from(&other);
+                }
                 state.pools.push(pool.clone());
                 pool
             });
-            pool.set_scale(wanted.scale);
+            pool.set_scale(wanted.scale, &wanted.needs);
             pool.is_kept.store(wanted.standby, Ordering::Relaxed);
             if wanted.standby {
                 self.warm(&pool);
@@ -150,9 +154,8 @@ impl Fleet {
         }
         let is_wanted = |model: &str| wanted.iter().any(|w| !w.standby && w.of.model == model);
         self.routes.write().unwrap_or_else(PoisonError::into_inner).retain(|model, _| is_wanted(model));
-        let is_over = |pool: &Arc<Pool>| {
-            !wanted.iter().any(|w| &w.of == pool.of() && pool.is_run_by(&w.runner)) && !self.has_traffic(pool)
-        };
+        let is_over =
+            |pool: &Arc<Pool>| !wanted.iter().any(|w| self.is_pool_of(pool, w)) && !self.has_traffic(pool);
         for pool in state.pools.extract_if(.., |pool| is_over(pool)).collect::<Vec<_>>() {
             for slot in pool.end() {
                 self.retire(&mut state, slot);
@@ -161,6 +164,21 @@ impl Fleet {
         drop(state);
         self.scale();
         self.begun.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether a pool is the one of what is wanted. Other threads, as another engine, are for other slots, which take over
+    /// when they are ready; where slots have places, it is the place that is left for another.
+    fn is_pool_of(&self, pool: &Pool, wanted: &Wanted) -> bool {
+        let is_placed = self.launcher.elsewhere.is_some() && matches!(wanted.runner, Runner::Own);
+        pool.of() == &wanted.of
+            && pool.is_run_by(&wanted.runner)
+            && (is_placed || pool.has_cores(wanted.needs.cores))
+    }
+
+    /// The most that slots on this machine took, of each version.
+    pub(crate) fn seen(&self) -> Vec<(VersionName, u64)> {
+        let pools = self.state().pools.clone();
+        pools.iter().filter_map(|pool| Some((pool.of().clone(), pool.seen()?))).collect()
     }
 
     /// Whether it has slots of this version, or would start some.
@@ -184,6 +202,7 @@ impl Fleet {
             source: wanted.source.clone(),
             runner: wanted.runner.clone(),
             scale: wanted.scale,
+            needs: wanted.needs,
             slots,
             about: wanted.about.as_ref(),
             wake: self.wake.clone(),

@@ -1,19 +1,18 @@
 //! Keeping the fleet in step with the registry's deployments.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bms_registry::{Refusal, Registry, UnderWay};
-use bms_wire::api::{Deployment, Scale};
+use bms_wire::api::{Deployment, Scale, SlotNeeds};
 use bms_wire::{Code, ErrorBody, Result};
 use tokio::sync::Notify;
 
 use crate::engines::{Engine, Engines, Runner};
 use crate::event::{Event, ReconcileFailed};
 use crate::fleet::{About, Fleet, Wanted};
-use crate::nodes::Lead;
+use crate::nodes::{Known, Lead};
 use crate::policy::PolicyWatch;
 use crate::rollout::Driver;
 use crate::slots::{Source, VersionName};
@@ -66,7 +65,7 @@ async fn step(
 ) -> Result<bool> {
     policy.look(registry).await?;
     let under_way = driver.look().await?;
-    let (mut wanted, mut scales) = (Vec::new(), HashMap::new());
+    let mut wanted = Vec::new();
     let engines = &fleet.launcher.launch.engines;
     let deployments = registry.deployments().await?;
     for deployment in deployments.iter().cloned() {
@@ -75,7 +74,6 @@ async fn step(
             continue;
         }
         let of = VersionName { model: deployment.model, version };
-        scales.insert(of.model.clone(), deployment.scale);
         wanted.push(Wanted {
             about: about(registry, fleet, &of).await?,
             of,
@@ -84,6 +82,7 @@ async fn step(
             runner: engines.runner(deployment.engine.as_deref()),
             standby: false,
             scale: deployment.scale,
+            needs: deployment.needs,
         });
     }
     for of in standbys(&under_way) {
@@ -93,6 +92,7 @@ async fn step(
             version: Some(of.version),
             engine: None,
             scale: Scale::default(),
+            needs: SlotNeeds::default(),
             problem: None,
         };
         let deployed = deployments.iter().find(|deployment| deployment.model == of.model);
@@ -102,16 +102,20 @@ async fn step(
             continue;
         }
         let source = Source::Registry { registry: registry.clone(), into: work_dir.to_owned() };
-        let of_model = scales.get(&of.model).copied().unwrap_or_default();
+        let of_model = deployed.map(|deployment| deployment.scale).unwrap_or_default();
+        let needs = deployed.map(|deployment| deployment.needs).unwrap_or_default();
         // It is there to be asked at once.
         let scale = Scale { min_slots: of_model.min_slots.clamp(1, of_model.max_slots), ..of_model };
         let about = about(registry, fleet, &of).await?;
-        wanted.push(Wanted { of, alias: None, source, runner, standby: true, scale, about });
+        wanted.push(Wanted { of, alias: None, source, runner, standby: true, scale, needs, about });
     }
     wanted.extend(served_by_engines(engines, &deployments));
     fleet.reconcile(&wanted);
     if let Some(lead) = lead {
-        lead.look().await?;
+        let needs =
+            deployments.iter().map(|deployment| (deployment.model.clone(), deployment.needs)).collect();
+        let kv_bytes = fleet.launcher.kv_bytes();
+        lead.look(&Known { needs, seen: fleet.seen(), kv_bytes }).await?;
     }
     for (of, why) in fleet.fresh_refusals() {
         let details = serde_json::json!({ "code": why.code, "reason": why.error });
@@ -135,6 +139,7 @@ fn served_by_engines(engines: &Engines, deployments: &[Deployment]) -> Vec<Wante
             runner: Runner::Engine(engine.clone()),
             standby: false,
             scale: Scale::default(),
+            needs: SlotNeeds::default(),
             about: None,
         })
     };

@@ -17,7 +17,7 @@ use axum::routing::get;
 use axum::serve::ListenerExt;
 use bms_bundle::{Bundle, Mode, Policy};
 use bms_registry::Registry;
-use bms_wire::api::Scale;
+use bms_wire::api::{Scale, SlotNeeds};
 use bms_wire::{Code, Error, Result, limits};
 use http::header;
 use tempfile::TempDir;
@@ -378,6 +378,7 @@ impl Parts {
             runner,
             standby: false,
             scale: Scale::default(),
+            needs: SlotNeeds::default(),
             about: None,
         };
         fleet.reconcile(&[wanted]);

@@ -31,7 +31,7 @@ pub(crate) use placed::{Berth, Berths, Elsewhere};
 pub(crate) use process::{Greeting, Ready};
 pub(crate) use progress::Report;
 pub(crate) use remote::{OVERDUE, State, WATCH};
-pub(crate) use slot::{Lease, Slot, Unavailable, is_language};
+pub(crate) use slot::{Held, Lease, Slot, Unavailable, is_language};
 pub(crate) use source::Source;
 pub(crate) use supervise::Reason;
 pub(crate) use translate::Back;

@@ -6,6 +6,7 @@
 
 mod keys;
 mod lifecycle;
+mod needs;
 mod rollout;
 mod scale;
 mod worker;
@@ -20,11 +21,12 @@ pub use lifecycle::{
     PERSON_HEADER, RetentionReport, RetentionRule, SetTag, StageRule, Transition, TransitionState,
     VersionKind, VersionName,
 };
+pub use needs::SlotNeeds;
 pub use rollout::{
     NewRollout, RolledBack, Rollout, RolloutOrder, RolloutPlan, RolloutShadow, RolloutSide, RolloutState,
 };
 pub use scale::{ChangeScale, Memory, Scale};
-pub use worker::{JoinToken, NewJoinToken, Worker, WorkerReport, WorkerSlot, WorkerState};
+pub use worker::{JoinToken, NewJoinToken, Placement, Worker, WorkerReport, WorkerSlot, WorkerState};
 
 /// One file of a bundle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -182,12 +184,15 @@ pub struct SetDeployment {
     /// What changes of how many slots there are; the rest stays as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<ChangeScale>,
+    /// What changes of what one slot needs; the rest stays as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs: Option<SlotNeeds>,
 }
 
 impl SetDeployment {
-    /// A deployment that follows this alias, with as many slots as before.
+    /// A deployment that follows this alias, with as many slots as before, which need what they needed.
     pub fn of(alias: impl Into<String>) -> Self {
-        SetDeployment { alias: alias.into(), engine: None, scale: None }
+        SetDeployment { alias: alias.into(), engine: None, scale: None, needs: None }
     }
 }
 
@@ -206,6 +211,9 @@ pub struct Deployment {
     /// How many slots there are.
     #[serde(default)]
     pub scale: Scale,
+    /// What the operator says that one slot needs.
+    #[serde(default, skip_serializing_if = "SlotNeeds::is_empty")]
+    pub needs: SlotNeeds,
     /// Why it does not serve, when it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,

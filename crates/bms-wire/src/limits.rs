@@ -270,6 +270,12 @@ pub const SHADOW_QUEUE_MAX: usize = 64;
 pub const SHADOW_BYTES_MAX: usize = 1 << 20;
 /// Slots of one version on one server.
 pub const SLOTS_MAX: u32 = 64;
+/// Processors that a deployment may ask for each of its slots.
+pub const SLOT_CORES_MAX: u64 = 1024;
+/// Bytes of memory that a deployment may ask for each of its slots, at least.
+pub const SLOT_MEMORY_BYTES_MIN: u64 = 1 << 20;
+/// Bytes of memory that a deployment may ask for each of its slots, at most.
+pub const SLOT_MEMORY_BYTES_MAX: u64 = 4 << 40;
 /// Seconds without a request after which a version's last slot may go, at most.
 pub const IDLE_SECONDS_MAX: u64 = 30 * 24 * 3600;
 /// Seconds a lease lasts at most without being renewed.
@@ -316,6 +322,10 @@ const _: () = assert!(
     "a request outlives the loss of a worker and the start of its slot elsewhere"
 );
 const _: () = assert!(BLOB_BYTES_MAX <= BUNDLE_BYTES_MAX, "the largest file fits into a bundle");
+const _: () = assert!(
+    16 * BUNDLE_BYTES_MAX <= SLOT_MEMORY_BYTES_MAX,
+    "memory can be asked for the largest model, its keys and values many times over"
+);
 const _: () = assert!(PULL_FILES_MAX <= BUNDLE_FILES_MAX, "what was pulled can be a bundle");
 const _: () = assert!(
     CHUNKS_ASKED_MAX * 70 < CONTROL_BODY_BYTES_MAX,

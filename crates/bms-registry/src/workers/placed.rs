@@ -20,6 +20,8 @@ pub struct Placed {
     pub worker: Option<String>,
     /// Bytes of memory it is reckoned with.
     pub memory_bytes: u64,
+    /// Processors that were asked for it; it counts as one when none were.
+    pub cores: Option<u64>,
     /// Another takes over.
     pub leaving: bool,
     /// Why it is there, when that needs saying.
@@ -35,6 +37,8 @@ pub struct Placing {
     pub add: Vec<Placed>,
     /// Others take over from these, by name.
     pub leave: Vec<String>,
+    /// What is said by now of those that stay, by name.
+    pub say: Vec<(String, String)>,
     /// Not there any more, by name.
     pub remove: Vec<String>,
 }
@@ -42,7 +46,7 @@ pub struct Placing {
 impl Placing {
     /// Whether nothing changes.
     pub fn is_empty(&self) -> bool {
-        self.add.is_empty() && self.leave.is_empty() && self.remove.is_empty()
+        self.add.is_empty() && self.leave.is_empty() && self.say.is_empty() && self.remove.is_empty()
     }
 }
 
@@ -54,10 +58,14 @@ impl Registry {
     pub async fn placements(&self) -> Result<(Vec<Placed>, i64)> {
         let mut tx = self.db.snapshot().await?;
         let now = self.db.now_ms(&mut tx).await?;
-        let rows = sqlx::query("SELECT * FROM placements ORDER BY model, version, number, id")
-            .fetch_all(&mut *tx)
-            .await
-            .map_err(reading)?;
+        let rows = sqlx::query(
+            "SELECT p.id, p.model, p.version, p.number, p.worker, p.memory_bytes, p.leaving, p.why, p.made_ms, c.cores
+             FROM placements p LEFT JOIN placement_cores c ON c.id = p.id
+             ORDER BY p.model, p.version, p.number, p.id",
+        )
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(reading)?;
         Ok((rows.iter().map(placed).collect::<Result<_>>()?, now))
     }
 
@@ -84,6 +92,22 @@ impl Registry {
             .execute(change.db())
             .await
             .map_err(writing)?;
+            if let Some(cores) = placed.cores {
+                sqlx::query("INSERT INTO placement_cores (id, cores) VALUES ($1, $2)")
+                    .bind(&placed.id)
+                    .bind(to_db(cores)?)
+                    .execute(change.db())
+                    .await
+                    .map_err(writing)?;
+            }
+        }
+        for (id, why) in &placing.say {
+            sqlx::query("UPDATE placements SET why = $2 WHERE id = $1")
+                .bind(id)
+                .bind(why)
+                .execute(change.db())
+                .await
+                .map_err(writing)?;
         }
         for id in &placing.leave {
             sqlx::query("UPDATE placements SET leaving = 1, made_ms = $2 WHERE id = $1")
@@ -105,6 +129,7 @@ impl Registry {
 }
 
 fn placed(row: &Row) -> Result<Placed> {
+    let cores: Option<i64> = value(row, "cores")?;
     Ok(Placed {
         id: text(row, "id")?,
         model: text(row, "model")?,
@@ -112,6 +137,7 @@ fn placed(row: &Row) -> Result<Placed> {
         number: count(row, "number")?,
         worker: value(row, "worker")?,
         memory_bytes: count(row, "memory_bytes")?,
+        cores: cores.and_then(|cores| u64::try_from(cores).ok()),
         leaving: count(row, "leaving")? != 0,
         why: text(row, "why")?,
         made_ms: value(row, "made_ms")?,

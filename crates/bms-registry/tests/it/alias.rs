@@ -1,5 +1,5 @@
 use bms_wire::Code;
-use bms_wire::api::{EvaluationGate, SetAlias, SetDeployment};
+use bms_wire::api::{EvaluationGate, SetAlias, SetDeployment, SlotNeeds};
 
 use crate::bundles::{Site, manifest};
 
@@ -100,5 +100,32 @@ async fn a_deployment_follows_its_alias_and_protects_it() {
     registry.remove_alias("digits", "production").await.unwrap();
     assert_eq!(registry.remove_alias("digits", "production").await.unwrap_err().code(), Code::ModelNotFound);
     assert!(registry.deployments().await.unwrap().is_empty());
+    registry.audit_verify().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_deployment_keeps_what_was_said_of_its_slots_until_it_is_taken_back() {
+    let site = Site::new().await;
+    site.publish(manifest("digits", 1), &["production"]).await.unwrap();
+    let registry = &site.registry;
+    let needing = |cores: Option<u64>, memory_bytes: Option<u64>| SetDeployment {
+        needs: Some(SlotNeeds { cores, memory_bytes }),
+        ..SetDeployment::of("production")
+    };
+    let said = async || registry.deployments().await.unwrap()[0].needs;
+    registry.set_deployment("digits", &SetDeployment::of("production")).await.unwrap();
+    assert!(said().await.is_empty());
+    registry.set_deployment("digits", &needing(Some(2), None)).await.unwrap();
+    registry.set_deployment("digits", &needing(None, Some(1 << 30))).await.unwrap();
+    registry.set_deployment("digits", &SetDeployment::of("production")).await.unwrap();
+    assert_eq!(said().await, SlotNeeds { cores: Some(2), memory_bytes: Some(1 << 30) });
+    // An engine has its own threads.
+    let by_engine = SetDeployment { engine: Some("other".into()), ..SetDeployment::of("production") };
+    assert_eq!(registry.set_deployment("digits", &by_engine).await.unwrap_err().code(), Code::InvalidRequest);
+    for wrong in [needing(Some(1 << 20), None), needing(None, Some(1)), needing(None, Some(u64::MAX))] {
+        assert_eq!(registry.set_deployment("digits", &wrong).await.unwrap_err().code(), Code::InvalidRequest);
+    }
+    registry.set_deployment("digits", &needing(Some(0), None)).await.unwrap();
+    assert_eq!(said().await, SlotNeeds { cores: None, memory_bytes: Some(1 << 30) });
     registry.audit_verify().await.unwrap();
 }

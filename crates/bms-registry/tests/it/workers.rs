@@ -144,12 +144,18 @@ async fn slots_are_placed_under_the_lease() {
         number: 0,
         worker: worker.map(str::to_owned),
         memory_bytes: 5,
+        cores: worker.map(|_| 3),
         leaving: false,
         why: String::new(),
         made_ms: 0,
     };
     let add = vec![placed("x", Some("w")), placed("y", None)];
     registry.place(&lease, &Placing { add, ..Placing::default() }).await.unwrap();
+    let (both, _) = registry.placements().await.unwrap();
+    assert_eq!(both.iter().map(|placed| placed.cores).collect::<Vec<_>>(), [Some(3), None]);
+    let say = vec![("y".to_owned(), "no worker is there".to_owned())];
+    registry.place(&lease, &Placing { say, ..Placing::default() }).await.unwrap();
+    assert_eq!(registry.placements().await.unwrap().0[1].why, "no worker is there");
     let change = Placing { leave: vec!["x".into()], remove: vec!["y".into()], ..Placing::default() };
     registry.place(&lease, &change).await.unwrap();
     let (now, _) = registry.placements().await.unwrap();

@@ -1,12 +1,12 @@
-//! Workers: tokens to join with, and how each stands.
+//! Workers: tokens to join with, how each stands, and where slots are placed.
 
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use bms_registry::Registry;
-use bms_wire::api::{JoinToken, NewJoinToken, Worker};
+use bms_registry::{Placed, Registry};
+use bms_wire::api::{JoinToken, NewJoinToken, Placement, Worker};
 use bms_wire::{Code, Error};
 use tokio::sync::Notify;
 
@@ -26,6 +26,7 @@ pub(crate) struct Workers {
 pub(crate) fn routes(workers: Workers) -> Router {
     Router::new()
         .route("/api/v1/workers", get(all))
+        .route("/api/v1/placements", get(placements))
         .route("/api/v1/workers/tokens", post(create_token))
         .route("/api/v1/workers/{worker}/drain", post(drain))
         .route("/api/v1/workers/{worker}/resume", post(resume))
@@ -35,6 +36,22 @@ pub(crate) fn routes(workers: Workers) -> Router {
 
 async fn all(State(workers): State<Arc<Workers>>) -> Answer<Vec<Worker>> {
     Ok(Json(workers.registry.workers().await?))
+}
+
+async fn placements(State(workers): State<Arc<Workers>>) -> Answer<Vec<Placement>> {
+    let placement = |placed: Placed| Placement {
+        id: placed.id,
+        model: placed.model,
+        version: placed.version,
+        number: placed.number,
+        worker: placed.worker,
+        memory_bytes: placed.memory_bytes,
+        cores: placed.cores,
+        leaving: placed.leaving,
+        why: placed.why,
+    };
+    let (placed, _) = workers.registry.placements().await?;
+    Ok(Json(placed.into_iter().map(placement).collect()))
 }
 
 async fn create_token(

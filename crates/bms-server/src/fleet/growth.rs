@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bms_wire::api::{Scale, SlotState};
+use bms_wire::api::{Scale, SlotNeeds, SlotState};
 use bms_wire::{Code, Error};
 use tokio::time::Instant;
 
@@ -26,8 +26,24 @@ impl Pool {
         self.scaling().scale
     }
 
-    pub(super) fn set_scale(&self, scale: Scale) {
-        self.scaling().scale = scale;
+    /// Takes over what its deployment says.
+    pub(super) fn set_scale(&self, scale: Scale, needs: &SlotNeeds) {
+        let mut scaling = self.scaling();
+        scaling.scale = scale;
+        scaling.asked = needs.memory_bytes.unwrap_or(0);
+    }
+
+    /// Knows of its version what another pool of it has found out.
+    pub(super) fn learn_from(&self, other: &Pool) {
+        let need = other.scaling().need;
+        self.scaling().need = need;
+        self.note_task(other.task());
+    }
+
+    /// The most that one of its slots on this machine took.
+    pub(super) fn seen(&self) -> Option<u64> {
+        let scaling = self.scaling();
+        scaling.is_measured.then_some(scaling.need)
     }
 
     /// How many slots are wanted.
@@ -49,9 +65,10 @@ impl Pool {
         (before, scaling.look(self.load(), ready.len(), start))
     }
 
-    /// Bytes one more slot is expected to take.
+    /// Bytes one more slot is expected to take, or those that its operator keeps for it.
     pub(super) fn need(&self) -> u64 {
-        self.scaling().need
+        let scaling = self.scaling();
+        scaling.need.max(scaling.asked)
     }
 
     /// What a slot takes is known.

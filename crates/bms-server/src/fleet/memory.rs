@@ -24,12 +24,18 @@ pub(crate) struct About {
 
 impl About {
     /// What a slot of it is expected to take: its files and a quarter, a process, and `kv_bytes` for a language model.
-    pub(super) fn expected(&self, kv_bytes: Option<u64>) -> u64 {
-        let kv = match crate::slots::is_language(&self.task) {
+    pub(crate) fn expected(&self, kv_bytes: Option<u64>) -> u64 {
+        let kv = match self.grows() {
             true => kv_bytes.unwrap_or(KV_BYTES),
             false => 0,
         };
         self.bytes.saturating_add(self.bytes / 4).saturating_add(PROCESS_BYTES).saturating_add(kv)
+    }
+
+    /// Whether a slot of it takes more and more as it is asked: keys and values of a language model come with its
+    /// conversations.
+    pub(crate) fn grows(&self) -> bool {
+        crate::slots::is_language(&self.task)
     }
 }
 

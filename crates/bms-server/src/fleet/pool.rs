@@ -1,6 +1,6 @@
 //! The slots of one version: which of them a request goes to, and what they are together.
 
-use bms_wire::api::{Scale, SlotProgress, SlotState};
+use bms_wire::api::{Scale, SlotNeeds, SlotProgress, SlotState};
 use bms_wire::{Code, Error, ErrorBody};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -17,7 +17,7 @@ use super::scaling::Scaling;
 use crate::engines::Runner;
 use crate::event::{Event, ModelWoken};
 use crate::metrics::Metrics;
-use crate::slots::{Launcher, Lease, Slot, Source, Unavailable, VersionName, is_language};
+use crate::slots::{Held, Launcher, Lease, Slot, Source, Unavailable, VersionName, is_language};
 
 /// A version's slots.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(crate) struct Pool {
     of: VersionName,
     source: Source,
     runner: Runner,
+    /// Threads of each slot, when they are said of this deployment.
+    cores: Option<u64>,
     pub(super) slots: RwLock<Vec<Arc<Slot>>>,
     /// Counted up whenever a slot changes, comes or goes.
     turned: Arc<watch::Sender<u64>>,
@@ -51,6 +53,7 @@ pub(super) struct Begin<'a> {
     pub(super) source: Source,
     pub(super) runner: Runner,
     pub(super) scale: Scale,
+    pub(super) needs: SlotNeeds,
     /// Slots it begins with.
     pub(super) slots: usize,
     pub(super) about: Option<&'a About>,
@@ -72,19 +75,19 @@ pub(crate) struct Want<'a> {
 
 impl Pool {
     pub(super) fn new(of: VersionName, begin: Begin<'_>, launcher: &Launcher) -> Arc<Self> {
-        let kv_bytes = launcher.launch.language.kv_memory.map(|mib| mib.saturating_mul(1 << 20));
         let task = begin.about.map(|about| about.task.clone());
         Arc::new(Pool {
             of,
             source: begin.source,
             runner: begin.runner,
+            cores: begin.needs.cores,
             slots: RwLock::default(),
             turned: Arc::new(watch::Sender::new(0)),
             over: AtomicBool::new(false),
             load: Load::new(),
             turn: AtomicUsize::new(0),
             task: Mutex::new(task),
-            scaling: Mutex::new(Scaling::new(begin.scale, begin.slots, begin.about, kv_bytes)),
+            scaling: Mutex::new(Scaling::new(begin.scale, begin.slots, begin.about, launcher.kv_bytes())),
             counts: Mutex::default(),
             is_kept: AtomicBool::new(false),
             wake: begin.wake,
@@ -103,6 +106,11 @@ impl Pool {
         self.runner.name() == runner.name()
     }
 
+    /// Whether its slots have as many threads as this says.
+    pub(super) fn has_cores(&self, cores: Option<u64>) -> bool {
+        self.cores == cores
+    }
+
     /// The engine that runs it; empty for this program.
     pub(crate) fn engine_name(&self) -> &str {
         self.runner.name().unwrap_or_default()
@@ -111,8 +119,13 @@ impl Pool {
     /// Starts one more slot. This is the only place where slots come into being: whatever runs one elsewhere is chosen
     /// here, and needs to give a [`Slot`] that hears of `turned`.
     pub(super) fn start(&self, launcher: &Arc<Launcher>) {
-        let (of, source, runner) = (self.of.clone(), self.source.clone(), self.runner.clone());
-        let slot = Slot::start(launcher.clone(), of, source, runner, self.turned.clone());
+        let held = Held {
+            of: self.of.clone(),
+            source: self.source.clone(),
+            runner: self.runner.clone(),
+            threads: self.cores.and_then(|cores| usize::try_from(cores).ok()),
+        };
+        let slot = Slot::start(launcher.clone(), held, self.turned.clone());
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
         if slots.is_empty() && self.load.waiting() != 0 {
             *self.waking.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
@@ -301,6 +314,12 @@ impl Pool {
             age_seconds: a.age_seconds.max(b.age_seconds),
             steps: a.steps.map_or(b.steps, |steps| Some(steps + b.steps.unwrap_or(0))),
         })
+    }
+
+    /// Notes what task its model is for, until a slot says so.
+    pub(super) fn note_task(&self, said: Option<String>) {
+        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        *task = said.or(task.take());
     }
 
     /// The task its model is for, once that is known.

@@ -34,6 +34,8 @@ pub(super) struct Scaling {
     pub(super) engines: Engines,
     /// What a slot is expected to take, or the most that one took.
     pub(super) need: u64,
+    /// What its operator keeps for one at least.
+    pub(super) asked: u64,
     /// That is what one took.
     pub(super) is_measured: bool,
     /// There is no memory for a slot that is wanted: since when, and what is said of it.
@@ -49,6 +51,7 @@ impl Scaling {
             answered: VecDeque::new(),
             engines: Engines::default(),
             need: about.map_or(0, |about| about.expected(kv_bytes)),
+            asked: 0,
             is_measured: false,
             lack: None,
         }

@@ -159,6 +159,7 @@ const ROUTES: &[(&str, Access, Access)] = &[
     ("/api/v1/memory", Deploy, Admin),
     // Workers.
     ("/api/v1/workers", Deploy, Admin),
+    ("/api/v1/placements", Deploy, Admin),
     ("/api/v1/workers/tokens", Admin, Admin),
     ("/api/v1/workers/{worker}/drain", Admin, Admin),
     ("/api/v1/workers/{worker}/resume", Admin, Admin),

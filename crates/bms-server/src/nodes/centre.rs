@@ -304,7 +304,12 @@ async fn heartbeat(
     let leave = centre.registry.report_worker(&worker, &report).await?;
     let (placed, _) = centre.registry.placements().await?;
     let own = placed.into_iter().filter(|placed| placed.worker.as_deref() == Some(&worker));
-    let slots = own.map(|placed| Order { id: placed.id, model: placed.model, version: placed.version });
+    let slots = own.map(|placed| Order {
+        id: placed.id,
+        model: placed.model,
+        version: placed.version,
+        cores: placed.cores,
+    });
     let centres = centre.replicas().clone();
     Ok(Json(Orders { slots: slots.collect(), leave, centres }))
 }

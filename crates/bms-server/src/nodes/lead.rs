@@ -1,16 +1,18 @@
 //! What one replica decides for all, and what every replica follows: where slots are.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bms_registry::{Placed, Placing, Registry};
-use bms_wire::api::{Worker, WorkerState};
+use bms_wire::api::{SlotNeeds, SlotState, Worker, WorkerSlot, WorkerState};
 use bms_wire::{Code, Result};
 use tokio::sync::{mpsc, watch};
 
 use super::placement::{Host, Standing, Wish, place};
+use super::reckon::{Reckoned, Seen, reckon};
 use super::token::fresh_secret;
+use crate::fleet::About;
 use crate::leader::{Leadership, replica_name};
 use crate::slots::{Berth, Berths, Elsewhere, VersionName};
 
@@ -21,12 +23,24 @@ const READY_FOR: Duration = Duration::from_millis(1500);
 /// How long after its start a server waits for workers to dial again, of those that were heard so shortly before.
 const DIALLED_AGAIN_WITHIN: Duration = Duration::from_secs(12);
 const HEARD_LATELY: Duration = Duration::from_secs(120);
-/// What a slot needs beyond its model's files.
-const SLOT_BYTES: u64 = 128 << 20;
-/// Memory for each byte of a model's files: they are mapped or copied once, and what is computed comes on top.
-const MEMORY_PER_BYTE: f64 = 1.2;
 /// Tags of a version that begin so name labels its worker must have.
 const LABEL_TAG: &str = "worker.";
+
+/// What is known here of the slots that need places.
+pub(crate) struct Known {
+    /// What a slot of each deployed model needs, as its operator says.
+    pub(crate) needs: BTreeMap<String, SlotNeeds>,
+    /// The most that slots on this machine took, of each version.
+    pub(crate) seen: Vec<(VersionName, u64)>,
+    /// Bytes for keys and values of a language model, when that is said.
+    pub(crate) kv_bytes: Option<u64>,
+}
+
+/// What a slot of one version needs of the place it goes to.
+struct Needed {
+    memory: Reckoned,
+    labels: BTreeMap<String, String>,
+}
 
 /// The placing of one replica.
 pub(crate) struct Lead {
@@ -35,6 +49,7 @@ pub(crate) struct Lead {
     berths: watch::Sender<Arc<Berths>>,
     suspects: mpsc::Receiver<Arc<str>>,
     elsewhere: Elsewhere,
+    seen: Seen,
     began: Instant,
 }
 
@@ -46,11 +61,12 @@ impl Lead {
         elsewhere: Elsewhere,
     ) -> Self {
         let leadership = Leadership::new(registry.clone(), LEASE, replica_name());
-        Lead { registry, leadership, berths, suspects, elsewhere, began: Instant::now() }
+        let seen = Seen::default();
+        Lead { registry, leadership, berths, suspects, elsewhere, seen, began: Instant::now() }
     }
 
     /// Decides where slots are, if that is this replica's to do, and follows what was decided.
-    pub(crate) async fn look(&mut self) -> Result<()> {
+    pub(crate) async fn look(&mut self, known: &Known) -> Result<()> {
         let mut suspects = BTreeSet::new();
         while let Ok(worker) = self.suspects.try_recv() {
             suspects.insert(worker);
@@ -60,10 +76,11 @@ impl Lead {
         }
         let workers = self.registry.workers().await?;
         let (mut placed, _) = self.registry.placements().await?;
+        self.note_seen(known, &workers, &placed);
         if let Some(lease) = self.leadership.hold().await?
             && !self.waits_for_workers(&workers, &placed)
         {
-            let placing = self.decide(&workers, &placed).await?;
+            let placing = self.decide(known, &workers, &placed).await?;
             if !placing.is_empty() {
                 match self.registry.place(&lease, &placing).await {
                     Ok(()) => placed = self.registry.placements().await?.0,
@@ -88,40 +105,77 @@ impl Lead {
         self.began.elapsed() < DIALLED_AGAIN_WITHIN && workers.iter().any(is_awaited)
     }
 
-    async fn decide(&self, workers: &[Worker], placed: &[Placed]) -> Result<Placing> {
+    /// Looks at what slots take, here and on workers. Whoever leads next has looked as well.
+    fn note_seen(&mut self, known: &Known, workers: &[Worker], placed: &[Placed]) {
+        for (of, bytes) in &known.seen {
+            self.seen.note(of.clone(), *bytes);
+        }
+        let is_heard = |w: &&Worker| matches!(w.state, WorkerState::Ready | WorkerState::Draining);
+        for slot in workers.iter().filter(is_heard).flat_map(|worker| &worker.report.slots) {
+            if let (SlotState::Ready, Some(bytes)) = (slot.state, slot.resident_bytes) {
+                self.seen.note(VersionName { model: slot.model.clone(), version: slot.version }, bytes);
+            }
+        }
+        let claimed = self.elsewhere.claimed();
+        self.seen.keep(|of| {
+            claimed.iter().any(|(claimed, _)| claimed == of)
+                || placed.iter().any(|p| (&p.model, p.version) == (&of.model, of.version))
+        });
+    }
+
+    async fn decide(&self, known: &Known, workers: &[Worker], placed: &[Placed]) -> Result<Placing> {
         let mut claimed = self.elsewhere.claimed();
+        let of = |p: &Placed| VersionName { model: p.model.clone(), version: p.version };
         if self.began.elapsed() < DIALLED_AGAIN_WITHIN {
             // What runs goes on until this server knows what it wants.
-            let of = |p: &Placed| VersionName { model: p.model.clone(), version: p.version };
             claimed.extend(placed.iter().map(|p| (of(p), p.number)));
         }
-        let mut wishes = Vec::new();
-        for (of, number) in claimed {
-            match self.wish(&of, number).await {
-                Ok(wish) => wishes.push(wish),
+        let mut needed = BTreeMap::new();
+        let versions = claimed.iter().map(|(of, _)| of.clone()).chain(placed.iter().map(of));
+        for of in versions.collect::<BTreeSet<_>>() {
+            match self.needed(known, &of).await {
+                Ok(needs) => drop(needed.insert(of, needs)),
                 // It was deleted under its slot, which is about to go.
                 Err(error) if matches!(error.code(), Code::ModelNotFound | Code::VersionNotFound) => {}
                 Err(error) => return Err(error),
             }
         }
+        let there: BTreeMap<&str, &WorkerSlot> = workers
+            .iter()
+            .flat_map(|worker| &worker.report.slots)
+            .map(|slot| (slot.id.as_str(), slot))
+            .collect();
+        let standing: Vec<_> = placed
+            .iter()
+            .map(|p| standing(p, needed.get(&of(p)), there.get(p.id.as_str()).copied()))
+            .collect();
+        let wish = |(of, number): (VersionName, u64)| {
+            let needed = needed.get(&of)?;
+            let now = placed
+                .iter()
+                .find(|p| (&p.model, p.version, p.number) == (&of.model, of.version, number) && !p.leaving);
+            let (memory, labels) = (needed.memory, needed.labels.clone());
+            let cores = match known.needs.get(&of.model) {
+                Some(needs) => needs.cores,
+                // Of a model that is not deployed any more nobody says: its slots go on with what they have.
+                None => now.and_then(|now| now.cores),
+            };
+            Some(Wish { model: of.model, version: of.version, number, memory, cores, labels })
+        };
+        let wishes: Vec<_> = claimed.into_iter().filter_map(wish).collect();
         let hosts: Vec<_> = workers.iter().map(host).collect();
-        let standing: Vec<_> = placed.iter().map(standing).collect();
         let plan = place(&hosts, &wishes, &standing);
-        let mut placing = Placing { leave: plan.leave, remove: plan.remove, ..Placing::default() };
+        let mut placing =
+            Placing { leave: plan.leave, say: plan.say, remove: plan.remove, ..Placing::default() };
         for (wish, worker, why) in plan.add {
-            placing.add.push(Placed {
-                id: fresh_secret()?[..20].to_owned(),
-                model: wish.model,
-                version: wish.version,
-                number: wish.number,
-                worker,
-                memory_bytes: wish.memory_bytes,
-                leaving: false,
-                why,
-                made_ms: 0,
-            });
+            placing.add.push(added(wish, worker, why)?);
         }
-        // Those from which others have taken over go.
+        self.let_go(placed, &mut placing);
+        Ok(placing)
+    }
+
+    /// Those from which others have taken over go.
+    fn let_go(&self, placed: &[Placed], placing: &mut Placing) {
         for old in placed.iter().filter(|p| p.leaving) {
             let same = |p: &&Placed| (&p.model, p.version, p.number) == (&old.model, old.version, old.number);
             let next = placed.iter().filter(same).find(|p| !p.leaving);
@@ -130,15 +184,16 @@ impl Lead {
                 placing.remove.push(old.id.clone());
             }
         }
-        Ok(placing)
     }
 
-    async fn wish(&self, of: &VersionName, number: u64) -> Result<Wish> {
+    async fn needed(&self, known: &Known, of: &VersionName) -> Result<Needed> {
         let version = self.registry.version(&of.model, of.version).await?;
-        let memory_bytes = SLOT_BYTES.saturating_add((version.size_bytes as f64 * MEMORY_PER_BYTE) as u64);
+        let about = About { bytes: version.size_bytes, task: version.task };
+        let asked = known.needs.get(&of.model).and_then(|needs| needs.memory_bytes);
+        let memory = reckon(about.expected(known.kv_bytes), self.seen.of(of), about.grows(), asked);
         let label = |(tag, value): (String, String)| Some((tag.strip_prefix(LABEL_TAG)?.to_owned(), value));
         let labels = version.tags.into_iter().filter_map(label).collect();
-        Ok(Wish { model: of.model.clone(), version: of.version, number, memory_bytes, cores: 1, labels })
+        Ok(Needed { memory, labels })
     }
 
     /// Tells the slots of this replica where they are.
@@ -161,6 +216,7 @@ impl Lead {
                 id: placed.id,
                 number: placed.number,
                 worker,
+                cores: placed.cores,
                 leaving: placed.leaving,
             });
         }
@@ -178,6 +234,8 @@ fn host(worker: &Worker) -> Host {
     Host {
         name: worker.name.clone(),
         memory_bytes: worker.report.memory_bytes,
+        // A worker whose system does not tell says nothing.
+        free_bytes: Some(worker.report.memory_free_bytes).filter(|free| *free != 0),
         cores: worker.report.cores,
         labels: worker.report.labels.clone(),
         alive: matches!(worker.state, WorkerState::Ready | WorkerState::Draining),
@@ -185,15 +243,45 @@ fn host(worker: &Worker) -> Host {
     }
 }
 
-fn standing(placed: &Placed) -> Standing {
+/// A slot in its place, with what is known of it by now: of one that is ready, what a slot of its version is reckoned with
+/// today; of one that still loads, what it was reckoned with when it was placed.
+fn standing(placed: &Placed, needed: Option<&Needed>, there: Option<&WorkerSlot>) -> Standing {
+    let resident_bytes = there.and_then(|slot| slot.resident_bytes);
+    let is_ready = there.is_some_and(|slot| slot.state == SlotState::Ready) && resident_bytes.is_some();
+    let reckoned = match needed {
+        Some(needed) if is_ready => needed.memory.bytes,
+        _ => placed.memory_bytes,
+    };
+    let resident_bytes = resident_bytes.unwrap_or(0);
     Standing {
         id: placed.id.clone(),
         model: placed.model.clone(),
         version: placed.version,
         number: placed.number,
         host: placed.worker.clone(),
-        memory_bytes: placed.memory_bytes,
-        cores: 1,
+        memory_bytes: reckoned.max(resident_bytes),
+        resident_bytes,
+        cores: placed.cores,
         leaving: placed.leaving,
+        why: placed.why.clone(),
     }
+}
+
+fn added(wish: Wish, worker: Option<String>, why: String) -> Result<Placed> {
+    let why = match worker {
+        Some(_) => wish.memory.by.describe().to_owned(),
+        None => why,
+    };
+    Ok(Placed {
+        id: fresh_secret()?[..20].to_owned(),
+        model: wish.model,
+        version: wish.version,
+        number: wish.number,
+        worker,
+        memory_bytes: wish.memory.bytes,
+        cores: wish.cores,
+        leaving: false,
+        why,
+        made_ms: 0,
+    })
 }

@@ -78,4 +78,10 @@ pub(super) struct Order {
     pub(super) id: String,
     pub(super) model: String,
     pub(super) version: u64,
+    /// Processors that were asked for it: threads of its process. A centre of before says none, a worker of before hears none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) cores: Option<u64>,
 }
+
+#[cfg(test)]
+mod tests;

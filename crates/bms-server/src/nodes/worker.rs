@@ -28,7 +28,7 @@ use crate::machine::available_memory;
 use crate::metrics::Metrics;
 use crate::policy::{PolicyWatch, SharedPolicy};
 use crate::server::{WorkDir, private_folder};
-use crate::slots::{Launch, Launcher, Slot, Source, VersionName};
+use crate::slots::{Held, Launch, Launcher, Slot, Source, VersionName};
 use crate::work::{Shutdown, Work};
 use identity::Identity;
 
@@ -349,9 +349,13 @@ impl Worker {
         for order in orders.slots.iter().take(limits::WORKER_SLOTS_MAX) {
             if !hosted.contains_key(&order.id) {
                 let of = VersionName { model: order.model.clone(), version: order.version };
-                let source = Source::Centre(self.pull.clone());
-                let slot =
-                    Slot::start(self.launcher.clone(), of.clone(), source, Runner::Own, Arc::default());
+                let held = Held {
+                    of: of.clone(),
+                    source: Source::Centre(self.pull.clone()),
+                    runner: Runner::Own,
+                    threads: order.cores.and_then(|cores| usize::try_from(cores).ok()),
+                };
+                let slot = Slot::start(self.launcher.clone(), held, Arc::default());
                 hosted.insert(order.id.clone(), Hosted { of, slot });
             }
         }

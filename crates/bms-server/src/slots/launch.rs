@@ -212,6 +212,11 @@ impl Launcher {
         self.run_dir.join(format!("{number}.sock"))
     }
 
+    /// Bytes for keys and values of a language model, when the operator says how many.
+    pub(crate) fn kv_bytes(&self) -> Option<u64> {
+        self.launch.language.kv_memory.map(|mib| mib.saturating_mul(1 << 20))
+    }
+
     /// The trust policy that counts now.
     pub(crate) fn policy_now(&self) -> Arc<Policy> {
         self.keys.now()
@@ -226,10 +231,16 @@ impl Launcher {
             .map_err(|e| Error::new(Code::Internal, "the search for a key broke").because(e))?
     }
 
-    /// Starts a process for `model`, which reads its key from its standard input when it is `sealed`. It ends when its
-    /// standard input closes, that is at the latest when this program does, however that comes about. Its standard
-    /// input is a socket to its watcher.
-    pub(crate) fn spawn(&self, model: &Place, socket: &Path, sealed: bool) -> Result<(Child, Watch)> {
+    /// Starts a process for `model`, which reads its key from its standard input when it is `sealed`, with as many threads
+    /// as the slot is to have or all of them usually have. It ends when its standard input closes, that is at the latest
+    /// when this program does, however that comes about. Its standard input is a socket to its watcher.
+    pub(crate) fn spawn(
+        &self,
+        model: &Place,
+        socket: &Path,
+        sealed: bool,
+        threads: Option<usize>,
+    ) -> Result<(Child, Watch)> {
         let launch = &self.launch;
         let mut command = Command::new(&launch.program);
         command.args(&launch.args);
@@ -243,7 +254,7 @@ impl Launcher {
             RuntimeChoice::Auto => "auto",
             RuntimeChoice::Fixed(kind) => kind.as_str(),
         });
-        if let Some(threads) = launch.threads {
+        if let Some(threads) = threads.or(launch.threads) {
             command.arg("--threads").arg(threads.to_string());
         }
         if sealed {

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::condition::Condition;
-use super::slot::Slot;
+use super::slot::{Held, Slot};
 use super::{Launcher, VersionName, remote};
 use crate::engines::Runner;
 
@@ -31,6 +31,8 @@ pub(crate) struct Berth {
     pub(crate) number: u64,
     /// The worker with its address; none for this machine.
     pub(crate) worker: Option<(Arc<str>, String)>,
+    /// Processors that were asked for it: threads of its process. Its worker hears of them itself.
+    pub(crate) cores: Option<u64>,
     /// Another takes over.
     pub(crate) leaving: bool,
 }
@@ -174,14 +176,19 @@ pub(super) async fn run(slot: Arc<Slot>, launcher: Arc<Launcher>, mut elsewhere:
 }
 
 fn start(slot: &Slot, launcher: &Arc<Launcher>, elsewhere: &Elsewhere, berth: &Berth) -> Arc<Slot> {
-    let (of, source) = (slot.of().clone(), slot.source().clone());
+    let held = Held {
+        of: slot.of().clone(),
+        source: slot.source().clone(),
+        runner: Runner::Own,
+        threads: berth.cores.and_then(|cores| usize::try_from(cores).ok()),
+    };
     match &berth.worker {
-        None => Slot::start_here(launcher.clone(), of, source),
+        None => Slot::start_here(launcher.clone(), held),
         Some((worker, address)) => {
             let (launcher, elsewhere) = (launcher.clone(), elsewhere.clone());
             let there =
                 remote::There { worker: worker.clone(), address: address.clone(), id: berth.id.clone() };
-            Slot::kept_by(&launcher.clone(), (of, source, Runner::Own), Arc::default(), |inner| {
+            Slot::kept_by(&launcher.clone(), held, Arc::default(), |inner| {
                 Box::pin(remote::run(inner, launcher, elsewhere, there))
             })
         }

@@ -64,11 +64,16 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts the process that serves `model` as the version `of`.
-    pub(crate) async fn start(launcher: &Arc<Launcher>, of: &VersionName, model: &Place) -> Result<Self> {
+    /// Starts the process that serves `model` as the version `of`, with so many threads when that is said.
+    pub(crate) async fn start(
+        launcher: &Arc<Launcher>,
+        of: &VersionName,
+        model: &Place,
+        threads: Option<usize>,
+    ) -> Result<Self> {
         let key = launcher.data_key(model).await?;
         let socket = launcher.fresh_socket();
-        let (mut child, watch) = launcher.spawn(model, &socket, key.is_some())?;
+        let (mut child, watch) = launcher.spawn(model, &socket, key.is_some(), threads)?;
         if let Some(key) = key {
             // Through its standard input only: what is on a command line or in an environment others can read.
             let line = Zeroizing::new(hex_line(key.expose()));

@@ -42,6 +42,7 @@ pub(crate) struct Slot {
     supervisor: Mutex<Option<JoinHandle<()>>>,
     source: Source,
     runner: Runner,
+    threads: Option<usize>,
     /// The refusal was handed out by [`Slot::take_refusal`].
     refusal_taken: AtomicBool,
     /// How long its work may stand still.
@@ -52,6 +53,16 @@ pub(crate) struct Slot {
     warmed: AtomicBool,
     /// Counted up whenever it changes, for whoever waits for any of several slots.
     turned: Arc<watch::Sender<u64>>,
+}
+
+/// What a slot holds, and what runs it.
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(crate) of: VersionName,
+    pub(crate) source: Source,
+    pub(crate) runner: Runner,
+    /// Threads of its process, when that is said of this slot.
+    pub(crate) threads: Option<usize>,
 }
 
 /// How far the unloading of a slot has come.
@@ -76,38 +87,33 @@ pub(crate) enum Unavailable {
 impl Slot {
     /// Starts a slot for a version. The process starts in the background; `turned` hears of every change.
     ///
-    /// Where there are workers it is where it was placed, else on this machine. So are external engines, which only this
-    /// machine's operator has declared.
-    pub(crate) fn start(
-        launcher: Arc<Launcher>,
-        of: VersionName,
-        source: Source,
-        runner: Runner,
-        turned: Arc<watch::Sender<u64>>,
-    ) -> Arc<Self> {
+    /// Where there are workers it is where it was placed, with the threads that were decided with the place; else on this
+    /// machine. So are external engines, which only this machine's operator has declared.
+    pub(crate) fn start(launcher: Arc<Launcher>, held: Held, turned: Arc<watch::Sender<u64>>) -> Arc<Self> {
         match launcher.elsewhere.clone() {
-            Some(elsewhere) if matches!(runner, Runner::Own) => {
-                let claim = elsewhere.claim(&of);
-                Slot::kept_by(&launcher.clone(), (of, source, runner), turned, |slot| {
+            Some(elsewhere) if matches!(held.runner, Runner::Own) => {
+                let claim = elsewhere.claim(&held.of);
+                Slot::kept_by(&launcher.clone(), held, turned, |slot| {
                     Box::pin(placed::run(slot, launcher, elsewhere, claim))
                 })
             }
-            _ => Slot::kept_by(&launcher.clone(), (of, source, runner), turned, |slot| {
+            _ => Slot::kept_by(&launcher.clone(), held, turned, |slot| {
                 Box::pin(supervise::run(slot, launcher))
             }),
         }
     }
 
     /// Starts a slot of this program on this machine, that stands behind another.
-    pub(super) fn start_here(launcher: Arc<Launcher>, of: VersionName, source: Source) -> Arc<Self> {
-        let (what, turned) = ((of, source, Runner::Own), Arc::default());
-        Slot::kept_by(&launcher.clone(), what, turned, |slot| Box::pin(supervise::run(slot, launcher)))
+    pub(super) fn start_here(launcher: Arc<Launcher>, held: Held) -> Arc<Self> {
+        Slot::kept_by(&launcher.clone(), held, Arc::default(), |slot| {
+            Box::pin(supervise::run(slot, launcher))
+        })
     }
 
     /// A slot with the supervisor that `keep` gives it.
     pub(super) fn kept_by(
         launcher: &Launcher,
-        (of, source, runner): (VersionName, Source, Runner),
+        Held { of, source, runner, threads }: Held,
         turned: Arc<watch::Sender<u64>>,
         keep: impl FnOnce(Arc<Slot>) -> Pin<Box<dyn Future<Output = ()> + Send>>,
     ) -> Arc<Self> {
@@ -122,6 +128,7 @@ impl Slot {
             supervisor: Mutex::new(None),
             source,
             runner,
+            threads,
             refusal_taken: AtomicBool::new(false),
             hung_after: silent_after.unwrap_or(launcher.launch.hung_after),
             number: launcher.fresh_number(),
@@ -207,6 +214,11 @@ impl Slot {
     /// What its process is.
     pub(crate) fn runner(&self) -> &Runner {
         &self.runner
+    }
+
+    /// Threads of its process, when that is said of this slot.
+    pub(crate) fn threads(&self) -> Option<usize> {
+        self.threads
     }
 
     /// Where its bundle comes from.

@@ -156,7 +156,7 @@ async fn run_once(slot: &Slot, launcher: &Arc<Launcher>) -> End {
     };
     let started = match place {
         Ok(place) => tokio::select! {
-            started = Process::start(launcher, slot.of(), &place) => started,
+            started = Process::start(launcher, slot.of(), &place, slot.threads()) => started,
             () = slot.stopping() => return End::Stopped,
         },
         Err(error) => Err(error),

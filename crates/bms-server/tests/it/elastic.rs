@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bms_wire::Code;
-use bms_wire::api::ChangeScale;
+use bms_wire::api::{ChangeScale, SetDeployment, SlotNeeds};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -155,5 +155,48 @@ async fn over_the_budget_the_idle_model_gives_way_and_one_that_stays_does_not() 
     // What slots take is known of the first: it fits beside the one that stays, once somebody asks.
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(ask("a").await.0, 200);
+    server.stop().await.0.unwrap();
+}
+
+/// The number of threads its command line says.
+fn threads(pid: u64) -> Option<String> {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+    let mut arguments = line.split(|byte| *byte == 0);
+    arguments.find(|argument| *argument == b"--threads")?;
+    Some(String::from_utf8_lossy(arguments.next()?).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slots_with_other_threads_take_over_and_memory_that_is_asked_for_is_kept() {
+    let server = Server::with_registry(|settings| settings.memory = Some(1 << 30)).await;
+    server.deploy_model("m", scale(1, 1)).await;
+    let before = until_ready(&server, 1).await[0];
+    assert_eq!(threads(before), None);
+    let load = Load::on(&server, 4, r#"{"sleep_ms": 5}"#);
+    load.more(20).await;
+    let needing = async |cores: u64, memory: u64, scale: ChangeScale| {
+        let needs = SlotNeeds { cores: Some(cores), memory_bytes: Some(memory) };
+        let set = SetDeployment { needs: Some(needs), scale: Some(scale), ..SetDeployment::of("production") };
+        server.client(move |client| client.set_deployment("m", &set)).await
+    };
+    needing(3, 0, scale(1, 1)).await.unwrap();
+    let other = |_: u16, slots: &Value| {
+        let slots = slots.as_array().unwrap();
+        slots.len() == 1 && slots[0]["state"] == "ready" && slots[0]["pid"] != before
+    };
+    let slots = server.until("/api/v1/slots", other).await;
+    assert_eq!(threads(slots[0]["pid"].as_u64().unwrap()).as_deref(), Some("3"));
+    load.more(20).await;
+    load.end().await;
+    // Of what is kept for each, two are more than there is; the first one stays.
+    needing(3, 600 << 20, scale(2, 2)).await.unwrap();
+    let told =
+        |_: u16, all: &Value| all[0]["problem"].as_str().is_some_and(|why| why.contains("about 600 MiB"));
+    let all = server.until("/api/v1/deployments", told).await;
+    assert_eq!(all[0]["needs"], serde_json::json!({ "cores": 3, "memory_bytes": 600 << 20 }));
+    assert_eq!(server.get("/api/v1/slots").await.1[0]["pid"], slots[0]["pid"]);
+    needing(3, 0, scale(2, 2)).await.unwrap();
+    until_ready(&server, 2).await;
+    assert_eq!(needing(5000, 0, scale(1, 1)).await.unwrap_err().code(), Code::InvalidRequest);
     server.stop().await.0.unwrap();
 }

@@ -95,6 +95,33 @@ pub struct Worker {
     pub report: WorkerReport,
 }
 
+/// `GET /api/v1/placements`: a slot in the place that was decided for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// Names the slot in this place.
+    pub id: String,
+    /// Model name.
+    pub model: String,
+    /// Version.
+    pub version: u64,
+    /// Which of the version's slots.
+    pub number: u64,
+    /// The worker it is on; absent for the server's own machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
+    /// Bytes of memory it was reckoned with when that was decided.
+    pub memory_bytes: u64,
+    /// Processors that were asked for it, which it has as threads; absent when none were: it counts as one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cores: Option<u64>,
+    /// Another takes over.
+    #[serde(default)]
+    pub leaving: bool,
+    /// On a worker, what its memory is reckoned by; at the server, why no worker takes it.
+    #[serde(default)]
+    pub why: String,
+}
+
 /// `POST /api/v1/workers/tokens`: make a token by which workers join.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

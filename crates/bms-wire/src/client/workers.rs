@@ -2,12 +2,17 @@
 
 use super::{Client, segment};
 use crate::Result;
-use crate::api::{JoinToken, NewJoinToken, Worker};
+use crate::api::{JoinToken, NewJoinToken, Placement, Worker};
 
 impl Client {
     /// Every worker, by name.
     pub fn workers(&self) -> Result<Vec<Worker>> {
         self.get("/api/v1/workers")
+    }
+
+    /// Where every slot was placed, by model, version and number; without workers nothing is.
+    pub fn placements(&self) -> Result<Vec<Placement>> {
+        self.get("/api/v1/placements")
     }
 
     /// Makes a token by which workers join.

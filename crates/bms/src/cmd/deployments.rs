@@ -1,7 +1,7 @@
 //! `bms deployments` and `bms slots`: what is served, in how many processes, and the memory they take.
 
 use bms_wire::Result;
-use bms_wire::api::Scale;
+use bms_wire::api::{Scale, SlotNeeds};
 use clap::Args;
 use serde_json::json;
 
@@ -18,13 +18,15 @@ pub(crate) struct Deployments {
 impl Deployments {
     pub(crate) fn run(self, output: &Output) -> Result<()> {
         let deployments = self.server.client()?.deployments()?;
-        let mut table = output::table(&["model", "alias", "version", "slots", "more when", "problem"]);
+        let mut table =
+            output::table(&["model", "alias", "version", "slots", "each with", "more when", "problem"]);
         for deployment in &deployments {
             table.add_row([
                 deployment.model.clone(),
                 deployment.alias.clone(),
                 deployment.version.map(|version| version.to_string()).unwrap_or_default(),
                 slots(&deployment.scale),
+                needs(&deployment.needs),
                 targets(&deployment.scale),
                 deployment.problem.clone().unwrap_or_default(),
             ]);
@@ -45,6 +47,13 @@ pub(crate) fn slots(scale: &Scale) -> String {
         0 => format!("{range}, none after {} s without a request", scale.idle_seconds),
         _ => range,
     }
+}
+
+/// What one slot needs, for people; empty when nothing is said.
+pub(crate) fn needs(needs: &SlotNeeds) -> String {
+    let cores = needs.cores.map(|cores| format!("{cores} core{}", if cores == 1 { "" } else { "s" }));
+    let memory = needs.memory_bytes.map(|bytes| format!("{} of memory", output::bytes(bytes)));
+    cores.into_iter().chain(memory).collect::<Vec<_>>().join(", ")
 }
 
 /// What makes for more slots, for people.

@@ -1,14 +1,15 @@
 //! `bms node`: machines that run slots for a centre.
 
+mod listing;
+
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use bms_server::JoinSettings;
-use bms_wire::api::{NewJoinToken, Worker};
+use bms_wire::api::NewJoinToken;
 use bms_wire::{Code, Error, Result};
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -18,7 +19,7 @@ use super::doctor::memory_bytes;
 use super::lifecycle::PersonOption;
 use super::serve::{LanguageRunOptions, RuntimeOptions, cannot_listen, init_log, launch, told_to_stop};
 use crate::home::{Home, PolicyOption};
-use crate::output::{self, Output};
+use crate::output::Output;
 use crate::unit;
 
 /// The share of a machine's memory that slots may use when nothing else is said.
@@ -37,7 +38,7 @@ enum Command {
     Token(TokenCommand),
     /// Work for a centre: run the slots it places here, until told to stop. Then its slots go over to others first.
     Join(Box<Join>),
-    /// Show every worker: how it stands, its memory, its slots.
+    /// Show every worker: how it stands, its memory, its slots; and what no worker takes, with the reason.
     List(List),
     /// Have a worker's slots placed elsewhere; it leaves when they have gone over.
     Drain(Named),
@@ -107,7 +108,8 @@ struct Join {
     /// Memory its slots may use, such as 8GiB or 500MiB [default: four fifths of the machine's].
     #[arg(long, value_name = "SIZE", value_parser = size)]
     memory: Option<u64>,
-    /// Processors its slots may use; each slot counts as one [default: the machine's].
+    /// Processors its slots may use; each slot counts as one, or as many as `bms deploy --slot-cores` asks for
+    /// [default: the machine's].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=65536))]
     cores: Option<u64>,
     /// What it says of itself, as NAME=VALUE,…
@@ -173,38 +175,19 @@ impl CreateToken {
 
 impl List {
     fn run(self, output: &Output) -> Result<()> {
-        let workers = self.person.client()?.workers()?;
-        output.result(described(&workers), &json!({ "workers": workers }));
+        let client = self.person.client()?;
+        let workers = client.workers()?;
+        let placements = match client.placements() {
+            // A server of the version before does not tell, or takes it for something that only admins may ask.
+            Err(error) if matches!(error.code(), Code::NotFound | Code::PermissionDenied) => Vec::new(),
+            placements => placements?,
+        };
+        output.result(
+            listing::described(&workers, &placements),
+            &json!({ "workers": workers, "placements": placements }),
+        );
         Ok(())
     }
-}
-
-fn described(workers: &[Worker]) -> String {
-    if workers.is_empty() {
-        return "no workers; `bms node token create` makes a token to join with".to_owned();
-    }
-    let mut text = String::new();
-    for worker in workers {
-        let report = &worker.report;
-        let labels: Vec<_> = report.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let head = format!(
-            "{:<20} {:<9} {:<22} {} of memory, {} cores, heard {:.1} s ago  {}",
-            worker.name,
-            worker.state.as_str(),
-            report.address,
-            output::bytes(report.memory_bytes),
-            report.cores,
-            worker.silent_ms as f64 / 1e3,
-            labels.join(","),
-        );
-        let _ = writeln!(text, "{}", head.trim_end());
-        for slot in &report.slots {
-            let problem = slot.problem.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
-            let state = format!("{:?}", slot.state).to_lowercase();
-            let _ = writeln!(text, "  {}@{} {state}{problem}", slot.model, slot.version);
-        }
-    }
-    text.trim_end().to_owned()
 }
 
 impl Join {
@@ -300,14 +283,10 @@ fn time(text: &str) -> std::result::Result<Duration, String> {
         .ok_or_else(|| "expected a time such as 3600s, 90m or 2h".to_owned())
 }
 
-/// A number of bytes, or one with its unit.
+/// A number of bytes above zero, or one with its unit.
 fn size(text: &str) -> std::result::Result<u64, String> {
-    let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1u64 << 40)];
-    let (number, unit) = unit::split(text, &units, 1);
-    let bytes = number.trim().parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
-    bytes
-        .filter(|bytes| 0 < *bytes && *bytes <= i64::MAX as u64)
-        .ok_or_else(|| "expected a size such as 8GiB or 500MiB".to_owned())
+    let bytes = unit::bytes(text)?;
+    if bytes == 0 { Err("expected a size above zero, such as 8GiB".to_owned()) } else { Ok(bytes) }
 }
 
 fn label(text: &str) -> std::result::Result<(String, String), String> {

@@ -2,7 +2,7 @@
 
 use bms_wire::Result;
 use bms_wire::api::{
-    ChangeScale, EvaluationGate, NewRollout, Rollout, RolloutOrder, RolloutPlan, SetDeployment,
+    ChangeScale, EvaluationGate, NewRollout, Rollout, RolloutOrder, RolloutPlan, SetDeployment, SlotNeeds,
 };
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -44,7 +44,7 @@ pub(crate) struct Deploy {
     person: PersonOption,
 }
 
-/// How many slots there are on each server. What is not said stays as it was.
+/// How many slots there are on each server, and what one needs. What is not said stays as it was.
 #[derive(Debug, Args)]
 #[group(conflicts_with = "candidate")]
 struct ScaleOptions {
@@ -67,9 +67,22 @@ struct ScaleOptions {
     /// Tokens one slot of a language model shall read and write in a second; 0 for no such target [at first: 0].
     #[arg(long, value_name = "TOKENS")]
     target_tokens: Option<f64>,
+    /// Processors of one slot: it is started with so many threads, and takes so many of a worker; 0 for none in particular, as
+    /// at first: it has the threads that `bms up` or `bms node join` say, and counts as one.
+    #[arg(long, value_name = "N")]
+    slot_cores: Option<u64>,
+    /// Memory that is kept for one slot at least, such as 8GiB; 0 for none in particular, as at first: what its files and
+    /// other slots of it say.
+    #[arg(long, value_name = "SIZE", value_parser = unit::bytes)]
+    slot_memory: Option<u64>,
 }
 
 impl ScaleOptions {
+    fn needs(&self) -> Option<SlotNeeds> {
+        let needs = SlotNeeds { cores: self.slot_cores, memory_bytes: self.slot_memory };
+        (!needs.is_empty()).then_some(needs)
+    }
+
     fn change(&self) -> Option<ChangeScale> {
         let change = ChangeScale {
             min_slots: self.min_slots,
@@ -183,15 +196,20 @@ impl Deploy {
             alias: alias.to_owned(),
             engine: self.engine.clone(),
             scale: self.scale.change(),
+            needs: self.scale.needs(),
         };
         let deployment = client.set_deployment(&self.model, &set)?;
         let version = deployment.version.map_or("none yet".to_owned(), |v| v.to_string());
         let by =
             deployment.engine.as_ref().map(|engine| format!(", by the engine {engine}")).unwrap_or_default();
         let slots = deployments::slots(&deployment.scale);
+        let each = match deployments::needs(&deployment.needs) {
+            needs if needs.is_empty() => needs,
+            needs => format!(", each with {needs}"),
+        };
         output.result(
             format_args!(
-                "{} serves {} (version {version}{by}) in {slots}",
+                "{} serves {} (version {version}{by}) in {slots}{each}",
                 deployment.model, deployment.alias
             ),
             &deployment,

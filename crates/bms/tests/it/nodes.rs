@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bms_wire::api::Placement;
 use bms_wire::client::Client;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -24,7 +25,12 @@ struct Worker {
 
 impl Worker {
     fn start(data: &Path, name: &str, token: Option<&str>) -> Worker {
-        let mut child = join(data, name, token).stdout(Stdio::piped()).spawn().unwrap();
+        Worker::start_with(data, name, token, ("2GiB", 4))
+    }
+
+    /// One whose slots may use so much memory and so many processors.
+    fn start_with(data: &Path, name: &str, token: Option<&str>, has: (&str, u64)) -> Worker {
+        let mut child = join_with(data, name, token, has).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let ready = lines.by_ref().map_while(Result::ok).find(|line| line.contains("\"ready\""));
         let ready: Value = serde_json::from_str(&ready.expect("the worker says that it works")).unwrap();
@@ -59,13 +65,17 @@ impl Drop for Worker {
 }
 
 fn join(data: &Path, name: &str, token: Option<&str>) -> Command {
+    join_with(data, name, token, ("2GiB", 4))
+}
+
+fn join_with(data: &Path, name: &str, token: Option<&str>, (memory, cores): (&str, u64)) -> Command {
     let mut command = bms(&shared().home());
     command
         .args(["node", "join"])
         .args(token)
         .args(["--listen", "127.0.0.1:0", "--name", name, "--data"])
         .arg(data);
-    command.args(["--memory", "2GiB", "--cores", "4"]).env_remove("BMS_JOIN_TOKEN");
+    command.args(["--memory", memory, "--cores", &cores.to_string()]).env_remove("BMS_JOIN_TOKEN");
     command
 }
 
@@ -109,6 +119,28 @@ impl Centre {
 
     fn worker(&self, name: &str) -> Worker {
         Worker::start(&self.data(name), name, Some(&self.token(&[])))
+    }
+
+    fn worker_with(&self, name: &str, has: (&str, u64)) -> Worker {
+        Worker::start_with(&self.data(name), name, Some(&self.token(&[])), has)
+    }
+
+    fn deploy(&self, arguments: &[&str]) {
+        ok(bms(&shared().home()).args(["deploy", "digits", "--server", &self.url()]).args(arguments));
+    }
+
+    /// Waits until what was placed is so, and gives it.
+    #[track_caller]
+    fn wait_until_placed(&self, is_so: impl Fn(&[Placement]) -> bool) -> Vec<Placement> {
+        let began = Instant::now();
+        loop {
+            let placed = self.server.client.placements().unwrap();
+            if is_so(&placed) {
+                return placed;
+            }
+            assert!(began.elapsed() < Duration::from_secs(40), "{placed:?} {}", self.workers());
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// Where the ready slot of the model is: a worker, or nothing for the centre.
@@ -454,4 +486,88 @@ fn workers_go_on_with_another_replica_when_theirs_is_killed() {
     drop(worker);
     let _worker = Worker::start(&data, "a", None);
     centre.wait_until_at(Some("a"));
+}
+
+/// Command lines of the processes that any thread of one has started.
+fn children(parent: u32) -> Vec<String> {
+    let threads = std::fs::read_dir(format!("/proc/{parent}/task")).unwrap();
+    let children = threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("children")));
+    let children = children.filter_map(Result::ok).collect::<String>();
+    let lines =
+        children.split_whitespace().filter_map(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).ok());
+    lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " ")).collect()
+}
+
+#[test]
+fn a_slot_gets_the_cores_and_the_memory_that_are_asked_for_or_it_is_said_why_not() {
+    let centre = Centre::with_model();
+    let (_narrow, wide) = (centre.worker_with("a", ("2GiB", 1)), centre.worker_with("b", ("900GiB", 4)));
+    centre.wait_until_at(Some("a"));
+    let load = Load::on(&centre.url());
+    load.go_on(50);
+    // Three cores are on one of them only, and are as many threads there.
+    centre.deploy(&["--slot-cores", "3"]);
+    centre.wait_until_at(Some("b"));
+    let slots = children(wide.child.id());
+    assert!(slots.iter().any(|line| line.contains("--threads 3 ")), "{slots:?}");
+    load.go_on(50);
+    // Nine are nowhere: the centre itself gives them.
+    centre.deploy(&["--slot-cores", "9"]);
+    centre.wait_until_at(None);
+    let placed = centre.wait_until_placed(|placed| placed.len() == 1);
+    assert_eq!((placed[0].cores, placed[0].worker.as_deref()), (Some(9), None));
+    for why in ["a: 1 of its cores are free, 9 wanted", "b: 4 of its cores are free, 9 wanted"] {
+        assert!(placed[0].why.contains(why), "{placed:?}");
+    }
+    let slots = children(centre.server.pid());
+    assert!(slots.iter().any(|line| line.contains("--threads 9 ")), "{slots:?}");
+    load.go_on(50);
+    // A worker may say that its slots may use more than its machine has.
+    centre.deploy(&["--slot-cores", "0", "--slot-memory", "800GiB"]);
+    let is_said = |placed: &[Placement]| placed.len() == 1 && placed[0].why.contains("machine's memory");
+    let placed = centre.wait_until_placed(is_said);
+    assert!(placed[0].why.ends_with(" wanted, as asked for") && placed[0].cores.is_none(), "{placed:?}");
+    let said = bms(&shared().home()).args(["node", "list", "--server", &centre.url()]).output().unwrap();
+    assert!(
+        String::from_utf8_lossy(&said.stdout).contains("MiB of its machine's memory are free"),
+        "{said:?}"
+    );
+    centre.deploy(&["--slot-memory", "0"]);
+    centre.wait_until_at(Some("a"));
+    load.go_on(50);
+    assert_eq!(load.failures(), Vec::<String>::new());
+    let deployed: Value = centre.server.client.get("/api/v1/deployments").unwrap();
+    assert_eq!(deployed[0].get("needs"), None, "{deployed}");
+    centre.server.client.verify_audit().unwrap();
+}
+
+#[test]
+fn where_the_second_slot_goes_is_decided_by_what_the_first_one_takes() {
+    let centre = Centre::with_model();
+    let _first = centre.worker("a");
+    centre.wait_until_at(Some("a"));
+    let placed = centre.wait_until_placed(|placed| placed.len() == 1 && placed[0].worker.is_some());
+    assert_eq!(placed[0].why, "reckoned from its files");
+    let began = Instant::now();
+    let taken = loop {
+        let slot = centre.workers()[0]["slots"][0].clone();
+        match (&slot["state"] == "ready", slot["resident_bytes"].as_u64()) {
+            (true, Some(bytes)) => break bytes + bytes / 4,
+            _ => assert!(began.elapsed() < Duration::from_secs(40), "{slot}"),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    // Between what the files say and what the first slot takes: only one of the two figures fits there. The second slot
+    // would rather be where no other is.
+    let by_files = placed[0].memory_bytes;
+    let memory = taken.midpoint(by_files).to_string();
+    let _second = centre.worker_with("b", (&memory, 4));
+    centre.deploy(&["--min-slots", "2", "--max-slots", "2"]);
+    let placed = centre.wait_until_placed(|placed| placed.iter().filter(|p| p.worker.is_some()).count() == 2);
+    let second = placed.iter().find(|p| p.number == 1).unwrap();
+    let fits = taken < by_files;
+    assert_eq!(second.worker.as_deref(), Some(if fits { "b" } else { "a" }), "{taken} {by_files} {placed:?}");
+    assert_eq!(second.why, "as a slot of it takes, and a quarter");
+    let first = placed.iter().find(|p| p.number == 0).unwrap();
+    assert_eq!((first.worker.as_deref(), first.memory_bytes), (Some("a"), by_files), "it stays as it was");
 }
