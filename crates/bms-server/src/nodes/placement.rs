@@ -2,7 +2,8 @@
 //!
 //! A slot stays where it is as long as it can. One that has to go somewhere takes, of the workers with its labels and with
 //! room for it, the one with the fewest slots of the same version, then the one on which the least memory remains, then the
-//! first by name. What fits on no worker stays at the centre, with the reason, and goes to a worker once it fits.
+//! first by name. What fits on no worker stays at the centre, with the reason, and goes to a worker once it fits. A version
+//! that a worker refuses is nothing for that worker, until it says otherwise.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -20,6 +21,15 @@ pub(crate) struct Host {
     pub(crate) alive: bool,
     /// It takes slots.
     pub(crate) open: bool,
+    /// Versions that it does not load, and why.
+    pub(crate) refuses: BTreeMap<(String, u64), String>,
+}
+
+impl Host {
+    /// Why it does not load this version, when it does not.
+    pub(crate) fn refusal(&self, model: &str, version: u64) -> Option<&str> {
+        self.refuses.get(&(model.to_owned(), version)).map(String::as_str)
+    }
 }
 
 /// A slot that shall be somewhere.
@@ -57,7 +67,7 @@ pub(crate) struct Plan {
     pub(crate) add: Vec<(Wish, Option<String>, String)>,
     /// From these others take over; by name.
     pub(crate) leave: Vec<String>,
-    /// These are lost, or wanted no more.
+    /// These are lost, refused where they are, or wanted no more.
     pub(crate) remove: Vec<String>,
 }
 
@@ -87,7 +97,9 @@ pub(crate) fn place(hosts: &[Host], wishes: &[Wish], standing: &[Standing]) -> P
         let key = (slot.model.as_str(), slot.version, slot.number);
         let is_wanted = wishes.iter().any(|w| (w.model.as_str(), w.version, w.number) == key);
         let is_lost = slot.host.as_deref().is_some_and(|h| host_of(h).is_none_or(|host| !host.alive));
-        if is_lost || !is_wanted {
+        let host = slot.host.as_deref().and_then(host_of);
+        let is_refused = host.is_some_and(|host| host.refusal(&slot.model, slot.version).is_some());
+        if is_lost || !is_wanted || is_refused {
             plan.remove.push(slot.id.clone());
             continue;
         }
@@ -163,6 +175,9 @@ impl<'a> Planning<'a> {
     fn room(&self, host: &Host, wish: &Wish) -> Result<u64, String> {
         if !host.open {
             return Err("it takes no slots".to_owned());
+        }
+        if let Some(why) = host.refusal(&wish.model, wish.version) {
+            return Err(format!("it refuses the version: {why}"));
         }
         if let Some((name, value)) =
             wish.labels.iter().find(|(name, value)| host.labels.get(*name) != Some(value))

@@ -2,6 +2,7 @@
 
 mod door;
 mod identity;
+mod trust;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ use crate::server::{WorkDir, private_folder};
 use crate::slots::{Launch, Launcher, Slot, Source, VersionName};
 use crate::work::{Shutdown, Work};
 use identity::Identity;
+use trust::Refused;
 
 /// How long the centre may take over a heartbeat.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -84,6 +86,8 @@ pub struct JoinSettings {
 struct Hosted {
     of: VersionName,
     slot: Arc<Slot>,
+    /// The policy that counts now trusts it.
+    is_checked: bool,
 }
 
 /// What the tasks of a worker share.
@@ -92,6 +96,7 @@ pub(super) struct Worker {
     pull: Arc<Pull>,
     centres: Arc<Centres>,
     hosted: Mutex<BTreeMap<String, Hosted>>,
+    refused: Mutex<Refused>,
     /// It leaves of its own: it was told to on this machine, or its time ends.
     leaving: AtomicBool,
     /// The centre says that it shall leave.
@@ -176,12 +181,13 @@ impl Worker {
         )?;
         let centres = Arc::new(identity.centres()?);
         let into = settings.data.join("loaded");
-        let pull = Arc::new(Pull { centres: centres.clone(), into, turn: Default::default() });
+        let pull = Arc::new(Pull::new(centres.clone(), into));
         Ok(Worker {
             launcher: Arc::new(launcher),
             pull,
             centres,
             hosted: Mutex::default(),
+            refused: Mutex::default(),
             leaving: AtomicBool::new(false),
             told_to_leave: AtomicBool::new(false),
             policy: tokio::sync::Mutex::new(watch),
@@ -204,7 +210,7 @@ impl Worker {
         let mut told = std::pin::pin!(tokio::time::sleep(self.time_left()));
         let (mut pause, mut left_by, mut said) = (every, None, None);
         loop {
-            self.policy.lock().await.look_here().await;
+            self.follow_policy().await;
             match self.beat().await {
                 Ok(orders) => {
                     pause = every;
@@ -340,6 +346,7 @@ impl Worker {
             until_ms: until.and_then(|until| i64::try_from(until.as_millis()).ok()),
             draining: self.leaving.load(Ordering::SeqCst),
             slots,
+            refused: self.refusals(),
         }
     }
 
@@ -352,7 +359,8 @@ impl Worker {
                 let source = Source::Centre(self.pull.clone());
                 let slot =
                     Slot::start(self.launcher.clone(), of.clone(), source, Runner::Own, Arc::default());
-                hosted.insert(order.id.clone(), Hosted { of, slot });
+                // Its process reads the policy that counts now.
+                hosted.insert(order.id.clone(), Hosted { of, slot, is_checked: true });
             }
         }
         for (id, gone) in hosted.iter() {

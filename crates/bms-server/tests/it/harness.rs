@@ -237,7 +237,7 @@ impl Server {
         self.upload("m", self.dir.path().join(format!("published-{marker}")), &[]).await
     }
 
-    async fn upload(&self, name: &'static str, folder: PathBuf, aliases: &[&str]) -> Result<u64> {
+    pub(crate) async fn upload(&self, name: &'static str, folder: PathBuf, aliases: &[&str]) -> Result<u64> {
         let aliases: Vec<String> = aliases.iter().map(ToString::to_string).collect();
         self.client(move |client| {
             let mut files = Vec::new();

@@ -28,3 +28,4 @@ mod stand_in_engine;
 mod stand_in_language;
 mod tls;
 mod watched;
+mod workers;

@@ -203,6 +203,9 @@ fn described(workers: &[Worker]) -> String {
             let state = format!("{:?}", slot.state).to_lowercase();
             let _ = writeln!(text, "  {}@{} {state}{problem}", slot.model, slot.version);
         }
+        for refusal in &report.refused {
+            let _ = writeln!(text, "  takes no {}@{}: {}", refusal.model, refusal.version, refusal.why);
+        }
     }
     text.trim_end().to_owned()
 }
