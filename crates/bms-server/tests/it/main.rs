@@ -17,6 +17,7 @@ mod language;
 mod lost;
 mod mlflow;
 mod pages;
+mod patience;
 mod random_model;
 mod real;
 mod real_language;
