@@ -180,8 +180,10 @@ pub(super) async fn answer(
     within: Duration,
 ) -> Result<Bytes> {
     let unreachable = |why: String| {
-        Error::new(Code::Unavailable, format!("the centre cannot be reached: {why}"))
-            .hint("Is `bms up --nodes-listen` running at the address in the token, and is that open to this machine?")
+        Error::new(Code::Unavailable, format!("the centre cannot be reached: {why}")).hint(
+            "Is `bms up --nodes-listen` running at the address in the token, and is that open to this machine? \
+             If its log says that a certificate was refused, set this machine's clock, or join with a fresh token.",
+        )
     };
     let response = match tokio::time::timeout(within, centre.exchange(request, Back::Own)).await {
         Ok(Ok(response)) => response,

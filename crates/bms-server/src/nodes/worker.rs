@@ -48,8 +48,6 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(300);
 const DRAIN: Duration = Duration::from_secs(limits::DRAIN_SECONDS_MAX);
 /// How long those of language models get.
 const LANGUAGE_DRAIN: Duration = Duration::from_millis(limits::LANGUAGE_DEADLINE_MS);
-/// The share of a certificate's time after which it is renewed.
-const RENEW_AFTER: f64 = 0.4;
 
 /// How a worker works.
 #[derive(Debug)]
@@ -205,7 +203,6 @@ impl Worker {
         ready: Ready,
     ) -> Result<()> {
         let every = Duration::from_millis(limits::WORKER_HEARTBEAT_MS);
-        let life = Duration::from_secs(limits::WORKER_CERTIFICATE_SECONDS);
         let mut ready = Some(ready);
         let mut told = std::pin::pin!(tokio::time::sleep(self.time_left()));
         let (mut pause, mut left_by, mut said) = (every, None, None);
@@ -230,15 +227,17 @@ impl Worker {
                     if is_over && self.is_leaving() && self.left().await? {
                         return Ok(());
                     }
-                    if life.mul_f64(RENEW_AFTER) < identity.age()
-                        && let Err(error) = identity.renew(&self.centres.now()).await
-                    {
-                        tracing::warn!("the certificate was not renewed: {error}");
+                    if identity.is_due() {
+                        match identity.renew(&self.centres.now()).await {
+                            Ok(()) => self.centres.open_anew(),
+                            Err(error) => tracing::warn!("the certificate was not renewed: {error}"),
+                        }
                     }
                 }
                 // Before anything runs that is the caller's to hear; a centre that is away later is waited for.
                 Err(error) if error.code() == Code::PermissionDenied || ready.is_some() => return Err(error),
                 Err(error) => {
+                    identity.check_is_good()?;
                     if said.is_none_or(|at: Instant| SAID_EVERY <= at.elapsed()) {
                         tracing::warn!("no heartbeat, it is tried on: {error}");
                         said = Some(Instant::now());

@@ -99,7 +99,13 @@ impl Server {
 
     /// One with the registry an earlier server left.
     pub(crate) async fn again(dir: TempDir) -> Server {
-        let settings = settings(&dir);
+        Server::again_as(dir, |_| {}).await
+    }
+
+    /// The same, with settings that were changed.
+    pub(crate) async fn again_as(dir: TempDir, change: impl FnOnce(&mut Settings)) -> Server {
+        let mut settings = settings(&dir);
+        change(&mut settings);
         Server::start_with_registry(dir, settings).await
     }
 

@@ -3,6 +3,7 @@
 mod api;
 mod binary;
 mod cache;
+mod certificates;
 mod cycles;
 mod deployment;
 mod doors;
