@@ -1,6 +1,7 @@
 //! The load gate: the one way from [`Bundle`] to [`Verified`].
 
 mod admit;
+mod again;
 mod sealed;
 
 use std::sync::Arc;

@@ -69,7 +69,8 @@ impl Registry {
             other => other,
         };
         let mut report = report.clone();
-        for problem in report.slots.iter_mut().filter_map(|slot| slot.problem.as_mut()) {
+        let problems = report.slots.iter_mut().filter_map(|slot| slot.problem.as_mut());
+        for problem in problems.chain(report.refused.iter_mut().map(|refusal| &mut refusal.why)) {
             *problem = problem.chars().take(PROBLEM_CHARS_MAX).collect();
         }
         let said = serde_json::to_string(&report)
@@ -238,6 +239,7 @@ fn worker(row: &Row, now: i64) -> Result<Worker> {
             until_ms: None,
             draining: false,
             slots: Vec::new(),
+            refused: Vec::new(),
         },
         false => serde_json::from_str(&said)
             .map_err(|e| Error::new(Code::Io, "the registry's database holds a broken report").because(e))?,
@@ -267,6 +269,9 @@ fn check_report(report: &WorkerReport) -> Result<()> {
     }
     if limits::WORKER_SLOTS_MAX < report.slots.len() {
         return refusal("report has too many slots");
+    }
+    if limits::WORKER_REFUSALS_MAX < report.refused.len() {
+        return refusal("report has too many refusals");
     }
     let numbers = [report.memory_bytes, report.memory_free_bytes, report.cores];
     if numbers.into_iter().any(|number| i64::try_from(number).is_err()) {

@@ -46,6 +46,7 @@ mod server;
 mod slots;
 mod socket;
 mod traffic;
+mod validity;
 mod warm;
 mod work;
 

@@ -35,6 +35,10 @@ pub use worker::{JoinSettings, join};
 /// The name in the certificates of a centre.
 const CENTRE_HOST: &str = "centre.bms.internal";
 
+/// What a worker is told whose certificate has ended.
+const JOIN_AGAIN: &str =
+    "Join again with a fresh token of `bms node token create`; it stays the same worker.";
+
 /// The name in the certificate of the worker with this name. Names of workers are longer than those of the DNS may be.
 pub(crate) fn worker_host(worker: &str) -> String {
     format!("w{}.worker.bms.internal", &blake3::hash(worker.as_bytes()).to_hex()[..32])

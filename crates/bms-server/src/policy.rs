@@ -65,20 +65,21 @@ impl PolicyWatch {
         }
     }
 
-    /// As [`PolicyWatch::look`], where there is no audit log: on a worker, in its own log.
-    pub(crate) async fn look_here(&mut self) {
+    /// As [`PolicyWatch::look`], where there is no audit log: on a worker, in its own log. Whether another policy counts
+    /// now.
+    pub(crate) async fn look_here(&mut self) -> bool {
         match self.changed().await {
-            None => {}
+            None => false,
             Some(Ok(policy)) => {
                 let (keys, revoked) = (policy.trust.len(), policy.revoked.len());
-                tracing::info!(
-                    keys,
-                    revoked,
-                    "the policy has changed, and counts for what is loaded from now on"
-                );
+                tracing::info!(keys, revoked, "the policy has changed");
                 self.shared.replace(policy);
+                true
             }
-            Some(Err(error)) => tracing::error!("the policy has changed and cannot be read: {error}"),
+            Some(Err(error)) => {
+                tracing::error!("the policy has changed and cannot be read: {error}");
+                false
+            }
         }
     }
 

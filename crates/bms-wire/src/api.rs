@@ -26,7 +26,9 @@ pub use rollout::{
     NewRollout, RolledBack, Rollout, RolloutOrder, RolloutPlan, RolloutShadow, RolloutSide, RolloutState,
 };
 pub use scale::{ChangeScale, Memory, Scale};
-pub use worker::{JoinToken, NewJoinToken, Placement, Worker, WorkerReport, WorkerSlot, WorkerState};
+pub use worker::{
+    JoinToken, NewJoinToken, Placement, Worker, WorkerRefusal, WorkerReport, WorkerSlot, WorkerState,
+};
 
 /// One file of a bundle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

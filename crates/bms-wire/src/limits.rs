@@ -306,6 +306,8 @@ pub const CENTRE_GONE_MS: u64 = 60_000;
 pub const WORKER_LABELS_MAX: usize = 32;
 /// Slots on one worker.
 pub const WORKER_SLOTS_MAX: usize = 256;
+/// Versions a worker remembers that it has refused to load.
+pub const WORKER_REFUSALS_MAX: usize = 256;
 /// Seconds a worker's certificate is good for; it is renewed before half of that has passed.
 pub const WORKER_CERTIFICATE_SECONDS: u64 = 24 * 3600;
 /// Join tokens that are good at one time.

@@ -75,7 +75,7 @@ impl Policy {
     }
 
     /// The envelope, signed by a publisher of the model.
-    fn check_envelope(
+    pub(super) fn check_envelope(
         &self,
         bundle: &Bundle,
         manifest: &Manifest,

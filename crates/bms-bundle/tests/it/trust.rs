@@ -24,7 +24,10 @@ fn bundle(key: &SigningKey) -> (TempDir, PathBuf) {
 fn code(policy: &Policy, path: &Path) -> Option<Code> {
     // What is written here and read back is the same policy.
     assert_eq!(Policy::from_toml(&policy.to_toml().unwrap()).unwrap(), *policy);
-    policy.verify(Bundle::open(path).unwrap()).err().map(|rejected| rejected.code)
+    let bundle = Bundle::open(path).unwrap();
+    let code = policy.verify(bundle.clone()).err().map(|rejected| rejected.code);
+    assert_eq!(policy.check_trust(&bundle).err().map(|e| e.code()), code, "a loaded one is judged the same");
+    code
 }
 
 #[test]

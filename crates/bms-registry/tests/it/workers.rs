@@ -27,6 +27,7 @@ fn report(address: &str) -> WorkerReport {
         until_ms: None,
         draining: false,
         slots: Vec::new(),
+        refused: Vec::new(),
     }
 }
 

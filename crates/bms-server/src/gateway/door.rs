@@ -128,8 +128,9 @@ impl Door {
 
     fn check_pace(&self, pace: &Pace, allowed: Duration) -> Result<()> {
         let Some(excess) = pace.excess(allowed) else { return Ok(()) };
-        let what =
-            format!("`{}` would not come to this request within {} s", self.model, allowed.as_secs_f32());
+        // What reading the request took is no matter.
+        let seconds = (allowed.as_secs_f64() * 1e3).round() / 1e3;
+        let what = format!("`{}` would not come to this request within {seconds} s", self.model);
         Err(Error::new(Code::QueueFull, what)
             .hint("Send the request again after the pause.")
             .retry_after(excess))

@@ -31,7 +31,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::record::Record;
-use super::{Gateway, Room, SLOT_PAUSE};
+use super::{Gateway, Room, SLOT_PAUSE, Time, time};
 use crate::body;
 use crate::continuation::{CONTINUABLE, CONTINUES};
 use crate::event::{Event, RequestRetried};
@@ -66,6 +66,9 @@ const GENERATING: [&str; 5] = ["/v1/chat/completions", "/v1/completions", EMBEDD
 const BYTES_A_TOKEN: usize = 4;
 /// Tokens of an answer whose length was not said, until it is known better.
 const ANSWER_TOKENS: u64 = 256;
+/// For whom waits for less time than the server allows.
+const LET_IT_WAIT: &str =
+    "That is how long the client says it waits: `timeout` in its settings or in the request.";
 const LOAD_ADAPTER: &str = "/v1/load_lora_adapter";
 const UNLOAD_ADAPTER: &str = "/v1/unload_lora_adapter";
 
@@ -118,6 +121,8 @@ struct Named<'a> {
     max_completion_tokens: Value,
     #[serde(default)]
     max_output_tokens: Value,
+    #[serde(default)]
+    timeout: Value,
 }
 
 impl Named<'_> {
@@ -141,7 +146,7 @@ impl Gateway {
         request: Request,
         record: &mut Option<Record>,
     ) -> Result<Response> {
-        let deadline = Instant::now() + self.language_deadline;
+        let whole = Time::of(self.language_deadline);
         let headers = request.headers().clone();
         if headers.contains_key(&CONTINUABLE) || headers.contains_key(&CONTINUES) {
             let what = format!("{CONTINUABLE} and {CONTINUES} are for a gateway and its slots");
@@ -164,7 +169,8 @@ impl Gateway {
                 record.generates(named.tokens(path, body.len()))?;
             }
         }
-        let ask = Ask { dialect: Dialect::at(path), path, headers, body: &body, deadline };
+        let time = whole.within(time::waits_for(&headers, &named.timeout));
+        let ask = Ask { dialect: Dialect::at(path), path, headers, body: &body, time, whole };
         let mut room = Some(room);
         let changes = path == LOAD_ADAPTER || path == UNLOAD_ADAPTER;
         if changes {
@@ -191,34 +197,29 @@ impl Gateway {
             check_one_slot(&pool)?;
         }
         let is_measured = GENERATING.contains(&ask.path);
-        let allowed = is_measured.then(|| ask.deadline.saturating_duration_since(Instant::now()));
+        let allowed = is_measured.then(|| ask.time.left());
         let mut place = door.enter_language(allowed)?;
         let mut avoid = None;
         for attempt in 1..=1 + limits::LANGUAGE_RETRIES_MAX {
+            // Timers are coarser than the time a client may have.
+            if ask.time.left().is_zero() {
+                return Err(too_late(target, ask));
+            }
             let lease = self.lease_language(target, ask, avoid.as_ref()).await?;
             if let Some(record) = record {
                 record.answered_by(lease.of());
             }
             let of = lease.of().clone();
-            let request = ask.slot_request()?;
-            let begun = match lease.begin(request, ask.deadline).await {
-                None => return Err(self.language_too_late(target)),
-                Some(Ok((parts, _))) if parts.status == StatusCode::SERVICE_UNAVAILABLE => {
-                    Err(Broken::Lost("it says that it is unavailable".to_owned()))
-                }
-                Some(Ok((mut parts, coming))) => {
-                    let first = tokio::time::timeout_at(ask.deadline, First::of(&mut parts, coming)).await;
-                    first.map_err(|_| self.language_too_late(target))?.map(|first| (parts, first))
-                }
-                Some(Err(broken)) => Err(broken),
-            };
+            let begun = begin(&lease, ask, target).await?;
             let why = match begun {
                 Ok((parts, first)) => {
-                    if parts.status.is_success() {
-                        place.begins();
-                    }
                     let body = match first {
-                        First::Whole(body) => axum::body::Body::from(body),
+                        First::Whole(body) => {
+                            if parts.status.is_success() {
+                                place.begins();
+                            }
+                            axum::body::Body::from(body)
+                        }
                         First::Piece(piece, coming) => {
                             let (status, record) = (parts.status, record.take());
                             let held = Held { lease: Some(lease), place, record, status };
@@ -253,7 +254,7 @@ impl Gateway {
         ask: &Ask<'_>,
         avoid: Option<&Arc<Slot>>,
     ) -> Result<Lease> {
-        let deadline = ask.deadline;
+        let deadline = ask.time.deadline();
         let want = Want { deadline, seated: false, prefix: Some(prefix(ask.body)), avoid };
         loop {
             let route = self.language_route(target)?;
@@ -264,12 +265,12 @@ impl Gateway {
                 // Only now it is certain that its task is known.
                 Ok(lease) => return self.language_route(target).map(|_| lease),
                 Err(Unavailable::Broken(error)) => return Err(error),
-                Err(Unavailable::Deadline) => return Err(self.language_too_late(target)),
+                Err(Unavailable::Deadline) => return Err(too_late(target, ask)),
                 // The route names another slot by now, or does within moments.
                 Err(Unavailable::Draining) if Instant::now() < deadline => {
                     tokio::time::sleep(SLOT_PAUSE).await;
                 }
-                Err(Unavailable::Draining) => return Err(self.language_too_late(target)),
+                Err(Unavailable::Draining) => return Err(too_late(target, ask)),
             }
         }
     }
@@ -306,10 +307,32 @@ impl Gateway {
             },
         }
     }
+}
 
-    fn language_too_late(&self, target: &Target) -> Error {
-        let seconds = self.language_deadline.as_secs_f32();
-        Error::new(Code::DeadlineExceeded, format!("`{}` did not answer within {seconds} s", target.model))
+/// Asks a slot that was borrowed, and waits for the beginning of its answer.
+async fn begin(lease: &Lease, ask: &Ask<'_>, target: &Target) -> Result<Result<(Parts, First), Broken>> {
+    let deadline = ask.time.deadline();
+    match lease.begin(ask.slot_request()?, deadline).await {
+        None => Err(too_late(target, ask)),
+        Some(Ok((parts, _))) if parts.status == StatusCode::SERVICE_UNAVAILABLE => {
+            Ok(Err(Broken::Lost("it says that it is unavailable".to_owned())))
+        }
+        Some(Ok((mut parts, coming))) => {
+            let first = tokio::time::timeout_at(deadline, First::of(&mut parts, coming)).await;
+            Ok(first.map_err(|_| too_late(target, ask))?.map(|first| (parts, first)))
+        }
+        Some(Err(broken)) => Ok(Err(broken)),
+    }
+}
+
+/// What is said when an answer has not begun in time, or has not come whole.
+fn too_late(target: &Target, ask: &Ask<'_>) -> Error {
+    let seconds = ask.time.allowed().as_secs_f32();
+    let what = format!("`{}` did not answer within {seconds} s", target.model);
+    let error = Error::new(Code::DeadlineExceeded, what);
+    match ask.time.allowed() < ask.whole.allowed() {
+        true => error.hint(LET_IT_WAIT),
+        false => error,
     }
 }
 
@@ -339,7 +362,10 @@ struct Ask<'a> {
     path: &'a str,
     headers: HeaderMap,
     body: &'a Bytes,
-    deadline: Instant,
+    /// Within which its answer shall have begun, or come whole.
+    time: Time,
+    /// Within which it shall have ended.
+    whole: Time,
 }
 
 impl Ask<'_> {

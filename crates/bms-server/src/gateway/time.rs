@@ -5,6 +5,7 @@ use std::time::Duration;
 use bms_wire::oip::binary;
 use http::HeaderMap;
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::INFERENCE_HEADER_LENGTH;
@@ -34,6 +35,23 @@ impl Time {
     pub(crate) fn allowed(self) -> Duration {
         self.allowed
     }
+
+    /// What is left of it.
+    pub(super) fn left(self) -> Duration {
+        self.deadline().saturating_duration_since(Instant::now())
+    }
+}
+
+/// Headers of the clients of OpenAI and Anthropic: after so many seconds without a byte they give up.
+const PATIENCE: [&str; 2] = ["x-stainless-read-timeout", "x-stainless-timeout"];
+
+/// How long the client of a language model waits for its answer to begin, as it says in its body's `timeout`, seconds, or
+/// its headers; the shortest counts. What is no time says nothing.
+pub(super) fn waits_for(headers: &HeaderMap, timeout: &Value) -> Option<Duration> {
+    let said = |name: &&str| headers.get(*name)?.to_str().ok()?.trim().parse::<f64>().ok();
+    let said = PATIENCE.iter().filter_map(said).chain(timeout.as_f64());
+    let times = said.filter(|seconds| 0.0 < *seconds).filter_map(|s| Duration::try_from_secs_f64(s).ok());
+    times.filter(|time| !time.is_zero()).min()
 }
 
 /// What of a request says how long it may take.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bms_wire::{Code, Error, Result, limits};
+use bms_wire::{Code, Error, Result};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm,
@@ -120,8 +120,12 @@ impl Authority {
     }
 
     /// A certificate as workers get it.
-    pub(crate) fn issue_to_worker(&self, worker: &str, key: &PublicKey) -> Result<CertificateDer<'static>> {
-        let length = Duration::from_secs(limits::WORKER_CERTIFICATE_SECONDS);
+    pub(crate) fn issue_to_worker(
+        &self,
+        worker: &str,
+        key: &PublicKey,
+        length: Duration,
+    ) -> Result<CertificateDer<'static>> {
         self.issue(&super::worker_host(worker), key, length)
     }
 }

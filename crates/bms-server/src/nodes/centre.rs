@@ -18,6 +18,7 @@ use bytes::Bytes;
 use http::header;
 use http_body_util::Full;
 use rustls::ClientConfig;
+use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -29,7 +30,7 @@ use super::protocol::{
     Orders, RENEW, Renew,
 };
 use super::token::{self, Token, fresh_secret};
-use super::{CENTRE_HOST, host_and_port, pull, worker_host};
+use super::{CENTRE_HOST, JOIN_AGAIN, host_and_port, pull, worker_host};
 use crate::api::Api;
 use crate::body;
 use crate::failure::Failure;
@@ -46,7 +47,25 @@ pub struct Nodes {
     pub address: Option<String>,
     /// The folder of the authority that signs certificates, made at first use. Replicas share one.
     pub authority: PathBuf,
+    /// How long a certificate is good for, of workers and of the centre itself: at most
+    /// [`limits::WORKER_CERTIFICATE_SECONDS`] seconds, and at least four.
+    pub certificates_last: Duration,
 }
+
+impl Nodes {
+    /// Workers join where this listens, by the authority in the folder; certificates are good for the longest time allowed.
+    pub fn new(listen: SocketAddr, authority: PathBuf) -> Self {
+        let certificates_last = Duration::from_secs(limits::WORKER_CERTIFICATE_SECONDS);
+        Nodes { listen, address: None, authority, certificates_last }
+    }
+}
+
+/// Seconds a certificate is good for at least: it is renewed with a heartbeat.
+const CERTIFICATE_SECONDS_MIN: u64 = 4;
+const _: () = assert!(
+    5 * limits::WORKER_HEARTBEAT_MS < 2 * 1000 * CERTIFICATE_SECONDS_MIN,
+    "a certificate is renewed before it ends"
+);
 
 /// Workers that could not be reached and were not reckoned with yet; more are heard of again.
 const SUSPECTS_MAX: usize = 64;
@@ -63,6 +82,7 @@ pub(crate) struct Centre {
     authority: Authority,
     own: Arc<Own>,
     key: Key,
+    certificates_last: Duration,
     client: Arc<ClientConfig>,
     address: String,
     changed: Arc<Notify>,
@@ -104,12 +124,26 @@ impl Centre {
         };
         host_and_port(&address)?;
         let key = Key::generate()?;
-        let certificate = authority.issue(CENTRE_HOST, &key.public(), certificate_length())?;
+        let (least, most) = (CERTIFICATE_SECONDS_MIN, limits::WORKER_CERTIFICATE_SECONDS);
+        let certificates_last =
+            nodes.certificates_last.clamp(Duration::from_secs(least), Duration::from_secs(most));
+        let certificate = authority.issue(CENTRE_HOST, &key.public(), certificates_last)?;
         let own = Own::new(key.signing()?, certificate, authority.certificate().clone());
         let client = peer::client(own.clone(), authority.certificate())?;
         let reached = Mutex::default();
         let replicas = Mutex::default();
-        let centre = Centre { registry, authority, own, key, client, address, changed, reached, replicas };
+        let centre = Centre {
+            registry,
+            authority,
+            own,
+            key,
+            certificates_last,
+            client,
+            address,
+            changed,
+            reached,
+            replicas,
+        };
         Ok((Arc::new(centre), listener))
     }
 
@@ -169,8 +203,8 @@ impl Centre {
     /// Takes a fresh certificate for this replica long before the last one ends.
     async fn renew_own(self: Arc<Self>) {
         loop {
-            tokio::time::sleep(certificate_length() / 4).await;
-            match self.authority.issue(CENTRE_HOST, &self.key.public(), certificate_length()) {
+            tokio::time::sleep(self.certificates_last / 4).await;
+            match self.authority.issue(CENTRE_HOST, &self.key.public(), self.certificates_last) {
                 Ok(certificate) => self.own.replace(certificate),
                 Err(error) => tracing::error!("failed to renew the centre's certificate: {error}"),
             }
@@ -207,6 +241,10 @@ impl Centre {
 
     /// Whose connection it is.
     async fn worker(&self, peer: &Peer) -> Result<String> {
+        if peer.has_ended(OffsetDateTime::now_utc().unix_timestamp()) {
+            let what = "the certificate by which this connection was opened has ended";
+            return Err(Error::new(Code::PermissionDenied, what).hint(JOIN_AGAIN));
+        }
         match &peer.key_id {
             Some(key_id) => self.registry.worker_with_key(key_id).await,
             None => Err(Error::new(Code::PermissionDenied, "this is for workers that have joined")
@@ -242,16 +280,13 @@ impl Centre {
     }
 
     fn certified(&self, worker: &str, key: &PublicKey) -> Result<Certified> {
-        let certificate = self.authority.issue_to_worker(worker, key)?;
+        let certificate = self.authority.issue_to_worker(worker, key, self.certificates_last)?;
         Ok(Certified {
             certificate: STANDARD.encode(&certificate),
             authority: STANDARD.encode(self.authority.certificate()),
+            seconds: self.certificates_last.as_secs(),
         })
     }
-}
-
-fn certificate_length() -> Duration {
-    Duration::from_secs(limits::WORKER_CERTIFICATE_SECONDS)
 }
 
 fn public_key(text: &str) -> Result<PublicKey> {

@@ -71,6 +71,17 @@ impl Centres {
         changed
     }
 
+    /// Opens connections of its own to each from now on: those there are showed a certificate that has been replaced, and end
+    /// once what is under way on them has ended.
+    pub(super) fn open_anew(&self) {
+        for (address, before) in &mut self.known().0 {
+            // What has been an address is one.
+            if let Ok(fresh) = connections(address, &self.tls) {
+                *before = fresh;
+            }
+        }
+    }
+
     /// Speaks with the next one from now on.
     pub(super) fn go_on(&self) {
         self.known().0.rotate_left(1);

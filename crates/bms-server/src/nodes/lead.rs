@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bms_registry::{Placed, Placing, Registry};
-use bms_wire::api::{SlotNeeds, SlotState, Worker, WorkerSlot, WorkerState};
+use bms_wire::api::{SlotNeeds, SlotState, Worker, WorkerRefusal, WorkerSlot, WorkerState};
 use bms_wire::{Code, Result};
 use tokio::sync::{mpsc, watch};
 
@@ -83,7 +83,10 @@ impl Lead {
             let placing = self.decide(known, &workers, &placed).await?;
             if !placing.is_empty() {
                 match self.registry.place(&lease, &placing).await {
-                    Ok(()) => placed = self.registry.placements().await?.0,
+                    Ok(()) => {
+                        self.note_refusals(&workers, &placed, &placing).await?;
+                        placed = self.registry.placements().await?.0;
+                    }
                     // Another leads by now; what it has decided is followed next time.
                     Err(error) if error.code() == Code::Conflict => {}
                     Err(error) => return Err(error),
@@ -186,6 +189,24 @@ impl Lead {
         }
     }
 
+    /// Writes down which slots go from their workers because these refuse them.
+    async fn note_refusals(&self, workers: &[Worker], placed: &[Placed], placing: &Placing) -> Result<()> {
+        for gone in placed.iter().filter(|placed| placing.remove.contains(&placed.id)) {
+            let Some(worker) = workers.iter().find(|worker| gone.worker.as_ref() == Some(&worker.name))
+            else {
+                continue;
+            };
+            let refused = &worker.report.refused;
+            if let Some(refusal) = refused.iter().find(|r| r.model == gone.model && r.version == gone.version)
+            {
+                let of = VersionName { model: gone.model.clone(), version: gone.version }.to_string();
+                let details = serde_json::json!({ "worker": worker.name, "reason": refusal.why });
+                self.registry.audit("worker.refused", &of, details).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn needed(&self, known: &Known, of: &VersionName) -> Result<Needed> {
         let version = self.registry.version(&of.model, of.version).await?;
         let about = About { bytes: version.size_bytes, task: version.task };
@@ -240,7 +261,12 @@ fn host(worker: &Worker) -> Host {
         labels: worker.report.labels.clone(),
         alive: matches!(worker.state, WorkerState::Ready | WorkerState::Draining),
         open: worker.state == WorkerState::Ready,
+        refuses: worker.report.refused.iter().map(refusal).collect(),
     }
+}
+
+fn refusal(said: &WorkerRefusal) -> ((String, u64), String) {
+    ((said.model.clone(), said.version), said.why.clone())
 }
 
 /// A slot in its place, with what is known of it by now: of one that is ready, what a slot of its version is reckoned with

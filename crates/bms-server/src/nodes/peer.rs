@@ -7,10 +7,14 @@ use std::time::Duration;
 use axum::serve::Listener;
 use bms_wire::{Code, Error, Result};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ClientConfig, ResolvesClientCert, WebPkiServerVerifier, verify_server_name};
+use rustls::client::{
+    ClientConfig, ResolvesClientCert, Resumption, WebPkiServerVerifier, verify_server_name,
+};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier,
+};
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme, version};
 use tokio::net::{TcpListener, TcpStream};
@@ -21,6 +25,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::CENTRE_HOST;
 use super::authority::key_id_of;
+use crate::validity::validity;
 
 /// Handshakes under way at a time; others wait to be accepted.
 const HANDSHAKES_MAX: usize = 64;
@@ -77,11 +82,13 @@ impl ResolvesClientCert for Own {
 
 /// How to connect, as `own`, to others with a certificate of the authority.
 pub(crate) fn client(own: Arc<Own>, authority: &CertificateDer<'static>) -> Result<Arc<ClientConfig>> {
-    let config = ClientConfig::builder_with_provider(provider())
+    let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&version::TLS13])
         .map_err(unusable)?
         .with_root_certificates(roots(authority)?)
         .with_client_cert_resolver(own);
+    // What is resumed shows no certificate: it would go on with one that has ended, or was replaced.
+    config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }
 
@@ -97,11 +104,14 @@ pub(crate) fn server(
     let verifier = verifier
         .build()
         .map_err(|e| Error::new(Code::Internal, "no certificate can be checked").because(e))?;
-    let config = ServerConfig::builder_with_provider(provider())
+    let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&version::TLS13])
         .map_err(unusable)?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(own);
+    // For the same reason as in `client`.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
 }
 
@@ -184,6 +194,8 @@ pub(crate) struct Peer {
     pub(crate) key_id: Option<String>,
     /// It is a centre.
     pub(crate) is_centre: bool,
+    /// Until when the certificate is good, in seconds since 1970.
+    until: Option<i64>,
 }
 
 impl Peer {
@@ -195,7 +207,14 @@ impl Peer {
             let parsed = ParsedCertificate::try_from(certificate);
             parsed.is_ok_and(|parsed| verify_server_name(&parsed, &centre).is_ok())
         });
-        Peer { key_id: certificate.and_then(key_id_of), is_centre }
+        let until = certificate.and_then(|certificate| validity(certificate).ok()).map(|(_, until)| until);
+        Peer { key_id: certificate.and_then(key_id_of), is_centre, until }
+    }
+
+    /// Whether the certificate it showed is good no longer, at this time in seconds since 1970: a connection may last longer
+    /// than that.
+    pub(crate) fn has_ended(&self, now: i64) -> bool {
+        self.until.is_some_and(|until| until < now)
     }
 }
 

@@ -3,7 +3,8 @@
 //! A slot stays where it is as long as it can, whatever it takes by now: figures decide where a slot goes, never that one
 //! leaves. One that has to go somewhere takes, of the workers with its labels and with room for it, the one with the fewest
 //! slots of the same version, then the one on which the least memory remains, then the first by name. What fits on no worker
-//! stays at the centre, with the reason, and goes to a worker once it fits.
+//! stays at the centre, with the reason, and goes to a worker once it fits. A version that a worker refuses is nothing for
+//! that worker, until it says otherwise.
 //!
 //! Room is what a worker's slots may use, less what those on it are reckoned with; and no more than its machine has free,
 //! which others use as well. What a slot takes already is missing from that; the rest of what it is reckoned with comes, and
@@ -32,6 +33,15 @@ pub(crate) struct Host {
     pub(crate) alive: bool,
     /// It takes slots.
     pub(crate) open: bool,
+    /// Versions that it does not load, and why.
+    pub(crate) refuses: BTreeMap<(String, u64), String>,
+}
+
+impl Host {
+    /// Why it does not load this version, when it does not.
+    pub(crate) fn refusal(&self, model: &str, version: u64) -> Option<&str> {
+        self.refuses.get(&(model.to_owned(), version)).map(String::as_str)
+    }
 }
 
 /// A slot that shall be somewhere.
@@ -77,7 +87,7 @@ pub(crate) struct Plan {
     pub(crate) leave: Vec<String>,
     /// What is to be said of why these are at the centre, by name.
     pub(crate) say: Vec<(String, String)>,
-    /// These are lost, or wanted no more.
+    /// These are lost, refused where they are, or wanted no more.
     pub(crate) remove: Vec<String>,
 }
 
@@ -121,7 +131,9 @@ pub(crate) fn place(hosts: &[Host], wishes: &[Wish], standing: &[Standing]) -> P
         let key = (slot.model.as_str(), slot.version, slot.number);
         let wish = wishes.iter().find(|w| (w.model.as_str(), w.version, w.number) == key);
         let is_lost = slot.host.as_deref().is_some_and(|h| host_of(h).is_none_or(|host| !host.alive));
-        let Some(wish) = wish.filter(|_| !is_lost) else {
+        let host = slot.host.as_deref().and_then(host_of);
+        let is_refused = host.is_some_and(|host| host.refusal(&slot.model, slot.version).is_some());
+        let Some(wish) = wish.filter(|_| !is_lost && !is_refused) else {
             plan.remove.push(slot.id.clone());
             continue;
         };
@@ -221,6 +233,9 @@ impl<'a> Planning<'a> {
     fn room(&self, host: &Host, wish: &Wish) -> Result<u64, String> {
         if !host.open {
             return Err("it takes no slots".to_owned());
+        }
+        if let Some(why) = host.refusal(&wish.model, wish.version) {
+            return Err(format!("it refuses the version: {why}"));
         }
         if let Some((name, value)) =
             wish.labels.iter().find(|(name, value)| host.labels.get(*name) != Some(value))

@@ -1,6 +1,7 @@
 //! What workers and centre say to each other.
 
 use bms_wire::api::WorkerReport;
+use bms_wire::limits;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -38,6 +39,13 @@ pub(super) struct Enrol {
 pub(super) struct Certified {
     pub(super) certificate: String,
     pub(super) authority: String,
+    /// How long the certificate is good for from now on.
+    #[serde(default = "usual_seconds")]
+    pub(super) seconds: u64,
+}
+
+fn usual_seconds() -> u64 {
+    limits::WORKER_CERTIFICATE_SECONDS
 }
 
 /// A worker's word; the answer is [`Orders`].

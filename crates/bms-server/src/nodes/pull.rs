@@ -3,11 +3,11 @@
 //! Nothing is vouched for here but that the files are those the centre names; whether they are loaded is for the gate in
 //! the slot's process to say, by this machine's own policy.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bms_store::{Recipe, unframe};
@@ -31,14 +31,21 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(120);
 /// Fetches versions.
 #[derive(Debug)]
 pub(crate) struct Pull {
-    pub(super) centres: Arc<Centres>,
+    centres: Arc<Centres>,
     /// Where copies lie.
-    pub(super) into: PathBuf,
+    into: PathBuf,
     /// One at a time.
-    pub(super) turn: Mutex<()>,
+    turn: Mutex<()>,
+    /// The folders of the copies.
+    copies: std::sync::Mutex<BTreeMap<VersionName, PathBuf>>,
 }
 
 impl Pull {
+    /// One that fetches from these centres into this folder.
+    pub(super) fn new(centres: Arc<Centres>, into: PathBuf) -> Self {
+        Pull { centres, into, turn: Mutex::default(), copies: Default::default() }
+    }
+
     /// The folder of a copy of the version, complete and with exactly the files the centre names.
     ///
     /// # Errors
@@ -48,15 +55,29 @@ impl Pull {
         let _turn = self.turn.lock().await;
         let version = self.version(of).await?;
         let (pull, handle) = (self.clone(), Handle::current());
-        tokio::task::spawn_blocking(move || pull.copy(&version, &handle))
+        let folder = tokio::task::spawn_blocking(move || pull.copy(&version, &handle))
             .await
-            .map_err(|e| Error::new(Code::Internal, "the fetching of a version broke").because(e))?
+            .map_err(|e| Error::new(Code::Internal, "the fetching of a version broke").because(e))??;
+        self.copies().insert(of.clone(), folder.clone());
+        Ok(folder)
+    }
+
+    /// The folder of the copy that was fetched of a version.
+    pub(super) fn copy_of(&self, of: &VersionName) -> Option<PathBuf> {
+        self.copies().get(of).cloned()
     }
 
     /// Removes the copy of a version that is not run here any more.
     pub(crate) async fn discard(&self, of: &VersionName) -> Result<()> {
-        let version = self.version(of).await?;
-        remove(&self.into.join(version.digest))
+        let known = self.copies().remove(of);
+        match known {
+            Some(folder) => remove(&folder),
+            None => remove(&self.into.join(self.version(of).await?.digest)),
+        }
+    }
+
+    fn copies(&self) -> std::sync::MutexGuard<'_, BTreeMap<VersionName, PathBuf>> {
+        self.copies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn version(&self, of: &VersionName) -> Result<Version> {
@@ -159,8 +180,10 @@ pub(super) async fn answer(
     within: Duration,
 ) -> Result<Bytes> {
     let unreachable = |why: String| {
-        Error::new(Code::Unavailable, format!("the centre cannot be reached: {why}"))
-            .hint("Is `bms up --nodes-listen` running at the address in the token, and is that open to this machine?")
+        Error::new(Code::Unavailable, format!("the centre cannot be reached: {why}")).hint(
+            "Is `bms up --nodes-listen` running at the address in the token, and is that open to this machine? \
+             If its log says that a certificate was refused, set this machine's clock, or join with a fresh token.",
+        )
     };
     let response = match tokio::time::timeout(within, centre.exchange(request, Back::Own)).await {
         Ok(Ok(response)) => response,

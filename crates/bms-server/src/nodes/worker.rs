@@ -2,6 +2,7 @@
 
 mod door;
 mod identity;
+mod trust;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -31,6 +32,7 @@ use crate::server::{WorkDir, private_folder};
 use crate::slots::{Held, Launch, Launcher, Slot, Source, VersionName};
 use crate::work::{Shutdown, Work};
 use identity::Identity;
+use trust::Refused;
 
 /// How long the centre may take over a heartbeat.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -46,8 +48,6 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(300);
 const DRAIN: Duration = Duration::from_secs(limits::DRAIN_SECONDS_MAX);
 /// How long those of language models get.
 const LANGUAGE_DRAIN: Duration = Duration::from_millis(limits::LANGUAGE_DEADLINE_MS);
-/// The share of a certificate's time after which it is renewed.
-const RENEW_AFTER: f64 = 0.4;
 
 /// How a worker works.
 #[derive(Debug)]
@@ -84,6 +84,8 @@ pub struct JoinSettings {
 struct Hosted {
     of: VersionName,
     slot: Arc<Slot>,
+    /// The policy that counts now trusts it.
+    is_checked: bool,
 }
 
 /// What the tasks of a worker share.
@@ -92,6 +94,7 @@ pub(super) struct Worker {
     pull: Arc<Pull>,
     centres: Arc<Centres>,
     hosted: Mutex<BTreeMap<String, Hosted>>,
+    refused: Mutex<Refused>,
     /// It leaves of its own: it was told to on this machine, or its time ends.
     leaving: AtomicBool,
     /// The centre says that it shall leave.
@@ -176,12 +179,13 @@ impl Worker {
         )?;
         let centres = Arc::new(identity.centres()?);
         let into = settings.data.join("loaded");
-        let pull = Arc::new(Pull { centres: centres.clone(), into, turn: Default::default() });
+        let pull = Arc::new(Pull::new(centres.clone(), into));
         Ok(Worker {
             launcher: Arc::new(launcher),
             pull,
             centres,
             hosted: Mutex::default(),
+            refused: Mutex::default(),
             leaving: AtomicBool::new(false),
             told_to_leave: AtomicBool::new(false),
             policy: tokio::sync::Mutex::new(watch),
@@ -199,12 +203,11 @@ impl Worker {
         ready: Ready,
     ) -> Result<()> {
         let every = Duration::from_millis(limits::WORKER_HEARTBEAT_MS);
-        let life = Duration::from_secs(limits::WORKER_CERTIFICATE_SECONDS);
         let mut ready = Some(ready);
         let mut told = std::pin::pin!(tokio::time::sleep(self.time_left()));
         let (mut pause, mut left_by, mut said) = (every, None, None);
         loop {
-            self.policy.lock().await.look_here().await;
+            self.follow_policy().await;
             match self.beat().await {
                 Ok(orders) => {
                     pause = every;
@@ -224,15 +227,17 @@ impl Worker {
                     if is_over && self.is_leaving() && self.left().await? {
                         return Ok(());
                     }
-                    if life.mul_f64(RENEW_AFTER) < identity.age()
-                        && let Err(error) = identity.renew(&self.centres.now()).await
-                    {
-                        tracing::warn!("the certificate was not renewed: {error}");
+                    if identity.is_due() {
+                        match identity.renew(&self.centres.now()).await {
+                            Ok(()) => self.centres.open_anew(),
+                            Err(error) => tracing::warn!("the certificate was not renewed: {error}"),
+                        }
                     }
                 }
                 // Before anything runs that is the caller's to hear; a centre that is away later is waited for.
                 Err(error) if error.code() == Code::PermissionDenied || ready.is_some() => return Err(error),
                 Err(error) => {
+                    identity.check_is_good()?;
                     if said.is_none_or(|at: Instant| SAID_EVERY <= at.elapsed()) {
                         tracing::warn!("no heartbeat, it is tried on: {error}");
                         said = Some(Instant::now());
@@ -340,6 +345,7 @@ impl Worker {
             until_ms: until.and_then(|until| i64::try_from(until.as_millis()).ok()),
             draining: self.leaving.load(Ordering::SeqCst),
             slots,
+            refused: self.refusals(),
         }
     }
 
@@ -356,7 +362,8 @@ impl Worker {
                     threads: order.cores.and_then(|cores| usize::try_from(cores).ok()),
                 };
                 let slot = Slot::start(self.launcher.clone(), held, Arc::default());
-                hosted.insert(order.id.clone(), Hosted { of, slot });
+                // Its process reads the policy that counts now.
+                hosted.insert(order.id.clone(), Hosted { of, slot, is_checked: true });
             }
         }
         for (id, gone) in hosted.iter() {

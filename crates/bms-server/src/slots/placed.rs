@@ -239,6 +239,10 @@ fn publish(slot: &Slot, stands: &[Stand], current: &mut Option<(String, u64)>) -
             Some((_, condition)) => {
                 let task = condition.task.clone().or_else(|| c.task.take());
                 *c = Condition { generation, task, ..condition };
+                // What a worker refuses is tried elsewhere, in the end here.
+                if c.state == SlotState::Refused && c.worker.is_some() {
+                    c.state = SlotState::Restarting;
+                }
             }
         }
         c.generation = generation;

@@ -35,6 +35,8 @@ pub(crate) struct Slot {
     condition: watch::Sender<Condition>,
     /// Set once, by [`Slot::unload`]: no new leases, and the supervisor ends the process.
     stop: watch::Sender<Stop>,
+    /// Set once, by [`Slot::revoke`]: why it must not go on.
+    revoked: watch::Sender<Option<ErrorBody>>,
     leases: AtomicUsize,
     /// Rung when the last lease is returned.
     unused: Notify,
@@ -122,6 +124,7 @@ impl Slot {
             of,
             condition: watch::Sender::new(Condition::starting()),
             stop: watch::Sender::new(Stop::No),
+            revoked: watch::Sender::new(None),
             leases: AtomicUsize::new(0),
             unused: Notify::new(),
             requests: AtomicU64::new(0),
@@ -389,16 +392,8 @@ impl Slot {
     pub(crate) async fn unload(&self, launcher: &Launcher, deadline: Instant) {
         self.refuse_new_requests();
         launcher.changed.notify_one();
-        let drained = tokio::time::timeout_at(deadline, async {
-            loop {
-                let unused = self.unused.notified();
-                if self.leases.load(Ordering::SeqCst) == 0 {
-                    break;
-                }
-                unused.await;
-            }
-        });
-        let cut_off = if drained.await.is_ok() { 0 } else { self.leases.load(Ordering::SeqCst) };
+        let drained = tokio::time::timeout_at(deadline, self.given_back()).await;
+        let cut_off = if drained.is_ok() { 0 } else { self.leases.load(Ordering::SeqCst) };
         self.ask_to_stop(Stop::Now);
         let supervisor = self.supervisor.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(supervisor) = supervisor {
@@ -407,6 +402,35 @@ impl Slot {
             }
             SlotUnloaded { of: &self.of, cut_off }.emit(&launcher.metrics);
             launcher.changed.notify_one();
+        }
+    }
+
+    /// Waits until no request has it.
+    pub(super) async fn given_back(&self) {
+        loop {
+            let unused = self.unused.notified();
+            if self.leases.load(Ordering::SeqCst) == 0 {
+                break;
+            }
+            unused.await;
+        }
+    }
+
+    /// Ends its process for good, with the reason: its version is not trusted any more. As when it is unloaded, nothing new
+    /// begins and open requests come to their end; the slot stays, refused.
+    pub(crate) fn revoke(&self, why: ErrorBody) {
+        self.publish(|c| (c.state, c.problem) = (SlotState::Refused, Some(why.clone())));
+        self.revoked.send_replace(Some(why));
+    }
+
+    /// Waits until it is not trusted any more, and says why.
+    pub(super) async fn revoked(&self) -> ErrorBody {
+        let mut revoked = self.revoked.subscribe();
+        let why = revoked.wait_for(Option::is_some).await.map_or(None, |why| why.clone());
+        match why {
+            Some(why) => why,
+            // The sender lives in `self`.
+            None => std::future::pending().await,
         }
     }
 

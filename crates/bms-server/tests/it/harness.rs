@@ -99,7 +99,13 @@ impl Server {
 
     /// One with the registry an earlier server left.
     pub(crate) async fn again(dir: TempDir) -> Server {
-        let settings = settings(&dir);
+        Server::again_as(dir, |_| {}).await
+    }
+
+    /// The same, with settings that were changed.
+    pub(crate) async fn again_as(dir: TempDir, change: impl FnOnce(&mut Settings)) -> Server {
+        let mut settings = settings(&dir);
+        change(&mut settings);
         Server::start_with_registry(dir, settings).await
     }
 
@@ -237,7 +243,7 @@ impl Server {
         self.upload("m", self.dir.path().join(format!("published-{marker}")), &[]).await
     }
 
-    async fn upload(&self, name: &'static str, folder: PathBuf, aliases: &[&str]) -> Result<u64> {
+    pub(crate) async fn upload(&self, name: &'static str, folder: PathBuf, aliases: &[&str]) -> Result<u64> {
         let aliases: Vec<String> = aliases.iter().map(ToString::to_string).collect();
         self.client(move |client| {
             let mut files = Vec::new();

@@ -3,7 +3,8 @@
 //! The body says what happens: `{"pieces": 3, "every_ms": 5, "bytes": 100}` streams events, and afterwards
 //! `"then"` is `end`, `done` (with the mark of it), `error` (an event that says so before that), `exit` (the process), `half` (an event that does not end, then the process) or `hang`. Before
 //! the first piece `exit_once` ends the process for the first who makes that file, `wait_for` waits for one. `dropped`
-//! names a file that is made when the answer was given up. Without `pieces` the answer is one document.
+//! names a file that is made when the answer was given up. Without `pieces` the answer is one document. With `idle` it is a
+//! stream that is kept alive and never begins, as one with marks that waits in its engine's queue.
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -66,6 +67,19 @@ struct Asked {
     wait_for: Option<PathBuf>,
     dropped: Option<PathBuf>,
     status: Option<u16>,
+    #[serde(default)]
+    idle: bool,
+}
+
+/// What an answer is given up by that has not begun: it leaves the mark.
+struct Waiting(Option<PathBuf>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(mark) = &self.0 {
+            std::fs::File::create(mark).unwrap();
+        }
+    }
 }
 
 /// An answer that leaves a mark when it is given up.
@@ -103,8 +117,13 @@ async fn answer(uri: http::Uri, body: Bytes) -> Response {
     if asked.exit_once.as_ref().is_some_and(|file| std::fs::File::create_new(file).is_ok()) {
         std::process::exit(1);
     }
+    let mut waiting = Waiting(asked.dropped.clone());
     while asked.wait_for.as_ref().is_some_and(|file| !file.exists()) {
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    waiting.0 = None;
+    if asked.idle {
+        return idle(asked.dropped);
     }
     let status = StatusCode::from_u16(asked.status.unwrap_or(200)).unwrap();
     let number = ASKED.fetch_add(1, Ordering::Relaxed);
@@ -145,4 +164,16 @@ async fn answer(uri: http::Uri, body: Bytes) -> Response {
     let body = axum::body::Body::new(Marked { pieces: receiver, mark: asked.dropped });
     (status, [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-cache")], body)
         .into_response()
+}
+
+/// The beginning of a stream that knows nothing yet, and its mark.
+fn idle(mark: Option<PathBuf>) -> Response {
+    let begin = "data: {\"role\":\"assistant\"}\n\n: bms {\"begin\":{\"id\":\"a\",\"created\":1,\"seed\":1},\"names\":1}\n\n";
+    let (sender, pieces) = mpsc::channel(1);
+    tokio::spawn(async move {
+        sender.send(begin.into()).await.unwrap();
+        sender.closed().await;
+    });
+    let head = [(header::CONTENT_TYPE.as_str(), "text/event-stream"), ("x-bms-continuable", "1")];
+    (head, axum::body::Body::new(Marked { pieces, mark })).into_response()
 }

@@ -54,6 +54,17 @@ pub struct WorkerSlot {
     pub problem: Option<String>,
 }
 
+/// A version that a worker does not load.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerRefusal {
+    /// Model name.
+    pub model: String,
+    /// Version.
+    pub version: u64,
+    /// Why.
+    pub why: String,
+}
+
 /// What a worker says of itself with every heartbeat.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WorkerReport {
@@ -77,6 +88,9 @@ pub struct WorkerReport {
     /// Its slots.
     #[serde(default)]
     pub slots: Vec<WorkerSlot>,
+    /// What it has refused to load since it was started, or since its policy changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<WorkerRefusal>,
 }
 
 /// `GET /api/v1/workers`: a worker.

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::Usage;
 use super::completion::{Prompt, prompts};
-use super::options::HARMLESS;
+use super::options::{self, HARMLESS};
 use crate::fields::{Fields, unsupported};
 use crate::{Result, limits};
 
@@ -52,6 +52,7 @@ impl EmbeddingRequest {
         let user = fields.text("user")?;
         fields.refuse("truncate_prompt_tokens", "is not supported: an input is never shortened silently")?;
         fields.only("add_special_tokens", &[json!(true)], "cannot be false")?;
+        options::patience(&mut fields)?;
         fields.end(HARMLESS)?;
         Ok(EmbeddingRequest { model, inputs, encoding, dimensions, user })
     }

@@ -16,7 +16,6 @@ pub(super) const HARMLESS: &[&str] = &[
     "prompt_cache_retention",
     "service_tier",
     "include_reasoning",
-    "timeout",
 ];
 
 /// Reads how tokens are drawn.
@@ -76,6 +75,7 @@ pub(super) fn generation(fields: &mut Fields) -> Result<Generation> {
     let include_usage = stream_options(fields, stream)?;
     refuse_what_has_no_counterpart(fields)?;
     let priority = fields.whole("priority", -100..=100)?;
+    patience(fields)?;
     let user = match fields.text("user")? {
         None => fields.text("safety_identifier")?,
         user => {
@@ -99,6 +99,11 @@ pub(super) fn generation(fields: &mut Fields) -> Result<Generation> {
         stream,
         include_usage,
     })
+}
+
+/// Seconds the client waits for its answer. That is for the gateway, which has read it before.
+pub(super) fn patience(fields: &mut Fields) -> Result<()> {
+    fields.number("timeout", 0.0..=f64::from(u32::MAX)).map(drop)
 }
 
 fn refuse_what_has_no_counterpart(fields: &mut Fields) -> Result<()> {

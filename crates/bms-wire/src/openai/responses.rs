@@ -16,14 +16,8 @@ use crate::fields::Fields;
 use crate::generation::{Generation, Tokens};
 use crate::{Result, limits};
 
-const HARMLESS: &[&str] = &[
-    "metadata",
-    "prompt_cache_key",
-    "prompt_cache_options",
-    "prompt_cache_retention",
-    "service_tier",
-    "timeout",
-];
+const HARMLESS: &[&str] =
+    &["metadata", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "service_tier"];
 
 /// What is not kept here, said where it is asked for.
 const NOT_STORED: &str = "is not supported: answers are not stored; send the whole conversation as `input`";
@@ -166,6 +160,7 @@ fn generation(fields: &mut Fields) -> Result<Generation> {
         }
     };
     let priority = fields.whole("priority", -100..=100)?;
+    options::patience(fields)?;
     Ok(Generation {
         model: fields.text("model")?,
         sampling: options::sampling(fields)?,

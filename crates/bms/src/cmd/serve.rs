@@ -265,8 +265,8 @@ impl Up {
             settings.launch.engines = Engines::load(file)?;
         }
         if let Some(listen) = self.nodes_listen {
-            let authority = home.dir()?.join("nodes-ca");
-            settings.nodes = Some(Nodes { listen, address: self.nodes_address, authority });
+            let nodes = Nodes::new(listen, home.dir()?.join("nodes-ca"));
+            settings.nodes = Some(Nodes { address: self.nodes_address, ..nodes });
         }
         settings.cache = self.cache_memory.filter(|bytes| *bytes != 0).map(|memory| CacheSettings {
             memory,

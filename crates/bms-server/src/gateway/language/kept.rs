@@ -9,13 +9,12 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::Full;
 use memchr::memmem;
-use tokio::time::Instant;
 
-use super::{Ask, Target};
+use super::{Ask, Target, too_late};
 use crate::continuation::{CONTINUABLE, CONTINUES, Continuation, MARK, Mark};
 use crate::event::{Event, StreamContinued};
 use crate::failure::Dialect;
-use crate::gateway::{Gateway, Room};
+use crate::gateway::{Gateway, Room, Time};
 use crate::slots::{Coming, Lease, Slot};
 
 /// A fresh slot's answer on its way.
@@ -30,7 +29,7 @@ pub(super) struct Kept {
     path: String,
     headers: HeaderMap,
     body: Bytes,
-    deadline: Instant,
+    whole: Time,
     /// Its room among the bodies of all requests.
     _room: Option<Room>,
     marked: Marked,
@@ -50,6 +49,8 @@ struct Marked {
     held: BytesMut,
     /// Something new was said.
     moved: bool,
+    /// Something was said at all, more than what comes before anything is known.
+    begun: bool,
     /// The last mark has come.
     ended: bool,
     /// Why the slot says that it cannot go on.
@@ -65,7 +66,7 @@ impl Kept {
             path: ask.path.to_owned(),
             headers: ask.headers.clone(),
             body: ask.body.clone(),
-            deadline: ask.deadline,
+            whole: ask.whole,
             _room: room,
             marked: Marked::default(),
             times: 0,
@@ -85,6 +86,12 @@ impl Kept {
         events
     }
 
+    /// Whether the model has begun to answer. What its slot writes while the request waits, to keep the connection alive, is no
+    /// answer yet.
+    pub(super) fn has_begun(&self) -> bool {
+        self.marked.begun
+    }
+
     /// Whether all of the answer has gone out.
     pub(super) fn has_ended(&self) -> bool {
         self.marked.ended
@@ -100,7 +107,7 @@ impl Kept {
             return None;
         }
         let (body, length) = self.marked.continuation.as_ref()?.before(&self.body).ok()?;
-        let (gateway, target, deadline) = (self.gateway.clone(), self.target.clone(), self.deadline);
+        let (gateway, target, whole) = (self.gateway.clone(), self.target.clone(), self.whole);
         let (dialect, path, headers) = (self.dialect, self.path.clone(), self.headers.clone());
         Some(Box::pin(async move {
             let door = gateway.language_route(&target)?.door;
@@ -111,7 +118,8 @@ impl Kept {
                 Some(lease) => Some(gateway.leave(lease, 1, 0).await),
                 None => None,
             };
-            let ask = Ask { dialect, path: &path, headers, body: &body, deadline };
+            // How long its beginning may take is its reader's to say.
+            let ask = Ask { dialect, path: &path, headers, body: &body, time: whole, whole };
             gateway.begin_again(&target, &ask, length, lost).await
         }))
     }
@@ -143,6 +151,7 @@ impl Marked {
             self.continuation = Some(Continuation::new(begin));
         }
         self.moved |= !mark.heard.is_empty();
+        self.begun |= self.moved || mark.ended;
         if limits::CONTINUATION_BYTES_MAX < self.bytes {
             self.continuation = None;
         }
@@ -167,8 +176,8 @@ impl Gateway {
             let lease = self.lease_language(target, ask, avoid.as_ref()).await?;
             let mut request: Request<Full<Bytes>> = ask.slot_request()?;
             request.headers_mut().insert(CONTINUES, length.into());
-            let why = match lease.begin(request, ask.deadline).await {
-                None => return Err(self.language_too_late(target)),
+            let why = match lease.begin(request, ask.whole.deadline()).await {
+                None => return Err(too_late(target, ask)),
                 Some(Ok((parts, coming))) if parts.headers.contains_key(&CONTINUABLE) => {
                     return Ok((lease, coming));
                 }

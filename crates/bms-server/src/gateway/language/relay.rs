@@ -8,11 +8,12 @@ use bms_wire::{Code, Error, anthropic, openai};
 use bytes::Bytes;
 use http::StatusCode;
 use hyper::body::{Body, Frame};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
-use super::Ask;
 use super::kept::{GoingOn, Kept};
+use super::{Ask, LET_IT_WAIT};
 use crate::failure::Dialect;
+use crate::gateway::Time;
 use crate::gateway::door::Place;
 use crate::gateway::record::Record;
 use crate::slots::{Broken, Coming, Lease};
@@ -48,7 +49,11 @@ pub(super) struct Relay {
     kept: Option<Kept>,
     /// It does so now.
     going_on: Option<GoingOn>,
+    /// By which the answer shall have begun; once it has, by which it shall have ended.
     deadline: Pin<Box<Sleep>>,
+    /// By which it shall have begun, until it has.
+    begins: Option<Time>,
+    ends: Instant,
     dialect: Dialect,
     model: String,
     /// What went out ends with a whole event.
@@ -70,7 +75,9 @@ impl Relay {
             held: Some(held),
             kept,
             going_on: None,
-            deadline: Box::pin(tokio::time::sleep_until(ask.deadline)),
+            deadline: Box::pin(tokio::time::sleep_until(ask.time.deadline())),
+            begins: Some(ask.time),
+            ends: ask.whole.deadline(),
             dialect: ask.dialect,
             model,
             is_between_events: true,
@@ -78,8 +85,15 @@ impl Relay {
     }
 
     fn pass(&mut self, piece: Bytes) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        if let Some(held) = &self.held {
+        let has_begun = self.kept.as_ref().is_none_or(Kept::has_begun);
+        if let Some(held) = &mut self.held {
             held.place.moves();
+            if has_begun && held.status.is_success() {
+                held.place.begins();
+            }
+        }
+        if has_begun && self.begins.take().is_some() {
+            self.deadline.as_mut().reset(self.ends);
         }
         if let Some(end) = piece.len().checked_sub(1) {
             self.is_between_events = piece[end] == b'\n' && (end == 0 || piece[end - 1] == b'\n');
@@ -115,8 +129,18 @@ impl Relay {
         match self.deadline.as_mut().poll(context) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) => {
-                let what = format!("the answer of `{}` was not complete in the time allowed", self.model);
-                self.break_off(Error::new(Code::DeadlineExceeded, what).hint("Ask for fewer tokens."))
+                let (what, hint) = match self.begins {
+                    None => ("was not complete in the time allowed".to_owned(), "Ask for fewer tokens."),
+                    Some(time) => {
+                        let seconds = time.allowed().as_secs_f32();
+                        let is_clients = time.deadline() < self.ends;
+                        let hint =
+                            if is_clients { LET_IT_WAIT } else { "Send the request again after a pause." };
+                        (format!("did not begin within {seconds} s"), hint)
+                    }
+                };
+                let what = format!("the answer of `{}` {what}", self.model);
+                self.break_off(Error::new(Code::DeadlineExceeded, what).hint(hint))
             }
         }
     }

@@ -13,7 +13,7 @@ use axum::response::Response;
 use bms_wire::Result;
 use http::{HeaderValue, StatusCode, header};
 
-use super::{Ask, EMBEDDINGS, GENERATING, Gateway, MESSAGES, RESPONSES, Target, whole};
+use super::{Ask, EMBEDDINGS, GENERATING, Gateway, MESSAGES, RESPONSES, Target, too_late, whole};
 use crate::fleet::Route;
 use crate::gateway::Room;
 use crate::gateway::answers::{Asked, Empty, Ended, Found, Key, Origin, Renewal, marked};
@@ -113,8 +113,8 @@ impl Gateway {
             None => {
                 // Who waits for another one's answer is one of those the model has open.
                 let waiting = door.wait_language()?;
-                let found = tokio::time::timeout_at(ask.deadline, answers.find(key)).await;
-                match found.map_err(|_| self.language_too_late(target))? {
+                let found = tokio::time::timeout_at(ask.time.deadline(), answers.find(key)).await;
+                match found.map_err(|_| too_late(target, ask))? {
                     Found::Coming(of, reader) => Found::Coming(of, reader.by(ticket.clone(), waiting)),
                     found => found,
                 }

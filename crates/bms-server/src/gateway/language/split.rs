@@ -48,7 +48,7 @@ impl Gateway {
             let version = Some(trial.split.rollout.candidate);
             let candidate = Target { model: target.model.clone(), version };
             // Half of the time is left for the other version.
-            let until = began + ask.deadline.saturating_duration_since(began) / 2;
+            let until = began + ask.time.left() / 2;
             let asked = self.answer_language(ask, &candidate, record, room);
             let why = match tokio::time::timeout_at(until, asked).await {
                 Ok(Ok(response)) if response.status().as_u16() < FAULTS_FROM => return Ok(response),

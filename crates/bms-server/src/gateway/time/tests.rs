@@ -1,4 +1,4 @@
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
 use super::*;
 
@@ -27,4 +27,27 @@ fn nobody_allows_more_than_the_server() {
     assert_eq!(time.within(Some(Duration::from_secs(9))).allowed(), Duration::from_secs(2));
     assert_eq!(time.within(Some(Duration::from_secs(1))).allowed(), Duration::from_secs(1));
     assert_eq!(time.within(None).allowed(), Duration::from_secs(2));
+}
+
+#[test]
+fn who_talks_to_a_language_model_says_how_long_they_wait() {
+    let waits = |headers: &[(&'static str, &str)], timeout: Value| {
+        let pair = |(name, value): &(&'static str, &str)| {
+            (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
+        };
+        waits_for(&headers.iter().map(pair).collect(), &timeout)
+    };
+    let (read, all) = ("x-stainless-read-timeout", "x-stainless-timeout");
+    assert_eq!(waits(&[], Value::Null), None);
+    assert_eq!(waits(&[], 2.into()), Some(Duration::from_secs(2)));
+    assert_eq!(waits(&[(read, "0.5")], Value::Null), Some(Duration::from_millis(500)));
+    assert_eq!(waits(&[(read, "600.0"), (all, "60")], 90.into()), Some(Duration::from_secs(60)));
+    for none in ["0", "-1", "NaN", "inf", "NOT_GIVEN", "", "1e-30"] {
+        assert_eq!(waits(&[(all, none)], Value::Null), None, "{none}");
+    }
+    for none in [0.into(), (-1).into(), "5".into(), Value::Bool(true)] {
+        assert_eq!(waits(&[], none), None);
+    }
+    let long = waits(&[(all, "1e18")], Value::Null);
+    assert_eq!(Time::of(Duration::from_secs(2)).within(long).allowed(), Duration::from_secs(2));
 }

@@ -7,13 +7,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bms_wire::{Code, Error, Result, limits};
-use der::asn1::{AnyRef, GeneralizedTime, UtcTime};
-use der::{Decode, SliceReader, Tag};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{Error as TlsError, InconsistentKeys};
 use zeroize::Zeroizing;
+
+use crate::validity::validity;
 
 /// Permission of everybody to read a file.
 const READ_BY_OTHERS: u32 = 0o004;
@@ -128,28 +128,6 @@ fn unusable(error: TlsError, certificate: &Path, key: &Path) -> Error {
         ),
     };
     Error::new(Code::InvalidRequest, what).hint(hint)
-}
-
-/// Between which times a certificate is good, in seconds since 1970, <https://www.rfc-editor.org/rfc/rfc5280#section-4.1>.
-fn validity(certificate: &[u8]) -> der::Result<(i64, i64)> {
-    let mut certificate = SliceReader::new(AnyRef::from_der(certificate)?.value())?;
-    let mut signed = SliceReader::new(AnyRef::decode(&mut certificate)?.value())?;
-    let first = AnyRef::decode(&mut signed)?;
-    // The version stands before the serial number when it is not the first one.
-    if matches!(der::Tagged::tag(&first), Tag::ContextSpecific { .. }) {
-        AnyRef::decode(&mut signed)?;
-    }
-    let (_algorithm, _issuer) = (AnyRef::decode(&mut signed)?, AnyRef::decode(&mut signed)?);
-    let mut times = SliceReader::new(AnyRef::decode(&mut signed)?.value())?;
-    Ok((time(AnyRef::decode(&mut times)?)?, time(AnyRef::decode(&mut times)?)?))
-}
-
-fn time(value: AnyRef<'_>) -> der::Result<i64> {
-    let since = match der::Tagged::tag(&value) {
-        Tag::UtcTime => value.decode_as::<UtcTime>()?.to_unix_duration(),
-        _ => value.decode_as::<GeneralizedTime>()?.to_unix_duration(),
-    };
-    Ok(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
 /// A time that lies `seconds` back, for people.

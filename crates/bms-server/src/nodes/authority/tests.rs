@@ -32,7 +32,7 @@ fn a_key_is_known_by_its_certificate_and_read_again() {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::load_or_make(dir.path()).unwrap();
     let key = Key::generate().unwrap();
-    let certificate = authority.issue_to_worker("w1", &key.public()).unwrap();
+    let certificate = authority.issue_to_worker("w1", &key.public(), CLOCKS_APART).unwrap();
     assert_eq!(key_id_of(&certificate), Some(key.public().id()));
     assert_eq!(Key::read(&key.secret()).unwrap().public().id(), key.public().id());
     assert!(PublicKey::new(vec![4; 64]).is_err());

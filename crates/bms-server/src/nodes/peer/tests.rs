@@ -52,9 +52,15 @@ async fn each_side_knows_the_other_by_its_certificate() {
     let worker = client(own(&ours, &worker_host("w"), DAY), ours.certificate()).unwrap();
     let peer = connect(centre.clone(), worker.clone(), CENTRE_HOST).await.unwrap();
     assert!(!peer.is_centre && peer.key_id.is_some());
+    let now = time::OffsetDateTime::now_utc().unix_timestamp();
+    assert!(
+        !peer.has_ended(now) && peer.has_ended(now + 2 * 86400),
+        "a connection lasts no longer than that"
+    );
     // Only the pin is known, and no certificate is shown.
     let peer = connect(centre.clone(), joining(&ours.pin()).unwrap(), CENTRE_HOST).await.unwrap();
     assert!(!peer.is_centre && peer.key_id.is_none());
+    assert!(!peer.has_ended(now + 2 * 86400), "what was not shown has no end");
     let why = connect(centre, joining(&"ab".repeat(32)).unwrap(), CENTRE_HOST).await.unwrap_err();
     assert!(!why.is_empty());
 
@@ -104,4 +110,17 @@ async fn a_fresh_certificate_is_shown_from_then_on() {
     own.replace(issue(DAY));
     let peer = connect(centre, worker, CENTRE_HOST).await.unwrap();
     assert_eq!(peer.key_id, Some(key.public().id()));
+}
+
+#[tokio::test]
+async fn a_certificate_that_has_ended_is_not_taken_for_an_earlier_connection() {
+    let dir = tempfile::tempdir().unwrap();
+    let ours = authority(&dir, "ours");
+    let centre = server(own(&ours, CENTRE_HOST, DAY), ours.certificate(), true).unwrap();
+    let brief = Duration::from_secs(2);
+    let worker = client(own(&ours, &worker_host("w"), brief), ours.certificate()).unwrap();
+    connect(centre.clone(), worker.clone(), CENTRE_HOST).await.unwrap();
+    tokio::time::sleep(brief + Duration::from_secs(1)).await;
+    let why = connect(centre, worker, CENTRE_HOST).await.unwrap_err();
+    assert!(why.to_lowercase().contains("expired"), "{why}");
 }

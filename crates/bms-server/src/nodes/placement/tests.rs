@@ -25,6 +25,7 @@ fn host(name: &str, memory: u64, cores: u64) -> Host {
         labels: labels(&[("zone", name)]),
         alive: true,
         open: true,
+        refuses: BTreeMap::new(),
     }
 }
 
@@ -312,4 +313,32 @@ fn check_decided(case: u64, hosts: &[Host], plan: &Plan, after: &[Standing]) {
         let coming: u64 = on(after, host).map(|s| s.memory_bytes.saturating_sub(s.resident_bytes)).sum();
         assert!(host.free_bytes.is_none_or(|free| coming <= free), "case {case}: {host:?} gets {coming}");
     }
+}
+
+#[test]
+fn what_a_worker_refuses_goes_elsewhere_and_is_not_tried_there_again() {
+    let hosts = [host("a", 600, 8), host("b", 1000, 8)];
+    let wishes = [wish("m", 0, 100), wish("n", 0, 100)];
+    let standing = carried_out(&[], &place(&hosts, &wishes, &[]));
+    assert_eq!((where_is(&standing, "m", 0), where_is(&standing, "n", 0)), (Some("a"), Some("a")));
+    let refusing = |host: &Host| Host {
+        refuses: BTreeMap::from([(("m".to_owned(), 1), "its key was revoked".to_owned())]),
+        ..host.clone()
+    };
+    let one = [refusing(&hosts[0]), hosts[1].clone()];
+    let plan = place(&one, &wishes, &standing);
+    assert_eq!((plan.remove.len(), plan.add.len(), plan.leave.len()), (1, 1, 0), "the other stays: {plan:?}");
+    let standing = carried_out(&standing, &plan);
+    assert_eq!((where_is(&standing, "m", 0), where_is(&standing, "n", 0)), (Some("b"), Some("a")));
+    assert_eq!(place(&one, &wishes, &standing), Plan::default());
+    // Where all refuse it is at the centre, with the reason, and nothing changes any more.
+    let both = [refusing(&hosts[0]), refusing(&hosts[1])];
+    let plan = place(&both, &wishes, &standing);
+    assert!(plan.add[0].2.contains("its key was revoked"), "{plan:?}");
+    let standing = carried_out(&standing, &plan);
+    assert_eq!(where_is(&standing, "m", 0), None);
+    assert_eq!(place(&both, &wishes, &standing), Plan::default());
+    // One that takes it again has it again.
+    let standing = carried_out(&standing, &place(&one, &wishes, &standing));
+    assert_eq!(where_is(&standing, "m", 0), Some("b"));
 }

@@ -17,11 +17,13 @@ use super::{JoinSettings, post, pull};
 use crate::nodes::authority::{Key, key_id_of, write_over};
 use crate::nodes::peer::{self, Own};
 use crate::nodes::protocol::{Certified, ENROL, Enrol, RENEW, Renew};
-use crate::nodes::{CENTRE_HOST, Centres, Token};
+use crate::nodes::{CENTRE_HOST, Centres, JOIN_AGAIN, Token};
 use crate::slots::{Connections, Tls};
 
 /// The file in the worker's folder.
 const FILE: &str = "worker.json";
+/// The share of a certificate's time after which it is renewed.
+const RENEW_AFTER: f64 = 0.4;
 /// How long joining may take.
 const ENROL_WITHIN: Duration = Duration::from_secs(15);
 
@@ -41,6 +43,9 @@ struct Kept {
     /// When the certificate was made, in milliseconds since 1970.
     #[serde(default)]
     certified_ms: Option<u64>,
+    /// How long it is good for from then on.
+    #[serde(default = "usual_seconds")]
+    certified_seconds: u64,
 }
 
 /// A worker that has joined.
@@ -122,6 +127,7 @@ impl Identity {
             certificate: certified.certificate,
             authority: certified.authority,
             certified_ms: Some(now_ms()),
+            certified_seconds: certified.seconds,
         };
         write(&path, &kept)?;
         Identity::of(kept, path, Some(Instant::now()))
@@ -140,9 +146,18 @@ impl Identity {
         &self.kept.name
     }
 
-    /// How old its certificate is; one of unknown age is as old as can be.
-    pub(super) fn age(&self) -> Duration {
-        self.certified.map_or(Duration::from_secs(limits::WORKER_CERTIFICATE_SECONDS), |at| at.elapsed())
+    /// Whether its certificate is to be renewed; one of unknown age is.
+    pub(super) fn is_due(&self) -> bool {
+        let due = Duration::from_secs(self.kept.certified_seconds).mul_f64(RENEW_AFTER);
+        self.certified.is_none_or(|at| due < at.elapsed())
+    }
+
+    /// Refuses when its certificate has ended: nobody lets it in any more.
+    ///
+    /// # Errors
+    /// [`Code::PermissionDenied`].
+    pub(super) fn check_is_good(&self) -> Result<()> {
+        check_is_good(&self.kept, now_ms())
     }
 
     /// The ways to the replicas of the centre.
@@ -171,7 +186,7 @@ impl Identity {
         let certified: Certified = document(&ask(centre, RENEW, &Renew { key }, ENROL_WITHIN).await?)?;
         let certificate = CertificateDer::from(decode(&certified.certificate)?);
         self.kept.certificate = certified.certificate;
-        self.kept.certified_ms = Some(now_ms());
+        (self.kept.certified_ms, self.kept.certified_seconds) = (Some(now_ms()), certified.seconds);
         write(&self.path, &self.kept)?;
         self.own.replace(certificate);
         self.certified = Some(Instant::now());
@@ -182,18 +197,27 @@ impl Identity {
 /// Refuses a certificate that has ended: the centre would, without a word why.
 fn check_is_good(kept: &Kept, now_ms: u64) -> Result<()> {
     let Some(since) = kept.certified_ms else { return Ok(()) };
-    let hours = limits::WORKER_CERTIFICATE_SECONDS / 3600;
-    match now_ms.saturating_sub(since) < limits::WORKER_CERTIFICATE_SECONDS * 1000 {
+    match now_ms.saturating_sub(since) < kept.certified_seconds.saturating_mul(1000) {
         true => Ok(()),
-        false => Err(Error::new(
-            Code::PermissionDenied,
-            format!(
-                "the certificate of the worker `{}` has ended: it was away for over {hours} hours",
-                kept.name
-            ),
-        )
-        .hint("Join again with a fresh token of `bms node token create`; it stays the same worker.")),
+        false => {
+            let (name, time) = (&kept.name, length(kept.certified_seconds));
+            let what =
+                format!("the certificate of the worker `{name}` has ended: it was away for over {time}");
+            Err(Error::new(Code::PermissionDenied, what).hint(JOIN_AGAIN))
+        }
     }
+}
+
+fn length(seconds: u64) -> String {
+    match seconds {
+        ..7200 => format!("{seconds} seconds"),
+        _ => format!("{} hours", seconds / 3600),
+    }
+}
+
+/// The time of certificates whose centre or file does not say.
+fn usual_seconds() -> u64 {
+    limits::WORKER_CERTIFICATE_SECONDS
 }
 
 fn now_ms() -> u64 {

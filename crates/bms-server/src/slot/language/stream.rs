@@ -96,6 +96,9 @@ struct Stream<W> {
     news: Vec<Step>,
     out: Events,
     ended: bool,
+    /// Nothing is known yet: what comes first waits for it, as long as the connection needs no sign of life. So the gateway
+    /// knows when the answer begins, and until then may ask another slot.
+    waits: bool,
     /// By which it can go on elsewhere.
     marks: Option<Marks>,
     silence: Pin<Box<Sleep>>,
@@ -116,7 +119,8 @@ pub(super) fn respond(
     }
     let marked = marks.is_some();
     let silence = Box::pin(sleep(KEEP_ALIVE));
-    let stream = Stream { language, job, steps, writer, news: Vec::new(), out, ended: false, marks, silence };
+    let (news, ended, waits) = (Vec::new(), false, true);
+    let stream = Stream { language, job, steps, writer, news, out, ended, waits, marks, silence };
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
@@ -187,10 +191,16 @@ impl<W: Writer + Unpin> HttpBody for Stream<W> {
         let this = &mut *self;
         while !this.ended && this.out.0.len() < CHUNK_BYTES {
             match this.job.poll(cx) {
-                Poll::Ready(heard) => this.write(heard),
-                Poll::Pending if this.out.0.is_empty() => {
+                Poll::Ready(heard) => {
+                    this.waits = false;
+                    this.write(heard);
+                }
+                Poll::Pending if this.waits || this.out.0.is_empty() => {
                     ready!(this.silence.as_mut().poll(cx));
-                    this.writer.keep_alive(&mut this.out);
+                    this.waits = false;
+                    if this.out.0.is_empty() {
+                        this.writer.keep_alive(&mut this.out);
+                    }
                 }
                 Poll::Pending => break,
             }

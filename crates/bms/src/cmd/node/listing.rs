@@ -19,6 +19,9 @@ pub(super) fn described(workers: &[Worker], placements: &[Placement]) -> String 
             let placed = own.iter().find(|placed| placed.id == slot.id);
             let _ = writeln!(text, "  {}", line(slot, placed.copied()));
         }
+        for refusal in &worker.report.refused {
+            let _ = writeln!(text, "  takes no {}@{}: {}", refusal.model, refusal.version, refusal.why);
+        }
     }
     let at_centre: Vec<_> = placements.iter().filter(|p| p.worker.is_none() && !p.leaving).collect();
     if !at_centre.is_empty() {

@@ -22,8 +22,18 @@ fn events_go_out_once_their_mark_is_there_however_they_are_cut() {
         let continuation = marked.continuation.unwrap();
         assert_eq!(continuation.begin, Beginning { id: "a".into(), created: 1, seed: 2 });
         assert_eq!((continuation.events(1), marked.moved, marked.ended), (vec![1], true, false));
+        assert!(marked.begun);
         assert_eq!(&marked.held[..], b"data: half of wh");
     }
+}
+
+#[test]
+fn what_comes_before_the_first_token_is_no_beginning() {
+    let (marked, out) =
+        passed(&format!("data: role\n\n{BEGIN}\n\n: keep-alive\n\n: bms {{\"names\":1}}\n\n"), 9);
+    assert!(!marked.begun && out.starts_with(b"data: role"));
+    let (marked, _) = passed(": bms {\"names\":1,\"ended\":true}\n\n", 9);
+    assert!(marked.begun, "it has said all there is");
 }
 
 #[test]

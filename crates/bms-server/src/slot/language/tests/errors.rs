@@ -73,6 +73,20 @@ async fn a_full_queue_is_said_at_once_with_when_to_come_again() {
 }
 
 #[tokio::test]
+async fn a_stream_begins_with_its_first_token() {
+    let server = Server::with(Duration::from_millis(30), LanguageOptions::default());
+    for (path, of_token) in
+        [("/v1/chat/completions", "\"content\":\"f\""), ("/v1/messages", "\"text\":\"f\"")]
+    {
+        let asked = json!({"messages": say("forever"), "stream": true, "max_tokens": 9});
+        let mut body = server.post(path, &asked).await.into_body();
+        let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        let first = String::from_utf8(first.to_vec()).unwrap();
+        assert!(first.contains("assistant") && first.contains(of_token), "{first}");
+    }
+}
+
+#[tokio::test]
 async fn who_leaves_cancels() {
     let server = Server::with(Duration::from_millis(1), LanguageOptions::default());
     let response =

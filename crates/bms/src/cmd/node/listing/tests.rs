@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use bms_wire::api::{SlotState, WorkerReport, WorkerState};
+use bms_wire::api::{SlotState, WorkerRefusal, WorkerReport, WorkerState};
 
 use super::*;
 
@@ -37,6 +37,11 @@ fn people_see_what_is_spoken_for_and_which_figure_bounds() {
         until_ms: None,
         draining: false,
         slots: vec![slot],
+        refused: vec![WorkerRefusal {
+            model: "faces".to_owned(),
+            version: 2,
+            why: "its key is revoked".to_owned(),
+        }],
     };
     let worker =
         Worker { name: "wn7".to_owned(), state: WorkerState::Ready, joined_ms: 0, silent_ms: 400, report };
@@ -53,6 +58,7 @@ fn people_see_what_is_spoken_for_and_which_figure_bounds() {
         lines[1..],
         [
             "  digits@3 ready, takes 64.0 MiB, reckoned with 256.0 MiB as asked for, 2 cores",
+            "  takes no faces@2: its key is revoked",
             "at the server itself",
             "  digits@3: no worker takes it: wn7: 2 of its cores are free, 4 wanted",
         ]
