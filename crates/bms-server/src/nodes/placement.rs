@@ -179,7 +179,7 @@ pub(crate) fn place(hosts: &[Host], wishes: &[Wish], standing: &[Standing]) -> P
     for (wish, now) in at_centre {
         let why = planning.best(wish).err().unwrap_or_default();
         match now {
-            // Figures change all the time; what they come to does not.
+            // Figures for memory change all the time; what they come to does not.
             Some(slot) if kind(&why) == kind(&slot.why) => {}
             Some(slot) => plan.say.push((slot.id.clone(), why)),
             None => plan.add.push((wish.clone(), None, why)),
@@ -188,9 +188,15 @@ pub(crate) fn place(hosts: &[Host], wishes: &[Wish], standing: &[Standing]) -> P
     plan
 }
 
-/// A reason without its figures.
+/// A reason without its figures for memory.
 fn kind(why: &str) -> Vec<&str> {
-    why.split(' ').filter(|word| !word.bytes().all(|c| c.is_ascii_digit())).collect()
+    let is_figure = |word: &str| word.bytes().all(|c| c.is_ascii_digit());
+    let mut words = Vec::new();
+    for of_worker in why.split("; ") {
+        let is_of_memory = of_worker.contains(" MiB ");
+        words.extend(of_worker.split(' ').filter(|word| !(is_of_memory && is_figure(word))));
+    }
+    words
 }
 
 impl<'a> Planning<'a> {

@@ -187,6 +187,11 @@ fn what_is_known_by_now_moves_nothing_and_is_said_when_it_comes_to_something_els
     let standing = carried_out(&standing, &plan);
     hosts[0].free_bytes = Some(61 << 20);
     assert_eq!(place(&hosts, &wanted, &standing), Plan::default());
+    // Cores are counted, and told as they are.
+    let many = [wide("m", 9)];
+    let told = carried_out(&[], &place(&[host("b", 1000, 8)], &many, &[]));
+    let plan = place(&[host("b", 1000, 7)], &many, &told);
+    assert!(plan.say[0].1.ends_with("b: 7 of its cores are free, 9 wanted"), "{plan:?}");
     // And what is wanted is more, as was seen, or asked for.
     let mut wanted = wanted;
     for (by, said) in [(Basis::Seen, "as a slot of it takes, and a quarter"), (Basis::Asked, "as asked for")]
