@@ -198,7 +198,9 @@ pub(super) fn status_of(door: &Door, asked: Asked<'_>) -> Result<u16> {
 fn status_on(mut stream: impl Read + Write, asked: Asked<'_>) -> Result<u16> {
     let Asked { path, host, bearer } = asked;
     let key = bearer.map(|key| format!("Authorization: Bearer {key}\r\n")).unwrap_or_default();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\n{key}Connection: close\r\n\r\n")?;
+    // As one writing, or it would go out piece by piece.
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{key}Connection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut line = String::new();
     BufReader::new(stream.take(LINE_BYTES_MAX)).read_line(&mut line)?;
     let status = line.split_whitespace().nth(1).and_then(|status| status.parse().ok());

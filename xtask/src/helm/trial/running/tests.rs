@@ -14,10 +14,14 @@ fn answered(answer: &'static str) -> Result<u16> {
     let address = listener.local_addr().unwrap();
     let server = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        let mut asked = vec![0; 1024];
-        let n = std::io::Read::read(&mut stream, &mut asked).unwrap();
+        let mut asked = Vec::new();
+        while !asked.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            asked.push(byte[0]);
+        }
         stream.write_all(answer.as_bytes()).unwrap();
-        String::from_utf8_lossy(&asked[..n]).into_owned()
+        String::from_utf8_lossy(&asked).into_owned()
     });
     let status = status_of(&Door { address, tls: None }, Asked { path: "/a", host: "b", bearer: Some("c") });
     let asked = server.join().unwrap();
