@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use bms_wire::api::{self, Scale, SlotNeeds, SlotState};
-use bms_wire::{Code, Error, ErrorBody, Result, limits};
+use bms_wire::{Code, Error, ErrorBody, Result};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -39,9 +39,6 @@ pub(crate) use load::{InFlight, Load};
 pub(crate) use memory::{About, usual_budget};
 use pool::Begin;
 pub(crate) use pool::{Pool, Want};
-
-/// How long open requests get when a language model's slot is unloaded while the server goes on.
-const LANGUAGE_DRAIN: Duration = Duration::from_millis(limits::LANGUAGE_DEADLINE_MS);
 
 /// A version that shall be loaded.
 #[derive(Clone, Debug)]
@@ -255,7 +252,7 @@ impl Fleet {
         state.leaving.push(slot.clone());
         tokio::spawn(async move {
             // An answer of a language model takes as long as it takes; the slot goes with the last one.
-            let drain = if slot.is_language_model() { LANGUAGE_DRAIN.max(fleet.drain) } else { fleet.drain };
+            let drain = slot.drain(fleet.drain);
             slot.unload(&fleet.launcher, Instant::now() + drain).await;
             if !fleet.forget(&slot) {
                 slot.discard_files().await;

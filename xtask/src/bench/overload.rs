@@ -288,20 +288,11 @@ impl Running {
 
     /// How long it takes to say that it lives, over one connection, until told that it is over.
     fn live_ms(&self, over: &AtomicBool) -> Result<[f64; 2]> {
-        let mut stream = self.connect()?;
         let question = format!("GET /v2/health/live HTTP/1.1\r\nhost: {}\r\n\r\n", self.address);
-        let (mut took, mut answer) = (Vec::new(), [0; 4096]);
-        while !over.load(Ordering::Relaxed) {
-            let asked = Instant::now();
-            stream.write_all(question.as_bytes())?;
-            let length = stream.read(&mut answer)?;
-            if !answer[..length].starts_with(b"HTTP/1.1 200") {
-                bail!("the server does not say that it lives");
-            }
-            took.push(1000.0 * asked.elapsed().as_secs_f64());
-            std::thread::sleep(LATENESS_SLEEP);
-        }
-        Ok(median_and_p99(took))
+        self.asked_ms(over, question.as_bytes(), |status| match status {
+            "200" => Ok(true),
+            _ => bail!("the server does not say that it lives"),
+        })
     }
 
     /// How long refusals of a request as large as the others take, over one connection, until told that it is over. It allows
@@ -326,32 +317,38 @@ impl Running {
         )
         .into_bytes();
         request.extend(values);
-        let mut stream = self.connect()?;
+        self.asked_ms(over, &request, |status| match status {
+            "429" | "503" => Ok(true),
+            // Before the queue was full.
+            "504" => Ok(false),
+            _ => bail!("a request with a short deadline was answered with status `{status}`"),
+        })
+    }
+
+    /// How long answers to a request take that is made again and again over one connection, until told that it is over: of
+    /// those whose status counts.
+    fn asked_ms(
+        &self,
+        over: &AtomicBool,
+        request: &[u8],
+        counts: impl Fn(&str) -> Result<bool>,
+    ) -> Result<[f64; 2]> {
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(START_MAX))?;
         let (mut took, mut answer) = (Vec::new(), [0; 4096]);
         while !over.load(Ordering::Relaxed) {
             let asked = Instant::now();
-            stream.write_all(&request)?;
-            let answered = stream.read(&mut answer)?;
-            let answer = String::from_utf8_lossy(&answer[..answered]);
-            match answer.split(' ').nth(1) {
-                Some("429" | "503") => took.push(1000.0 * asked.elapsed().as_secs_f64()),
-                // Before the queue was full.
-                Some("504") => {}
-                _ => bail!(
-                    "a request with a short deadline was answered with `{}`",
-                    answer.lines().next().unwrap_or("")
-                ),
+            stream.write_all(request)?;
+            let length = stream.read(&mut answer)?;
+            let answered = asked.elapsed();
+            let answer = String::from_utf8_lossy(&answer[..length]);
+            if counts(answer.split(' ').nth(1).unwrap_or_default())? {
+                took.push(1000.0 * answered.as_secs_f64());
             }
             std::thread::sleep(LATENESS_SLEEP);
         }
         Ok(median_and_p99(took))
-    }
-
-    fn connect(&self) -> Result<TcpStream> {
-        let stream = TcpStream::connect(self.address)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(START_MAX))?;
-        Ok(stream)
     }
 
     /// Memory of the gateway and of its slots, until told that it is over.

@@ -123,7 +123,7 @@ impl Pool {
             of: self.of.clone(),
             source: self.source.clone(),
             runner: self.runner.clone(),
-            threads: self.cores.and_then(|cores| usize::try_from(cores).ok()),
+            cores: self.cores,
         };
         let slot = Slot::start(launcher.clone(), held, self.turned.clone());
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);

@@ -46,8 +46,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 const LEAVE_WITHIN: Duration = Duration::from_secs(300);
 /// How long open requests of tensors get when their slot goes.
 const DRAIN: Duration = Duration::from_secs(limits::DRAIN_SECONDS_MAX);
-/// How long those of language models get.
-const LANGUAGE_DRAIN: Duration = Duration::from_millis(limits::LANGUAGE_DEADLINE_MS);
 
 /// How a worker works.
 #[derive(Debug)]
@@ -359,7 +357,7 @@ impl Worker {
                     of: of.clone(),
                     source: Source::Centre(self.pull.clone()),
                     runner: Runner::Own,
-                    threads: order.cores.and_then(|cores| usize::try_from(cores).ok()),
+                    cores: order.cores,
                 };
                 let slot = Slot::start(self.launcher.clone(), held, Arc::default());
                 // Its process reads the policy that counts now.
@@ -377,8 +375,7 @@ impl Worker {
 
     /// Ends a slot once its open requests are answered.
     async fn end(self: Arc<Self>, id: String, slot: Arc<Slot>) {
-        let drain = if slot.is_language_model() { LANGUAGE_DRAIN } else { DRAIN };
-        slot.unload(&self.launcher, Instant::now() + drain).await;
+        slot.unload(&self.launcher, Instant::now() + slot.drain(DRAIN)).await;
         let is_last = {
             let mut hosted = self.hosted();
             hosted.remove(&id);

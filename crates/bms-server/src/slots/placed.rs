@@ -180,7 +180,7 @@ fn start(slot: &Slot, launcher: &Arc<Launcher>, elsewhere: &Elsewhere, berth: &B
         of: slot.of().clone(),
         source: slot.source().clone(),
         runner: Runner::Own,
-        threads: berth.cores.and_then(|cores| usize::try_from(cores).ok()),
+        cores: berth.cores,
     };
     match &berth.worker {
         None => Slot::start_here(launcher.clone(), held),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bms_wire::api::{self, SlotState};
-use bms_wire::{Code, Error, ErrorBody};
+use bms_wire::{Code, Error, ErrorBody, limits};
 use bytes::Bytes;
 use http::response::Parts;
 use http::{Request, Response};
@@ -27,6 +27,8 @@ use crate::fleet::InFlight;
 /// How long the end of a process that broke a connection is waited for. A process that breaks
 /// connections and lives is asked again after that.
 const LOSS_NOTICED_WITHIN: Duration = Duration::from_millis(100);
+/// How long open requests of language models get when their slot goes.
+const LANGUAGE_DRAIN: Duration = Duration::from_millis(limits::LANGUAGE_DEADLINE_MS);
 
 /// One slot. Its supervisor runs in a task of its own until [`Slot::unload`].
 #[derive(Debug)]
@@ -44,7 +46,7 @@ pub(crate) struct Slot {
     supervisor: Mutex<Option<JoinHandle<()>>>,
     source: Source,
     runner: Runner,
-    threads: Option<usize>,
+    cores: Option<u64>,
     /// The refusal was handed out by [`Slot::take_refusal`].
     refusal_taken: AtomicBool,
     /// How long its work may stand still.
@@ -63,8 +65,8 @@ pub(crate) struct Held {
     pub(crate) of: VersionName,
     pub(crate) source: Source,
     pub(crate) runner: Runner,
-    /// Threads of its process, when that is said of this slot.
-    pub(crate) threads: Option<usize>,
+    /// Processors it is given: threads of its process, when that is said of this slot.
+    pub(crate) cores: Option<u64>,
 }
 
 /// How far the unloading of a slot has come.
@@ -115,7 +117,7 @@ impl Slot {
     /// A slot with the supervisor that `keep` gives it.
     pub(super) fn kept_by(
         launcher: &Launcher,
-        Held { of, source, runner, threads }: Held,
+        Held { of, source, runner, cores }: Held,
         turned: Arc<watch::Sender<u64>>,
         keep: impl FnOnce(Arc<Slot>) -> Pin<Box<dyn Future<Output = ()> + Send>>,
     ) -> Arc<Self> {
@@ -131,7 +133,7 @@ impl Slot {
             supervisor: Mutex::new(None),
             source,
             runner,
-            threads,
+            cores,
             refusal_taken: AtomicBool::new(false),
             hung_after: silent_after.unwrap_or(launcher.launch.hung_after),
             number: launcher.fresh_number(),
@@ -221,7 +223,7 @@ impl Slot {
 
     /// Threads of its process, when that is said of this slot.
     pub(crate) fn threads(&self) -> Option<usize> {
-        self.threads
+        self.cores.and_then(|cores| usize::try_from(cores).ok())
     }
 
     /// Where its bundle comes from.
@@ -261,6 +263,11 @@ impl Slot {
     /// Whether it holds a language model, as far as known.
     pub(crate) fn is_language_model(&self) -> bool {
         self.task().is_some_and(|task| is_language(&task))
+    }
+
+    /// How long its open requests get when it goes: as long as usual, and those of a language model as long as one may take.
+    pub(crate) fn drain(&self, usual: Duration) -> Duration {
+        if self.is_language_model() { LANGUAGE_DRAIN.max(usual) } else { usual }
     }
 
     /// Borrows the slot for a request, waiting until it is ready and has a place.

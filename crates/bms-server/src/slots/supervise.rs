@@ -27,8 +27,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 const STEADY_AFTER: Duration = Duration::from_secs(3);
 /// How long open requests get of a slot that is not trusted any more, as when one is unloaded.
 const DRAIN: Duration = Duration::from_secs(limits::DRAIN_SECONDS_MAX);
-/// How long those of language models get.
-const LANGUAGE_DRAIN: Duration = Duration::from_millis(limits::LANGUAGE_DEADLINE_MS);
 /// Looks at a process in the time after which it counts as hung.
 const LOOKS: u32 = 8;
 
@@ -224,9 +222,8 @@ async fn serve(slot: &Slot, launcher: &Launcher, mut process: Process, ready: Re
         }
         why = slot.revoked() => {
             launcher.changed.notify_one();
-            let drain = if slot.is_language_model() { LANGUAGE_DRAIN } else { DRAIN };
             tokio::select! {
-                _ = tokio::time::timeout(drain, slot.given_back()) => {}
+                _ = tokio::time::timeout(slot.drain(DRAIN), slot.given_back()) => {}
                 () = slot.stopping() => {}
             }
             process.end().await;

@@ -38,13 +38,11 @@ impl Published {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(0)?));
         let server = Running::start(&mut published.command(ours, address)?, || ready(address))?;
         let url = format!("http://{address}");
-        for arguments in [&["push", "--alias", "production"][..], &["deploy", "mlp"]] {
-            let mut command = ours.command(arguments);
-            command.args(["--server", &url]).env(KEY_VARIABLE, &published.key);
-            if arguments[0] == "push" {
-                command.arg(bundle);
-            }
-            process::output(&mut command)?;
+        let mut push = ours.command(&["push", "--alias", "production", "--server", &url]);
+        push.arg(bundle);
+        let deploy = ours.command(&["deploy", "mlp", "--server", &url]);
+        for mut command in [push, deploy] {
+            process::output(command.env(KEY_VARIABLE, &published.key))?;
         }
         drop(server);
         Ok(published)
