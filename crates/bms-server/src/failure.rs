@@ -1,8 +1,10 @@
 //! How errors leave: every one as JSON, in the shape of the protocol the request spoke.
 
+use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use bms_wire::{Code, Error, Retry, anthropic, openai};
+use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
 
 use crate::{hub, mlflow};
@@ -46,13 +48,17 @@ impl Dialect {
     }
 
     /// An error as the body of an answer.
-    fn body(self, error: &Error) -> Response {
-        match self {
-            Dialect::Own => axum::Json(error.body()).into_response(),
-            Dialect::OpenAi => axum::Json(openai::ErrorEnvelope::from(error)).into_response(),
-            Dialect::Anthropic => axum::Json(anthropic::ErrorEnvelope::from(error)).into_response(),
-            Dialect::Mlflow => axum::Json(mlflow::failure_body(error)).into_response(),
-        }
+    fn body(self, error: &Error) -> http::Response<Bytes> {
+        let document = match self {
+            Dialect::Own => serde_json::to_vec(&error.body()),
+            Dialect::OpenAi => serde_json::to_vec(&openai::ErrorEnvelope::from(error)),
+            Dialect::Anthropic => serde_json::to_vec(&anthropic::ErrorEnvelope::from(error)),
+            Dialect::Mlflow => serde_json::to_vec(&mlflow::failure_body(error)),
+        };
+        // They are texts and numbers, which can always be written.
+        let mut response = http::Response::new(Bytes::from(document.unwrap_or_default()));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
     }
 }
 
@@ -62,8 +68,14 @@ impl From<Error> for Failure {
     }
 }
 
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
+impl Failure {
+    /// An answer that broke off on its way through this program.
+    pub(crate) fn broken_off(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Error::new(Code::Internal, "the answer broke off").because(why).into()
+    }
+
+    /// The answer, in one piece.
+    pub(crate) fn whole(self) -> http::Response<Bytes> {
         let code = self.error.code();
         if code == Code::Unavailable {
             // What a readiness probe hears while a model loads is no fault.
@@ -79,6 +91,12 @@ impl IntoResponse for Failure {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        self.whole().map(Body::from)
     }
 }
 
@@ -124,7 +142,7 @@ pub(crate) async fn no_such_method(request: Request) -> Response {
         Error::new(Code::InvalidRequest, what).hint("The `Allow` header names the methods that can be.");
     let mut response = Dialect::at(request.uri().path()).body(&error);
     *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-    response
+    response.map(Body::from)
 }
 
 #[cfg(test)]

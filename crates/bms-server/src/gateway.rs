@@ -8,6 +8,7 @@ mod answers;
 mod bodies;
 mod budget;
 mod door;
+mod fast;
 mod health;
 mod language;
 mod pace;
@@ -24,10 +25,9 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
-use bms_wire::{Code, Error, Result, limits, oip::binary};
+use bms_wire::{Code, Error, Result, limits};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, StatusCode, header};
-use http_body_util::Full;
 use tokio::time::Instant;
 
 use crate::body::{self, Segments};
@@ -36,7 +36,7 @@ use crate::failure::Failure;
 use crate::fleet::{Fleet, Want};
 use crate::metrics::Metrics;
 use crate::rollout::Rollouts;
-use crate::slots::{Broken, Lease, Slot, Unavailable, VersionName};
+use crate::slots::{Broken, INFERENCE_HEADER_LENGTH, Lease, Slot, Unavailable, for_slot, of_version};
 use crate::traffic::Traffic;
 
 pub use answers::CacheSettings;
@@ -44,6 +44,7 @@ use answers::{Answers, CACHED};
 use bodies::Bodies;
 pub(crate) use bodies::Room;
 pub(crate) use door::Door;
+pub(crate) use fast::Fast;
 use language::Adapters;
 pub(crate) use language::ask_slot;
 pub(crate) use record::Record;
@@ -53,13 +54,14 @@ pub(crate) use time::Time;
 /// The pause before a slot is asked again that says it cannot answer now.
 const SLOT_PAUSE: Duration = Duration::from_millis(20);
 
-/// Says where the JSON part of a body with binary tensors ends.
-const INFERENCE_HEADER_LENGTH: HeaderName = HeaderName::from_static(binary::HEADER_LENGTH);
-/// Headers that mean something to a slot.
-const REQUEST_HEADERS: [HeaderName; 3] = [header::CONTENT_TYPE, header::ACCEPT, INFERENCE_HEADER_LENGTH];
+/// The operation that is inference.
+const INFER: &str = "/infer";
 /// Headers of a slot's answer that mean something to a client.
 const RESPONSE_HEADERS: [HeaderName; 4] =
     [header::CONTENT_TYPE, header::RETRY_AFTER, INFERENCE_HEADER_LENGTH, CACHED];
+
+/// Headers of an answer, about.
+const ANSWER_HEADERS: usize = 16;
 
 /// What the routes of the gateway share.
 #[derive(Debug)]
@@ -174,7 +176,7 @@ impl Gateway {
         let time = time.within(time::asked_for(&headers, &body));
         route.door.check_wait(time.allowed())?;
         let call = Call { target, headers: &headers, body, time, door: &route.door };
-        self.ask_split(&call, record).await.map(client_response)
+        Ok(client_response(self.ask_split(&call, record).await?).map(Body::from))
     }
 
     /// Lets a request in that has been read already and has a slot answer it.
@@ -205,11 +207,16 @@ impl Gateway {
             let lease = self.lease(target, time, avoid.as_ref()).await?;
             drop(waiting);
             record.answered_by(lease.of());
-            // The path names the version, so that the answer can.
-            let path = of_version(lease.of(), target.operation);
-            let slot_request = for_slot(target.method.clone(), &path, headers, body.clone())?;
             let hung_after = self.fleet.launcher.launch.hung_after;
-            let why = match lease.exchange(slot_request, time.deadline(), hung_after).await {
+            let exchanged = if target.operation == INFER {
+                lease.infer(headers, body, time.deadline(), hung_after).await
+            } else {
+                // The path names the version, so that the answer can.
+                let path = of_version(lease.of(), target.operation);
+                let request = for_slot(target.method.clone(), &path, headers, body.clone())?;
+                Box::pin(lease.exchange(request, time.deadline(), hung_after)).await
+            };
+            let why = match exchanged {
                 None => return Err(too_late(target, time)),
                 Some(Err(Broken::Refused(error))) => return Err(error),
                 Some(Err(Broken::Oversized)) => return Err(oversized(target)),
@@ -289,31 +296,13 @@ fn oversized(target: &Target<'_>) -> Error {
         .hint("Ask for fewer rows in one request.")
 }
 
-/// The path of an operation of a version.
-fn of_version(of: &VersionName, operation: &str) -> String {
-    format!("/v2/models/{}/versions/{}{operation}", of.model, of.version)
-}
-
-/// A request as a slot gets it.
-fn for_slot(method: Method, path: &str, headers: &HeaderMap, body: Bytes) -> Result<Request<Full<Bytes>>> {
-    let request = Request::builder().method(method).uri(path).header(header::HOST, "slot");
-    let mut request = request
-        .body(Full::new(body))
-        .map_err(|e| Error::new(Code::Internal, "the request cannot be forwarded").because(e))?;
-    request.headers_mut().extend(forwarded(headers));
-    Ok(request)
-}
-
-/// What a slot gets of a request's headers. What is kept of a request has no others: a caller's key is not for keeping.
-fn forwarded(headers: &HeaderMap) -> HeaderMap {
-    let known = |name: HeaderName| headers.get(&name).map(|value| (name, value.clone()));
-    REQUEST_HEADERS.into_iter().filter_map(known).collect()
-}
-
-fn client_response(response: http::Response<Bytes>) -> Response {
+/// A slot's answer as its client gets it.
+fn client_response(response: http::Response<Bytes>) -> http::Response<Bytes> {
     let (parts, body) = response.into_parts();
-    let mut out = Response::new(Body::from(body));
+    let mut out = http::Response::new(body);
     *out.status_mut() = parts.status;
+    // With room for what is said of limits and to browsers.
+    *out.headers_mut() = HeaderMap::with_capacity(ANSWER_HEADERS);
     for name in RESPONSE_HEADERS {
         if let Some(value) = parts.headers.get(&name) {
             out.headers_mut().insert(name, value.clone());
@@ -324,7 +313,7 @@ fn client_response(response: http::Response<Bytes>) -> Response {
 
 /// The segments of a model's path: the model, and the version when the path names one.
 #[derive(Debug, serde::Deserialize)]
-struct Named {
+pub(crate) struct Named {
     model: String,
     version: Option<String>,
 }
@@ -350,12 +339,8 @@ async fn infer(
     let mut record = Record::begin(&gateway);
     let answered = async {
         record.is_for(request.extensions().get())?;
-        let target = Target {
-            model: &named.model,
-            version: named.version()?,
-            method: Method::POST,
-            operation: "/infer",
-        };
+        let target =
+            Target { model: &named.model, version: named.version()?, method: Method::POST, operation: INFER };
         gateway.answer(&target, request, &mut record).await
     };
     let answered = answered.await;

@@ -11,7 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 pub(crate) use bms_wire::check_address;
 use bms_wire::{Code, Error, Result};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 
 use crate::failure::Failure;
 
@@ -36,23 +36,32 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Lets a request through, or refuses it, and puts the protecting headers on the answer.
 /// Where every request needs a key the host may have any name: a page that came by another has none.
 pub(crate) async fn protect(State(any_host): State<bool>, request: Request, next: Next) -> Response {
-    let mut response = match check(&request, any_host) {
+    let mut response = match check(request.version(), request.method(), request.headers(), any_host) {
         Ok(()) => next.run(request).await,
         Err(error) => Failure::from(error).into_response(),
     };
-    for (name, value) in HEADERS {
-        response.headers_mut().insert(name, value);
-    }
+    shield(response.headers_mut());
     response
 }
 
-fn check(request: &Request, any_host: bool) -> Result<()> {
-    if !any_host {
-        bms_wire::check_host(request.version(), request.headers())?;
+/// Puts the protecting headers on an answer.
+pub(crate) fn shield(headers: &mut HeaderMap) {
+    for (name, value) in HEADERS {
+        headers.insert(name, value);
     }
-    match *request.method() {
+}
+
+/// Whether a request may be one of a page.
+///
+/// # Errors
+/// [`Code::PermissionDenied`] when a stranger's page makes it.
+pub(crate) fn check(version: Version, method: &Method, headers: &HeaderMap, any_host: bool) -> Result<()> {
+    if !any_host {
+        bms_wire::check_host(version, headers)?;
+    }
+    match *method {
         Method::GET | Method::HEAD | Method::OPTIONS => Ok(()),
-        _ => check_origin(request.headers()),
+        _ => check_origin(headers),
     }
 }
 

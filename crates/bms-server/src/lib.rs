@@ -15,6 +15,7 @@
 //! slot's process does. All three are given what they work with, so that tests run them on real sockets.
 
 mod again;
+mod alarm;
 mod api;
 mod aside;
 mod body;

@@ -1,5 +1,6 @@
 //! Accepting connections, and letting open ones finish.
 
+mod fast;
 mod opening;
 mod patient;
 mod tls;
@@ -26,6 +27,7 @@ use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use crate::again::Again;
+pub(crate) use fast::{BODY_BYTES_MAX as FAST_BODY_BYTES_MAX, FastPath, Nothing};
 use opening::Opened;
 use patient::Patient;
 pub use tls::Tls;
@@ -56,19 +58,30 @@ pub(crate) struct Terms {
 
 /// Serves until `shutdown` is done, then lets open requests finish. Returns how many connections were
 /// cut off because theirs did not.
-pub(crate) async fn serve(
+pub(crate) async fn serve<F: FastPath>(
     listener: impl Listener,
     router: Router,
+    fast: Option<F>,
     terms: Terms,
     shutdown: impl Future<Output = ()>,
 ) -> usize {
-    serve_each(listener, |_| router.clone(), terms, shutdown).await
+    accept(listener, |_| router.clone(), fast, terms, shutdown).await
 }
 
 /// As [`serve`], with routes that know whom the connection is with.
 pub(crate) async fn serve_each<L: Listener>(
+    listener: L,
+    routes: impl Fn(&L::Io) -> Router,
+    terms: Terms,
+    shutdown: impl Future<Output = ()>,
+) -> usize {
+    accept(listener, routes, None::<Nothing>, terms, shutdown).await
+}
+
+async fn accept<L: Listener, F: FastPath>(
     mut listener: L,
     routes: impl Fn(&L::Io) -> Router,
+    fast: Option<F>,
     terms: Terms,
     shutdown: impl Future<Output = ()>,
 ) -> usize {
@@ -87,8 +100,8 @@ pub(crate) async fn serve_each<L: Listener>(
             accepted = accepted => accepted,
             () = &mut shutdown => break,
         };
-        let router = routes(&io);
-        connections.spawn(Again::new(Box::pin(connection(io, router, terms, stop.subscribe(), seat))));
+        let (router, fast) = (routes(&io), fast.clone());
+        connections.spawn(Again::new(Box::pin(connection(io, router, fast, terms, stop.subscribe(), seat))));
         while connections.try_join_next().is_some() {}
     }
     drop(listener);
@@ -101,14 +114,16 @@ pub(crate) async fn serve_each<L: Listener>(
     }
 }
 
-async fn connection<I>(
+async fn connection<I, F>(
     io: I,
     router: Router,
+    fast: Option<F>,
     terms: Terms,
     mut stop: watch::Receiver<bool>,
     _seat: Option<OwnedSemaphorePermit>,
 ) where
     I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    F: FastPath,
 {
     let service = service_fn(move |mut request: Request<Incoming>| {
         let router = router.clone();
@@ -123,9 +138,13 @@ async fn connection<I>(
         // Nothing was asked yet.
         _ = stop.wait_for(|stop| *stop) => return,
     };
-    let Some((io, is_http2)) = opened else { return };
+    let Some((mut io, is_http2)) = opened else { return };
     if is_http2 {
         return until_told(http2_terms().serve_connection(TokioIo::new(io), service), stop).await;
+    }
+    if let Some(fast) = fast {
+        let Some(rest) = fast::serve(io, &fast, terms.head_within, &mut stop).await else { return };
+        io = rest;
     }
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(terms.head_within);

@@ -32,7 +32,7 @@ use crate::engines::{Engines, Runner};
 use crate::failure::{self, Failure};
 use crate::fleet::{Fleet, Wanted, usual_budget};
 use crate::follow::follow;
-use crate::gateway::{CacheSettings, Gateway};
+use crate::gateway::{CacheSettings, Fast, Gateway};
 use crate::keys::{self, Keeper, KeySettings, Keys, KeysMode};
 use crate::listen::{self, Terms, Tls};
 use crate::metrics::{self, Metrics};
@@ -407,9 +407,10 @@ impl Parts {
                 tracing::debug!("failed to set TCP_NODELAY: {e}");
             }
         });
+        let fast = Some(Fast::new(self.gateway.clone(), keys.clone(), router.clone()));
         let cut_off = match &self.tls {
-            None => listen::serve(listener, router, self.terms, shutdown).await,
-            Some(tls) => tls.serve(listener, router, self.terms, &self.metrics, shutdown).await?,
+            None => listen::serve(listener, router, fast, self.terms, shutdown).await,
+            Some(tls) => tls.serve(listener, router, fast, self.terms, &self.metrics, shutdown).await?,
         };
         if cut_off != 0 {
             tracing::warn!(cut_off, "connections closed with requests open");

@@ -75,6 +75,8 @@ pub struct Options {
 struct Loaded {
     greeting: Ready,
     routes: Router,
+    /// What answers inference without them, where that is brief.
+    fast: Option<protocol::Fast>,
     /// Says why when the model can answer no more and is to be loaded anew.
     lost: oneshot::Receiver<Error>,
     /// How far its work is.
@@ -162,7 +164,7 @@ async fn serve(options: Options, listener: UnixListener, policy: Policy, enforce
     };
     // The socket's file is the supervisor's to remove: this process may not.
     tokio::select! {
-        _ = listen::serve(listener, model.routes, terms, told) => Ok(()),
+        _ = listen::serve(listener, model.routes, model.fast, terms, told) => Ok(()),
         // The engine has failed its requests; the supervisor starts another process.
         Ok(error) = model.lost => Err(error),
     }
@@ -190,13 +192,13 @@ fn load_verified(verified: Verified, options: &Options, policy: &Policy) -> Resu
     let (manifest, digest) = (verified.manifest().clone(), verified.digest().to_owned());
     // Without anything that may tell of it, nothing is ever lost.
     let (lose, lost) = oneshot::channel();
-    let (runtime, routes, progress): (_, _, Box<dyn Fn() -> Progress + Send>) =
+    let (runtime, routes, fast, progress): (_, _, _, Box<dyn Fn() -> Progress + Send>) =
         match manifest.is_language_model() {
             true => {
                 let slot = load::Slot { policy, lost: lose };
                 let language = Arc::new(load::load(&verified, options, Some(slot))?);
                 let watched = language.clone();
-                ("bms", language_routes(language), Box::new(move || watched.progress()))
+                ("bms", language_routes(language), None, Box::new(move || watched.progress()))
             }
             false => {
                 let engine = EngineOptions {
@@ -208,7 +210,8 @@ fn load_verified(verified: Verified, options: &Options, policy: &Policy) -> Resu
                 let watched = engine.clone();
                 (
                     engine.describe().runtime.as_str(),
-                    protocol::routes(engine),
+                    protocol::routes(engine.clone()),
+                    Some(protocol::Fast::new(engine)),
                     Box::new(move || watched.progress()),
                 )
             }
@@ -220,7 +223,7 @@ fn load_verified(verified: Verified, options: &Options, policy: &Policy) -> Resu
         runtime: runtime.to_owned(),
         task: Some(manifest.task),
     };
-    Ok(Loaded { greeting, routes, lost, progress })
+    Ok(Loaded { greeting, routes, fast, lost, progress })
 }
 
 /// The routes of a language model, and those by which it is watched.

@@ -19,8 +19,8 @@ use quick_cache::sync::{Cache, DefaultLifecycle, PlaceholderGuard};
 use quick_cache::{DefaultHashBuilder, Weighter};
 use tokio::time::Instant;
 
-use super::{Call, Gateway, REQUEST_HEADERS, Record, too_late};
-use crate::slots::VersionName;
+use super::{Call, Gateway, Record, too_late};
+use crate::slots::{REQUEST_HEADERS, VersionName};
 
 pub(super) use renewed::{Ended, Renewal};
 pub(super) use shared::{Origin, Shared};
@@ -235,9 +235,21 @@ impl Gateway {
         call: &Call<'_>,
         record: &mut Record,
     ) -> Result<Response<Bytes>> {
+        match &self.answers {
+            Some(answers) if answers.is_for(call.target.model, call.headers) => {
+                Box::pin(self.remember(answers, call, record)).await
+            }
+            _ => self.ask(call, record).await,
+        }
+    }
+
+    async fn remember(
+        &self,
+        answers: &Arc<Answers>,
+        call: &Call<'_>,
+        record: &mut Record,
+    ) -> Result<Response<Bytes>> {
         let &Call { target, headers, ref body, time, .. } = call;
-        let wanted = self.answers.as_ref().filter(|answers| answers.is_for(target.model, headers));
-        let Some(answers) = wanted else { return self.ask(call, record).await };
         let pool = self.fleet.route(target.model, target.version)?.pool;
         let key = digest(pool.of(), pool.engine_name(), headers, body, record.caller());
         let found = tokio::time::timeout_at(time.deadline(), answers.find(key)).await;

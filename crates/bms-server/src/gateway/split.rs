@@ -9,15 +9,13 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use tokio::time::Instant;
 
-use super::{Call, Gateway, Record, for_slot, forwarded, of_version};
+use super::{Call, Gateway, INFER, Record};
 use crate::event::{CandidateFailed, Event};
 use crate::fleet::{Pool, Want};
 use crate::rollout::{Copied, Side, Trial};
-use crate::slots::{Broken, Lease, Unavailable, VersionName};
+use crate::slots::{Broken, Lease, Unavailable, VersionName, for_slot, forwarded};
 use crate::warm::Sample;
 
-/// The operation whose traffic is split.
-const INFER: &str = "/infer";
 /// The first status that says that a request was not answered. Whether the version or the request is at fault shows when
 /// the other version answers it, too.
 pub(super) const FAULTS_FROM: u16 = 400;
@@ -57,12 +55,14 @@ pub(crate) async fn ask_once(
     hung_after: Duration,
 ) -> Once {
     let Ok(lease) = leased else { return Once::NotReady };
-    let infer = of_version(lease.of(), INFER);
-    let request = match for_slot(Method::POST, path.unwrap_or(&infer), headers, body) {
-        Ok(request) => request,
-        Err(error) => return Once::Failed(error.to_string()),
+    let exchanged = match path {
+        None => lease.infer(headers, &body, deadline, hung_after).await,
+        Some(path) => match for_slot(Method::POST, path, headers, body) {
+            Ok(request) => Box::pin(lease.exchange(request, deadline, hung_after)).await,
+            Err(error) => return Once::Failed(error.to_string()),
+        },
     };
-    match lease.exchange(request, deadline, hung_after).await {
+    match exchanged {
         None => Once::Failed("it did not answer in time".to_owned()),
         Some(Err(Broken::Lost(why))) => Once::Failed(why),
         Some(Err(Broken::Refused(error))) => Once::Failed(error.to_string()),
@@ -86,14 +86,31 @@ impl Gateway {
         if target.version.is_some() {
             return self.ask_or_remember(call, record).await;
         }
-        let sample = || Sample { path: None, headers: forwarded(headers), body: body.clone() };
-        let Some(trial) = self.rollouts.trial(target.model, headers, body) else {
-            let answer = self.ask_or_remember(call, record).await?;
-            if answer.status() == StatusCode::OK {
-                self.fleet.warmth.keep(target.model, sample, body.len());
-            }
-            return Ok(answer);
-        };
+        if let Some(trial) = self.rollouts.trial(target.model, headers, body) {
+            return Box::pin(self.ask_tried(trial, call, record)).await;
+        }
+        let answer = self.ask_or_remember(call, record).await?;
+        self.keep_sample(call, &answer);
+        Ok(answer)
+    }
+
+    /// Keeps a request that was answered well for versions to come, which are warmed with it.
+    fn keep_sample(&self, call: &Call<'_>, answer: &http::Response<Bytes>) {
+        let &Call { target, headers, ref body, .. } = call;
+        if answer.status() == StatusCode::OK {
+            let sample = || Sample { path: None, headers: forwarded(headers), body: body.clone() };
+            self.fleet.warmth.keep(target.model, sample, body.len());
+        }
+    }
+
+    /// Has a slot answer a request of a model with a rollout.
+    async fn ask_tried(
+        &self,
+        trial: Trial,
+        call: &Call<'_>,
+        record: &mut Record,
+    ) -> Result<http::Response<Bytes>> {
+        let &Call { headers, ref body, .. } = call;
         if trial.side == Side::Candidate {
             if let Some(answer) = self.ask_candidate(&trial, call, record).await {
                 return Ok(answer);
@@ -102,11 +119,9 @@ impl Gateway {
         }
         record.tries(trial.clone());
         let answer = self.ask(call, record).await?;
-        if answer.status() == StatusCode::OK {
-            self.fleet.warmth.keep(target.model, sample, body.len());
-            if trial.split.wants_copy() {
-                self.copy(&trial, None, headers, body.clone(), &answer);
-            }
+        self.keep_sample(call, &answer);
+        if answer.status() == StatusCode::OK && trial.split.wants_copy() {
+            self.copy(&trial, None, headers, body.clone(), &answer);
         }
         Ok(answer)
     }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::INFERENCE_HEADER_LENGTH;
+use crate::slots::INFERENCE_HEADER_LENGTH;
 
 /// When a request came and by when it shall be answered.
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bms_registry::{KeyUse, OthersUse, StoredKey};
 use bms_wire::api::{KeyLimits, Quota, Role};
 use bms_wire::{Code, Error, Result, limits};
-use bytes::Bytes;
 
 use super::Shared;
 use super::bucket::Standing;
@@ -322,7 +321,7 @@ impl Ticket {
     }
 
     /// A piece of its answer goes out.
-    pub(crate) fn said(&self, piece: &Bytes) {
+    pub(crate) fn said(&self, piece: &[u8]) {
         self.state().tokens.look(piece);
     }
 

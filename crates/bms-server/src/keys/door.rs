@@ -6,10 +6,10 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use bms_wire::api::PERSON_HEADER;
 use bms_wire::{Error, Result};
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use super::access::{self, Access};
 use super::bucket::Standing;
@@ -52,6 +52,81 @@ impl Asking {
             None => self.caller.admit(),
         }
     }
+
+    /// Counts what a whole answer says it took.
+    pub(crate) fn said(&self, answer: &[u8]) {
+        if let Some(ticket) = &self.ticket {
+            ticket.said(answer);
+        }
+    }
+}
+
+/// A request that is not let in.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    error: Error,
+    /// Who made it, when it is over their limits.
+    caller: Option<Arc<Caller>>,
+}
+
+impl Refused {
+    /// The refusal as `said` makes it of the error, with how the limits stand.
+    pub(crate) fn answer<B>(self, said: impl FnOnce(Error) -> Response<B>) -> Response<B> {
+        let mut response = said(self.error);
+        if let Some(caller) = &self.caller {
+            tell(caller, response.headers_mut());
+        }
+        response
+    }
+}
+
+impl Keys {
+    /// Lets a request in that asks a model, as [`door`] does. Who makes it, if that is known.
+    ///
+    /// # Errors
+    /// Why it is not let in.
+    pub(crate) fn enter_to_ask(&self, headers: &mut HeaderMap) -> Result<Option<Asking>, Refused> {
+        match self.mode() {
+            KeysMode::Off => Ok(None),
+            mode => self.enter(mode, Access::Ask, headers),
+        }
+    }
+
+    /// Lets a request in. Who makes it, if that is known and counts.
+    fn enter(
+        &self,
+        mode: KeysMode,
+        access: Access,
+        headers: &mut HeaderMap,
+    ) -> Result<Option<Asking>, Refused> {
+        let admitted = self.admit(mode, access, headers).map_err(|error| {
+            self.shared.metrics.keys.denials.with_label_values(&[error.code().as_str()]).inc();
+            Refused { error, caller: None }
+        });
+        let Some(caller) = admitted? else { return Ok(None) };
+        // Names of keys hold nothing that a header cannot.
+        if let Ok(name) = HeaderValue::from_str(caller.name()) {
+            headers.insert(PERSON_HEADER, name);
+        }
+        let ticket = match access {
+            Access::Ask => Some(caller.admit()),
+            Access::AskMany => None,
+            _ => return Ok(None),
+        };
+        match ticket.transpose() {
+            Ok(ticket) => Ok(Some(Asking { caller, ticket })),
+            Err(error) => Err(Refused { error, caller: Some(caller) }),
+        }
+    }
+
+    /// Counts an answer to somebody, and says in it how their limits stand.
+    pub(crate) fn answered(&self, asking: &Asking, status: StatusCode, headers: &mut HeaderMap) {
+        if let Some(ticket) = asking.ticket.as_ref().filter(|_| !status.is_success()) {
+            ticket.failed();
+        }
+        self.shared.metrics.keys.answered(asking.caller.name(), status);
+        tell(&asking.caller, headers);
+    }
 }
 
 /// Lets a request through, or refuses it.
@@ -60,7 +135,7 @@ pub(crate) async fn door(
     matched: Option<MatchedPath>,
     mut request: Request,
     next: Next,
-) -> Response {
+) -> Response<Body> {
     let mode = keys.mode();
     if mode == KeysMode::Off {
         return next.run(request).await;
@@ -71,45 +146,21 @@ pub(crate) async fn door(
         true => Access::Metrics,
         false => access::of(route, request.uri().path(), request.method()),
     };
-    let caller = match keys.admit(mode, access, request.headers()) {
-        Ok(Some(caller)) => caller,
+    let asking = match keys.enter(mode, access, request.headers_mut()) {
+        Ok(Some(asking)) => asking,
         Ok(None) => return next.run(request).await,
-        Err(error) => {
-            keys.shared.metrics.keys.denials.with_label_values(&[error.code().as_str()]).inc();
-            return refuse(request, error);
-        }
+        Err(refused) => return refused.answer(|error| refuse(request, error)),
     };
-    // Names of keys hold nothing that a header cannot.
-    if let Ok(name) = HeaderValue::from_str(caller.name()) {
-        request.headers_mut().insert(PERSON_HEADER, name);
-    }
-    if access == Access::AskMany {
-        request.extensions_mut().insert(Asking { caller, ticket: None });
-        return next.run(request).await;
-    }
-    if access != Access::Ask {
-        return next.run(request).await;
-    }
-    let ticket = match caller.admit() {
-        Ok(ticket) => ticket,
-        Err(error) => {
-            let mut refused = refuse(request, error);
-            tell(&caller, &mut refused);
-            return refused;
-        }
-    };
-    request.extensions_mut().insert(Asking { caller: caller.clone(), ticket: Some(ticket.clone()) });
+    request.extensions_mut().insert(asking.clone());
     let mut response = next.run(request).await;
-    if !response.status().is_success() {
-        ticket.failed();
-    }
-    keys.shared.metrics.keys.answered(caller.name(), response.status());
-    tell(&caller, &mut response);
+    // Of a stream each request was counted by itself.
+    let Some(ticket) = asking.ticket.clone() else { return response };
+    keys.answered(&asking, response.status(), response.headers_mut());
     response.map(|body| Body::new(Counted { body, ticket }))
 }
 
 /// A refusal in the words of the protocol that was spoken. The body is read and thrown away.
-fn refuse(request: Request, error: Error) -> Response {
+fn refuse(request: Request, error: Error) -> Response<Body> {
     let path = request.uri().path().to_owned();
     body::linger(request);
     match grpc::is_path(&path) {
@@ -119,11 +170,10 @@ fn refuse(request: Request, error: Error) -> Response {
 }
 
 /// Says how the limits stand.
-fn tell(caller: &Caller, response: &mut Response) {
+fn tell(caller: &Caller, headers: &mut HeaderMap) {
     for (names, standing) in LIMITS.into_iter().zip(caller.standings()) {
         let Some(Standing { limit, remaining, reset }) = standing else { continue };
         let [limit_name, remaining_name, reset_name] = names;
-        let headers = response.headers_mut();
         headers.insert(limit_name, HeaderValue::from(limit));
         headers.insert(remaining_name, HeaderValue::from(remaining));
         if let Ok(reset) = HeaderValue::from_str(&shown(reset)) {

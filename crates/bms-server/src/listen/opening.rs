@@ -22,6 +22,12 @@ impl<I: AsyncRead + Unpin> Opened<I> {
         Opened { seen: Bytes::new(), io }
     }
 
+    /// Has bytes that were read from it read again.
+    pub(super) fn put_back(&mut self, mut bytes: BytesMut) {
+        bytes.extend_from_slice(&self.seen);
+        self.seen = bytes.freeze();
+    }
+
     /// Reads until it is clear what is spoken; whether it is HTTP/2.
     pub(super) async fn look(mut io: I) -> io::Result<(Self, bool)> {
         let mut seen = BytesMut::with_capacity(PREFACE.len());

@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{Accept, TlsAcceptor};
 
-use super::Terms;
+use super::{FastPath, Terms};
 use crate::metrics::Metrics;
 use shown::Shown;
 
@@ -60,6 +60,7 @@ impl Tls {
         &self,
         listener: impl Listener<Io = TcpStream>,
         router: Router,
+        fast: Option<impl FastPath>,
         terms: Terms,
         metrics: &Metrics,
         shutdown: impl Future<Output = ()>,
@@ -67,7 +68,7 @@ impl Tls {
         let expiry = metrics.certificate_expiry()?;
         let watching = tokio::spawn(shown::watch(self.shown.clone(), expiry));
         let listener = Encrypted { listener, acceptor: TlsAcceptor::from(self.config.clone()) };
-        let cut_off = super::serve(listener, router, terms, shutdown).await;
+        let cut_off = super::serve(listener, router, fast, terms, shutdown).await;
         watching.abort();
         Ok(cut_off)
     }

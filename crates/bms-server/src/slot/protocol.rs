@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
 use bms_engine::oip::{self, Asked};
 use bms_engine::{Answer, Engine};
@@ -16,7 +16,7 @@ use bms_wire::oip::about::{ModelConfig, Statistics};
 use bms_wire::oip::{ModelMetadata, binary};
 use bms_wire::{Code, Error, Preprocess, Result, limits};
 use bytes::Bytes;
-use http::{HeaderValue, header};
+use http::{HeaderMap, HeaderValue, header};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -24,6 +24,7 @@ use tokio::sync::oneshot;
 use crate::aside::aside;
 use crate::body::{self, Segments};
 use crate::failure::{self, Failure};
+use crate::listen::FastPath;
 use plain::Manner;
 
 /// Bytes of a request or numbers of an answer that are converted without leaving the thread that talks to
@@ -53,7 +54,7 @@ pub(super) fn routes(engine: Arc<Engine>) -> Router {
 
 /// The segments of a model's path.
 #[derive(Debug, Deserialize)]
-struct Named {
+pub(super) struct Named {
     model: String,
     version: Option<String>,
 }
@@ -97,15 +98,55 @@ async fn infer(
     request: Request,
 ) -> Result<Response, Failure> {
     named.check(&engine)?;
-    let head_bytes = request.headers().get(binary::HEADER_LENGTH);
-    let head_bytes = head_bytes.map(|value| binary::header_length(value.as_bytes())).transpose()?;
-    let limit = match head_bytes {
-        Some(_) => limits::TENSOR_BODY_BYTES_MAX,
-        None => limits::INFER_BODY_BYTES_MAX,
+    let headers = request.headers().clone();
+    let limit = match headers.contains_key(binary::HEADER_LENGTH) {
+        true => limits::TENSOR_BODY_BYTES_MAX,
+        false => limits::INFER_BODY_BYTES_MAX,
     };
-    let manner = Manner::of(request.headers());
     let body = body::read(request, limit, |_| Ok(())).await?;
-    let is_quick = body.len() <= SMALL && !takes_its_time(&engine);
+    Ok(answer(&engine, named, &headers, body).await?.map(Body::from))
+}
+
+/// Answers inference without a router.
+#[derive(Clone, Debug)]
+pub(super) struct Fast(Arc<Engine>);
+
+impl Fast {
+    pub(super) fn new(engine: Arc<Engine>) -> Self {
+        Fast(engine)
+    }
+}
+
+impl FastPath for Fast {
+    type Route = Named;
+
+    fn route(&self, method: &str, path: &str) -> Option<Named> {
+        let named = path.strip_prefix("/v2/models/")?.strip_suffix("/infer").filter(|_| method == "POST")?;
+        let (model, version) = named.split_once("/versions/")?;
+        let are_segments = !(model.contains('/') || version.contains('/') || version.is_empty());
+        are_segments.then(|| Named { model: model.to_owned(), version: Some(version.to_owned()) })
+    }
+
+    async fn answer(&self, named: Named, headers: HeaderMap, body: Bytes) -> http::Response<Bytes> {
+        let answered = match named.check(&self.0) {
+            Ok(()) => answer(&self.0, named, &headers, body).await,
+            Err(error) => Err(error),
+        };
+        answered.unwrap_or_else(|error| Failure::from(error).whole())
+    }
+}
+
+/// Has the engine answer a request that has come whole.
+async fn answer(
+    engine: &Arc<Engine>,
+    named: Named,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Result<http::Response<Bytes>> {
+    let head_bytes = headers.get(binary::HEADER_LENGTH);
+    let head_bytes = head_bytes.map(|value| binary::header_length(value.as_bytes())).transpose()?;
+    let manner = Manner::of(headers);
+    let is_quick = body.len() <= SMALL && !takes_its_time(engine);
     // Dropped with the request: then the engine leaves it out.
     let abandoned = Abandoned(Arc::default());
     let work = {
@@ -117,13 +158,16 @@ async fn infer(
     let answer =
         answer.await.map_err(|e| Error::new(Code::Internal, "the engine gave no answer").because(e))??;
     let is_quick = numbers(&answer) <= SMALL && picture.is_none();
-    let work = move || match manner.is_plain() {
-        true => plain::write(&engine, answer, named.version, picture),
-        false => write(&engine, answer, asked, named.version),
+    let work = {
+        let engine = engine.clone();
+        move || match manner.is_plain() {
+            true => plain::write(&engine, answer, named.version, picture),
+            false => write(&engine, answer, asked, named.version),
+        }
     };
     let Written { body, head_bytes, kind } = (if is_quick { work() } else { aside(work).await })?;
-    let kind = [(header::CONTENT_TYPE, HeaderValue::from_static(kind))];
-    let mut response = (kind, Body::from(body)).into_response();
+    let mut response = http::Response::new(Bytes::from(body));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     if let Some(head_bytes) = head_bytes {
         response.headers_mut().insert(binary::HEADER_LENGTH, HeaderValue::from(head_bytes));
     }

@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 
-use super::connections::Broken;
+use super::connections::{Broken, lost};
 use crate::again::Again;
 use crate::socket::Socket;
 
@@ -110,8 +110,4 @@ async fn handshake(
     // Its failure shows as the failure of the request it carried.
     let driver = tokio::spawn(Again::new(driver.map(drop)));
     Ok((sender, driver.abort_handle()))
-}
-
-fn lost(error: impl fmt::Display) -> Broken {
-    Broken::Lost(error.to_string())
 }

@@ -1,6 +1,7 @@
 //! Kept-alive connections to one slot process, and whether its work moves.
 
 use std::fmt;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -17,8 +18,11 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::AbortHandle;
 
 use super::address::Address;
+use super::direct::{Answered, Direct};
 use super::progress::Reports;
+use super::request::Inference;
 use super::translate::Back;
+use crate::listen::FAST_BODY_BYTES_MAX;
 
 /// Requests one process works on at a time. More than its engine puts into a batch, so that a batch
 /// fills while another runs; few enough that their file descriptors do not run out.
@@ -54,6 +58,8 @@ impl fmt::Display for Broken {
 pub(crate) struct Connections {
     address: Address,
     idle: Mutex<Vec<Connection>>,
+    /// Those for small requests to a slot of this machine.
+    idle_direct: Mutex<Vec<Direct>>,
     seats: Arc<Semaphore>,
     progress: Mutex<Progress>,
     /// Rung when a request got no answer in all the time it had.
@@ -92,6 +98,7 @@ impl Connections {
         Connections {
             address,
             idle: Mutex::new(Vec::new()),
+            idle_direct: Mutex::default(),
             seats: Arc::new(Semaphore::new(seats)),
             progress: Mutex::new(Progress {
                 outstanding: 0,
@@ -118,6 +125,7 @@ impl Connections {
     /// Ends all connections at once, whatever is under way on them.
     pub(crate) fn cut(&self) {
         lock(&self.idle).clear();
+        lock(&self.idle_direct).clear();
         lock(&self.drivers).drain(..).for_each(|driver| driver.abort());
     }
 
@@ -142,6 +150,43 @@ impl Connections {
         let (mut parts, answer) = self.begin(request, back).await?;
         let body = answer.whole(&mut parts).await?;
         Ok(Response::from_parts(parts, body))
+    }
+
+    /// The socket on which a slot of this program is asked directly, see [`Connections::infer`].
+    pub(super) fn nearby(&self, body_bytes: usize) -> Option<&Path> {
+        match &self.address {
+            Address::Unix(socket) if body_bytes <= FAST_BODY_BYTES_MAX => Some(socket),
+            _ => None,
+        }
+    }
+
+    /// Has a slot of this machine answer a small inference request; `None` when it did not by `deadline`.
+    pub(super) async fn infer(
+        self: &Arc<Self>,
+        socket: &Path,
+        inference: &Inference<'_>,
+        deadline: tokio::time::Instant,
+    ) -> Result<Option<Response<Bytes>>, Broken> {
+        let _waiting = Outstanding::begin(self);
+        let kept = || lock(&self.idle_direct).pop();
+        let mut connection = match std::iter::from_fn(kept).find_map(Direct::still_open) {
+            Some(connection) => connection,
+            None => {
+                // In its place: together there are no more than the process works on requests.
+                drop(lock(&self.idle).pop());
+                match tokio::time::timeout_at(deadline, Direct::connect(socket)).await {
+                    Ok(connected) => connected?,
+                    Err(_) => return Ok(None),
+                }
+            }
+        };
+        let answered = connection.exchange(inference, deadline, || self.touch()).await?;
+        Ok(answered.map(|Answered { response, stays_open }| {
+            if stays_open {
+                lock(&self.idle_direct).push(connection);
+            }
+            response
+        }))
     }
 
     /// Sends a request and waits for the head of the answer. Dropping the answer closes the connection, by which the
@@ -212,6 +257,7 @@ impl Connections {
                 return Ok(connection);
             }
         }
+        drop(lock(&self.idle_direct).pop());
         let (sender, driver) = self.address.connect().await?;
         let mut drivers = lock(&self.drivers);
         drivers.retain(|driver| !driver.is_finished());
@@ -430,7 +476,7 @@ fn given_up() -> Broken {
     Broken::Lost("it has gone".to_owned())
 }
 
-fn lost(error: impl std::fmt::Display) -> Broken {
+pub(super) fn lost(error: impl std::fmt::Display) -> Broken {
     Broken::Lost(error.to_string())
 }
 

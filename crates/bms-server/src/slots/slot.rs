@@ -9,7 +9,7 @@ use bms_wire::api::{self, SlotState};
 use bms_wire::{Code, Error, ErrorBody, limits};
 use bytes::Bytes;
 use http::response::Parts;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body_util::Full;
 use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 use tokio::task::JoinHandle;
@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::condition::Condition;
 use super::connections::{Broken, Coming, Connections};
 use super::process::resident_bytes;
+use super::request::Inference;
 use super::translate::Back;
 use super::{Launcher, Source, VersionName, foreign, placed, supervise, translate};
 use crate::engines::{Runner, Runs};
@@ -527,26 +528,59 @@ impl Lease {
         deadline: Instant,
         hung_after: Duration,
     ) -> Option<Result<Response<Bytes>, Broken>> {
-        let (began, answered) = (Instant::now(), self.connections.answered());
+        let began = self.begun();
         let (request, back) = match self.translated(request).await {
             Ok(translated) => translated,
             Err(refused) => return Some(Err(Broken::Refused(refused))),
         };
         let exchanged = tokio::time::timeout_at(deadline, self.connections.exchange(request, back)).await;
-        match exchanged {
-            Ok(result) => {
-                if result.is_ok() {
-                    self.slot.0.requests.fetch_add(1, Ordering::Relaxed);
-                }
-                Some(result)
-            }
-            Err(_) => {
-                if hung_after <= began.elapsed() && answered == self.connections.answered() {
-                    self.connections.report_overdue();
-                }
-                None
-            }
+        self.ended(began, exchanged.ok(), hung_after)
+    }
+
+    /// Has the process answer an inference request. `None` when it had not by `deadline`.
+    pub(crate) async fn infer(
+        &self,
+        headers: &HeaderMap,
+        body: &Bytes,
+        deadline: Instant,
+        hung_after: Duration,
+    ) -> Option<Result<Response<Bytes>, Broken>> {
+        let inference = Inference { of: self.of(), headers, body };
+        if self.slot.0.runner.engine().is_none()
+            && let Some(socket) = self.connections.nearby(body.len())
+        {
+            let began = self.begun();
+            let answered = self.connections.infer(socket, &inference, deadline).await;
+            return self.ended(began, answered.transpose(), hung_after);
         }
+        match inference.request() {
+            // The way of few requests, which is not to make all of them larger.
+            Ok(request) => Box::pin(self.exchange(request, deadline, hung_after)).await,
+            Err(error) => Some(Err(Broken::Refused(error))),
+        }
+    }
+
+    /// When an exchange begins, and what the process had answered by then.
+    fn begun(&self) -> (Instant, u64) {
+        (Instant::now(), self.connections.answered())
+    }
+
+    /// What became of an exchange, counted; told to whoever watches the process when it had all its time and nothing moved.
+    fn ended(
+        &self,
+        (began, answered): (Instant, u64),
+        exchanged: Option<Result<Response<Bytes>, Broken>>,
+        hung_after: Duration,
+    ) -> Option<Result<Response<Bytes>, Broken>> {
+        match &exchanged {
+            Some(Ok(_)) => drop(self.slot.0.requests.fetch_add(1, Ordering::Relaxed)),
+            Some(Err(_)) => {}
+            None if hung_after <= began.elapsed() && answered == self.connections.answered() => {
+                self.connections.report_overdue();
+            }
+            None => {}
+        }
+        exchanged
     }
 
     /// Sends a request to the process and waits for the head of its answer. `None` when there was none by `deadline`.

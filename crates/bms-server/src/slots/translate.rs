@@ -10,13 +10,10 @@ use http_body_util::{BodyExt, Full};
 use memchr::memchr;
 
 use super::connections::Broken;
+use super::request::{INFERENCE_HEADER_LENGTH, REQUEST_HEADERS};
 use super::{VersionName, splice};
 use crate::engines::{Engine, Protocol, Runs, secret};
 
-/// Says where the JSON part of a body with binary tensors ends.
-const INFERENCE_HEADER_LENGTH: HeaderName = HeaderName::from_static(binary::HEADER_LENGTH);
-/// Headers that mean something to an engine. Others, a caller's key above all, are not for it.
-const REQUEST_HEADERS: [HeaderName; 3] = [header::CONTENT_TYPE, header::ACCEPT, INFERENCE_HEADER_LENGTH];
 /// Headers of an engine's answer that are passed on. Others might mean something between a gateway and its own slots.
 const RESPONSE_HEADERS: [HeaderName; 4] =
     [header::CONTENT_TYPE, header::RETRY_AFTER, header::CACHE_CONTROL, INFERENCE_HEADER_LENGTH];

@@ -9,10 +9,11 @@ use http::StatusCode;
 use tokio::time::Instant;
 
 use super::{Ask, Gateway, LOAD_ADAPTER, Target, UNLOAD_ADAPTER, whole};
+use crate::gateway::Room;
 use crate::gateway::record::Record;
 use crate::gateway::split::FAULTS_FROM;
-use crate::gateway::{Room, forwarded};
 use crate::rollout::{Side, Trial};
+use crate::slots::forwarded;
 use crate::warm::Sample;
 
 impl Gateway {

@@ -18,6 +18,13 @@ fn roles_may_what_they_are_for() {
 }
 
 #[test]
+fn inference_is_what_the_door_takes_it_for_by_its_short_way() {
+    for route in ["/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer"] {
+        assert_eq!(of(route, "/v2/models/m/infer", &Method::POST), Access::Ask);
+    }
+}
+
+#[test]
 fn what_no_line_names_is_for_admins() {
     assert_eq!(of("/new", "/new", &Method::GET), Access::Admin);
     assert_eq!(of("/metrics", "/metrics", &Method::DELETE), Access::Admin);
