@@ -303,8 +303,8 @@ fn client_response(response: http::Response<Bytes>) -> http::Response<Bytes> {
     *out.status_mut() = parts.status;
     // With room for what is said of limits and to browsers.
     *out.headers_mut() = HeaderMap::with_capacity(ANSWER_HEADERS);
-    for name in RESPONSE_HEADERS {
-        if let Some(value) = parts.headers.get(&name) {
+    for (name, value) in &parts.headers {
+        if RESPONSE_HEADERS.contains(name) {
             out.headers_mut().insert(name, value.clone());
         }
     }

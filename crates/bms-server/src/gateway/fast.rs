@@ -73,12 +73,11 @@ impl FastPath for Fast {
 /// Whom a path names as those that are to infer.
 fn inference(path: &str) -> Option<Named> {
     let named = path.strip_prefix("/v2/models/")?.strip_suffix(INFER)?;
-    let (model, version) = match named.split_once("/versions/") {
-        Some((model, version)) => (model, Some(version)),
+    let (model, version) = match named.split_once('/') {
+        Some((model, rest)) => (model, Some(rest.strip_prefix("versions/")?)),
         None => (named, None),
     };
-    let is_segment = |name: &str| !name.is_empty() && !name.contains('/');
-    let are_segments = is_segment(model) && version.is_none_or(is_segment);
+    let are_segments = !model.is_empty() && version.is_none_or(|v| !v.is_empty() && !v.contains('/'));
     are_segments.then(|| Named { model: model.to_owned(), version: version.map(str::to_owned) })
 }
 

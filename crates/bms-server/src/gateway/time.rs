@@ -1,9 +1,11 @@
 //! The time one request has.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bms_wire::oip::binary;
 use http::HeaderMap;
+use memchr::memmem::Finder;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -54,6 +56,9 @@ pub(super) fn waits_for(headers: &HeaderMap, timeout: &Value) -> Option<Duration
     times.filter(|time| !time.is_zero()).min()
 }
 
+/// The word by which a request limits its time.
+static TIMEOUT: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"timeout\""));
+
 /// What of a request says how long it may take.
 #[derive(Deserialize)]
 struct Head {
@@ -73,7 +78,7 @@ pub(super) fn asked_for(headers: &HeaderMap, body: &[u8]) -> Option<Duration> {
     let head_bytes = head_bytes.map_or(Some(body.len()), |v| binary::header_length(v.as_bytes()).ok())?;
     let head = body.get(..head_bytes)?;
     // Few requests have one, and looking for the word is much cheaper than reading the JSON twice.
-    memchr::memmem::find(head, b"\"timeout\"")?;
+    TIMEOUT.find(head)?;
     let head: Head = serde_json::from_slice(head).ok()?;
     head.parameters.timeout.filter(|timeout| *timeout != 0).map(Duration::from_micros)
 }

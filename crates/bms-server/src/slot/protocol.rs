@@ -122,9 +122,9 @@ impl FastPath for Fast {
 
     fn route(&self, method: &str, path: &str) -> Option<Named> {
         let named = path.strip_prefix("/v2/models/")?.strip_suffix("/infer").filter(|_| method == "POST")?;
-        let (model, version) = named.split_once("/versions/")?;
-        let are_segments = !(model.contains('/') || version.contains('/') || version.is_empty());
-        are_segments.then(|| Named { model: model.to_owned(), version: Some(version.to_owned()) })
+        let (model, rest) = named.split_once('/')?;
+        let version = rest.strip_prefix("versions/").filter(|v| !v.is_empty() && !v.contains('/'))?;
+        Some(Named { model: model.to_owned(), version: Some(version.to_owned()) })
     }
 
     async fn answer(&self, named: Named, headers: HeaderMap, body: Bytes) -> http::Response<Bytes> {

@@ -23,6 +23,8 @@ use super::request::{Inference, REQUEST_HEADERS};
 use crate::alarm::Alarm;
 use crate::socket::Socket;
 
+/// Bytes of a request's head, about.
+const HEAD_BYTES: usize = 512;
 /// Bytes and headers of an answer's head.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 const HEADERS_MAX: usize = 64;
@@ -34,6 +36,8 @@ const READ_BYTES_MAX: usize = 256 << 10;
 #[derive(Debug)]
 pub(super) struct Direct {
     socket: Socket,
+    /// What is sent.
+    message: Vec<u8>,
     /// What was read and not taken.
     read: BytesMut,
     alarm: Alarm,
@@ -50,7 +54,7 @@ impl Direct {
     /// A fresh connection.
     pub(super) async fn connect(socket: &Path) -> Result<Self, Broken> {
         let socket = Socket::connect(socket).await.map_err(lost)?;
-        Ok(Direct { socket, read: BytesMut::new(), alarm: Alarm::new() })
+        Ok(Direct { socket, message: Vec::new(), read: BytesMut::new(), alarm: Alarm::new() })
     }
 
     /// Itself, if it can be used once more: the other side has neither closed it nor said anything.
@@ -68,8 +72,9 @@ impl Direct {
         deadline: Instant,
         moved: impl Fn(),
     ) -> Result<Option<Answered>, Broken> {
-        let Direct { socket, read, alarm } = self;
-        let mut exchanging = pin!(exchange(socket, read, inference, moved));
+        let Direct { socket, message, read, alarm } = self;
+        write(message, inference);
+        let mut exchanging = pin!(exchange(socket, message, read, moved));
         poll_fn(|context| match exchanging.as_mut().poll(context) {
             Poll::Ready(answered) => Poll::Ready(answered.map(Some)),
             Poll::Pending => alarm.poll_passed(deadline, context).map(|()| Ok(None)),
@@ -80,11 +85,11 @@ impl Direct {
 
 async fn exchange(
     socket: &mut Socket,
+    message: &[u8],
     read: &mut BytesMut,
-    inference: &Inference<'_>,
     moved: impl Fn(),
 ) -> Result<Answered, Broken> {
-    socket.write_all(&message(inference)).await.map_err(lost)?;
+    socket.write_all(message).await.map_err(lost)?;
     let head = loop {
         if let Some(head) = head(read)? {
             break head;
@@ -115,10 +120,11 @@ async fn read_more(socket: &mut Socket, read: &mut BytesMut, bytes: usize) -> Re
     }
 }
 
-/// A request as it is sent.
-fn message(inference: &Inference<'_>) -> Vec<u8> {
+/// Writes a request as it is sent.
+fn write(message: &mut Vec<u8>, inference: &Inference<'_>) {
     let Inference { of, headers, body } = inference;
-    let mut message = Vec::with_capacity(512 + body.len());
+    message.clear();
+    message.reserve(HEAD_BYTES + body.len());
     // Writing to memory cannot fail.
     let _ = write!(
         message,
@@ -137,7 +143,6 @@ fn message(inference: &Inference<'_>) -> Vec<u8> {
     }
     message.extend_from_slice(b"\r\n");
     message.extend_from_slice(body);
-    message
 }
 
 /// The head of an answer.

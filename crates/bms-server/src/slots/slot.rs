@@ -573,7 +573,9 @@ impl Lease {
         hung_after: Duration,
     ) -> Option<Result<Response<Bytes>, Broken>> {
         match &exchanged {
-            Some(Ok(_)) => drop(self.slot.0.requests.fetch_add(1, Ordering::Relaxed)),
+            Some(Ok(_)) => {
+                self.slot.0.requests.fetch_add(1, Ordering::Relaxed);
+            }
             Some(Err(_)) => {}
             None if hung_after <= began.elapsed() && answered == self.connections.answered() => {
                 self.connections.report_overdue();

@@ -17,6 +17,8 @@ use super::super::{Terms, serve};
 use super::*;
 
 const IDLE_WITHIN: Duration = Duration::from_millis(600);
+/// How long the general server waits for a body.
+const BODY_WITHIN: Duration = Duration::from_millis(500);
 
 /// Says what it was asked, and how many answered it by the short way, or were given up there.
 #[derive(Clone, Debug, Default)]
@@ -74,11 +76,11 @@ fn echo(method: &str, path: &str, headers: &HeaderMap, body: &Bytes) -> Response
 
 async fn by_router(request: Request) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    match body.collect().await {
-        Ok(body) => {
+    match tokio::time::timeout(BODY_WITHIN, body.collect()).await {
+        Ok(Ok(body)) => {
             echo(parts.method.as_str(), parts.uri.path(), &parts.headers, &body.to_bytes()).map(Body::from)
         }
-        Err(_) => Response::builder().status(400).body(Body::empty()).unwrap(),
+        _ => Response::builder().status(400).body(Body::empty()).unwrap(),
     }
 }
 
@@ -179,9 +181,9 @@ const TALKS: &[&[u8]] = &[
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_a_client_says_is_answered_as_by_the_general_server() {
     let (fast, general) = (Server::start(true).await, Server::start(false).await);
-    for said in TALKS {
+    let compared = TALKS.iter().map(|said| async {
+        let (shown, said) = (String::from_utf8_lossy(said), *said);
         let whole = talk(&general, &[said], Duration::ZERO).await;
-        let shown = String::from_utf8_lossy(said);
         assert_eq!(talk(&fast, &[said], Duration::ZERO).await, whole, "{shown}");
         // In pieces that end anywhere, slower than the rest of a request is waited for and faster.
         for (at, pause) in [(1, 0), (20, 150), (45, 3), (said.len().saturating_sub(3), 150)] {
@@ -191,11 +193,95 @@ async fn whatever_a_client_says_is_answered_as_by_the_general_server() {
         }
         let bytes: Vec<_> = said.chunks(1).collect();
         assert_eq!(talk(&fast, &bytes, Duration::from_micros(50)).await, whole, "{shown}, byte by byte");
-    }
+    });
+    futures_util::future::join_all(compared).await;
     assert!(10 < fast.answered(), "{}", fast.answered());
     assert_eq!(general.answered(), 0);
     assert_eq!(fast.echo.0.given_up.load(Ordering::SeqCst), 0);
 }
+
+/// What is put into messages to break them, or their borders.
+const BREAKS: &[&[u8]] = &[
+    b"\r\n",
+    b"\n",
+    b" ",
+    b":",
+    b"\0",
+    b"\xff",
+    b"0",
+    b"\r\n\r\n",
+    b"content-length: 3\r\n",
+    b"Content-Length: 5\r\n",
+    b"transfer-encoding: chunked\r\n",
+    b"Transfer-Encoding: identity\r\n",
+    b"connection: close\r\n",
+    b"connection: upgrade\r\n",
+    b"host: other\r\n",
+    b"POST /fast/b HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\n\r\n22",
+];
+
+/// A message with a few changes, the same for the same number.
+fn broken(number: u64) -> Vec<u8> {
+    let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut random = |below: usize| {
+        // xorshift64*, https://www.jstatsoft.org/article/view/v008i14
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % below.max(1)
+    };
+    let mut said = TALKS[random(TALKS.len())].to_vec();
+    for _ in 0..=random(3) {
+        let (at, upto) = (random(said.len()), random(24));
+        let upto = (at + upto).min(said.len());
+        match random(4) {
+            0 => drop(said.drain(at..upto)),
+            1 => drop(said.splice(at..at, said[at..upto].to_vec())),
+            2 if !said.is_empty() => said[at] = random(256) as u8,
+            _ => drop(said.splice(at..at, BREAKS[random(BREAKS.len())].iter().copied())),
+        }
+    }
+    said
+}
+
+/// What was told before the general server found what came to be no request. Whether it then says so or waits for more
+/// depends on how much came at once.
+fn until_refused(mut told: String) -> String {
+    if let Some(at) = told.rfind("HTTP/1.1 400 ") {
+        told.truncate(at);
+    }
+    told
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_broken_at_random_are_answered_as_by_the_general_server() {
+    let (fast, general) = (Server::start(true).await, Server::start(false).await);
+    let compared = |number: u64| {
+        let (said, fast, general) = (broken(number), &fast, &general);
+        async move {
+            // A connection that is reset takes with it what its client has not read yet: chance, on either side.
+            for attempt in 0..5 {
+                let told = until_refused(talk(fast, &[&said], Duration::ZERO).await);
+                let whole = until_refused(talk(general, &[&said], Duration::ZERO).await);
+                if told == whole {
+                    return;
+                }
+                let shown = String::from_utf8_lossy(&said);
+                assert!(
+                    attempt < 4,
+                    "message {number}, {shown:?}, is answered with\n{told}\nand not\n{whole}"
+                );
+            }
+        }
+    };
+    for numbers in (0..MESSAGES).collect::<Vec<_>>().chunks(48) {
+        futures_util::future::join_all(numbers.iter().map(|number| compared(*number))).await;
+    }
+    assert!(50 < fast.answered(), "{}", fast.answered());
+}
+
+/// Messages that are broken at random.
+const MESSAGES: u64 = 480;
 
 /// A request that keeps its connection.
 fn request(path: &str, body: &str) -> String {

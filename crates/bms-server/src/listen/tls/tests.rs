@@ -26,7 +26,10 @@ async fn a_handshake_that_stalls_is_cut_off_in_time() {
     let (stop, stopped) = oneshot::channel::<()>();
     let serving = tokio::spawn(async move {
         let metrics = Metrics::new().unwrap();
-        tls.serve(listener, Router::new(), terms, &metrics, async { drop(stopped.await) }).await
+        tls.serve(listener, Router::new(), None::<super::super::Nothing>, terms, &metrics, async {
+            drop(stopped.await)
+        })
+        .await
     });
     for sent in [&[][..], &[HANDSHAKE, 3, 1], b"GET / HTTP/1.1\r\n"] {
         let began = Instant::now();

@@ -75,7 +75,9 @@ async fn a_request_is_sent_as_it_is_and_the_answer_comes_in_whatever_pieces() {
     })
     .await;
     let moved = AtomicUsize::new(0);
-    let count = || drop(moved.fetch_add(1, Ordering::Relaxed));
+    let count = || {
+        moved.fetch_add(1, Ordering::Relaxed);
+    };
     let Answered { response, stays_open } = ask(&mut direct, LONG, count).await.unwrap().unwrap();
     assert_eq!(response.status(), 429);
     assert_eq!(response.headers()[header::RETRY_AFTER], "3");
@@ -107,7 +109,8 @@ async fn a_connection_is_not_used_again_when_the_other_side_has_closed_it_or_spe
     let _open = other.join().unwrap();
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert!(direct.still_open().is_none());
-    let Answered { stays_open, .. } = asked(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\nmore".to_vec()).await.unwrap();
+    let Answered { stays_open, .. } =
+        asked(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\nmore".to_vec()).await.unwrap();
     assert!(!stays_open);
     let closing = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok";
     let Answered { response, stays_open } = asked(closing.to_vec()).await.unwrap();
