@@ -17,6 +17,7 @@ mod sources;
 mod tls;
 mod unit;
 mod vault;
+mod wake;
 
 use std::process::ExitCode;
 

@@ -39,6 +39,8 @@ const START_MAX: Duration = Duration::from_secs(120);
 /// What our server is called among the others.
 const OURS: &str = "bms";
 const PATH: &str = "/v2/models/mlp/infer";
+/// By which Linux is asked to keep processors awake.
+const LATENCY_DEVICE: &str = "/dev/cpu_dma_latency";
 
 /// What is measured, and where it lies.
 struct Scene {
@@ -55,9 +57,17 @@ struct Row {
     closed_p99_ms: f64,
     open_p50_ms: f64,
     open_p99_ms: f64,
-    /// Median and 99th percentile of the same open loop of the engine in the tool's own process; of our server's rounds only.
-    in_process_ms: Option<[f64; 2]>,
+    /// Of our server's rounds only.
+    beyond: Option<Beyond>,
     peak_mib: f64,
+}
+
+/// What our server takes longer than the engine in the tool's own process at the rate, median and 99th percentile in
+/// milliseconds.
+struct Beyond {
+    as_is: [f64; 2],
+    /// With processors that do not sleep, where the machine lets us ask for that.
+    awake: Option<[f64; 2]>,
 }
 
 pub(super) fn run(mut arguments: Arguments) -> Result<ExitCode> {
@@ -115,37 +125,54 @@ impl Scene {
                 command.stdout(Stdio::null()).stderr(Stdio::null());
                 Running::start(&mut command, || http::post(address, PATH, &body(0)).map(drop))?
             }
-            None => {
-                let mut command = self.published.command(&self.ours, address)?;
-                Running::start(&mut command, || published::ready(address))?
-            }
+            None => self.ours(address, &[])?,
         };
         let asked = format!("http://{address}");
-        let (connections, rate) = (CONNECTIONS.to_string(), RATE.to_string());
+        let connections = CONNECTIONS.to_string();
         let closed = self.load(&["--server", &asked, "--connections", &connections])?;
-        let at_rate = ["--connections", "64", "--rate", &rate];
-        let open = self.load(&[&["--server", &asked], &at_rate[..]].concat())?;
-        let figure = |report: &Value, path: &str| {
-            report.pointer(path).and_then(Value::as_f64).with_context(|| format!("no `{path}` was measured"))
-        };
+        let open = self.at_rate("--server", &asked)?;
         let peak_mib = memory::peak_bytes(server.0.id()) as f64 / f64::from(1 << 20);
         drop(server);
-        let in_process_ms = match peer {
+        let beyond = match peer {
             Some(_) => None,
-            None => {
-                let bundle = self.path("mlp").display().to_string();
-                let alone = self.load(&[&["--in-process", &bundle], &at_rate[..]].concat())?;
-                Some([figure(&alone, "/latency_ms/p50")?, figure(&alone, "/latency_ms/p99")?])
-            }
+            None => Some(Beyond { as_is: beyond(open, self.in_process()?), awake: self.awake()? }),
         };
         Ok(Row {
             requests_per_second: figure(&closed, "/answers_per_second")?,
             closed_p99_ms: figure(&closed, "/latency_ms/p99")?,
-            open_p50_ms: figure(&open, "/latency_ms/p50")?,
-            open_p99_ms: figure(&open, "/latency_ms/p99")?,
-            in_process_ms,
+            open_p50_ms: open[0],
+            open_p99_ms: open[1],
+            beyond,
             peak_mib,
         })
+    }
+
+    /// Our server, started with these options as well.
+    fn ours(&self, address: SocketAddr, options: &[&str]) -> Result<Running> {
+        let mut command = self.published.command(&self.ours, address)?;
+        Running::start(command.args(options), || published::ready(address))
+    }
+
+    /// What our server takes longer while it keeps the processors awake, for itself and for the engine alone.
+    fn awake(&self) -> Result<Option<[f64; 2]>> {
+        if std::fs::File::options().write(true).open(LATENCY_DEVICE).is_err() {
+            return Ok(None);
+        }
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(0)?));
+        let _server = self.ours(address, &["--wake-within", "0"])?;
+        let asked = self.at_rate("--server", &format!("http://{address}"))?;
+        Ok(Some(beyond(asked, self.in_process()?)))
+    }
+
+    /// Median and 99th percentile of the engine in the tool's own process.
+    fn in_process(&self) -> Result<[f64; 2]> {
+        self.at_rate("--in-process", &self.path("mlp").display().to_string())
+    }
+
+    /// Median and 99th percentile at the rate, in milliseconds.
+    fn at_rate(&self, how: &str, whom: &str) -> Result<[f64; 2]> {
+        let report = self.load(&[how, whom, "--connections", "64", "--rate", &RATE.to_string()])?;
+        Ok([figure(&report, "/latency_ms/p50")?, figure(&report, "/latency_ms/p99")?])
     }
 
     fn load(&self, how: &[&str]) -> Result<Value> {
@@ -158,6 +185,14 @@ impl Scene {
         ensure!(!failed, "requests failed: {}", report["failed"]);
         Ok(report)
     }
+}
+
+fn figure(report: &Value, path: &str) -> Result<f64> {
+    report.pointer(path).and_then(Value::as_f64).with_context(|| format!("no `{path}` was measured"))
+}
+
+fn beyond(asked: [f64; 2], alone: [f64; 2]) -> [f64; 2] {
+    [asked[0] - alone[0], asked[1] - alone[1]]
 }
 
 /// Writes the graph, the bundle, and what is asked, and publishes the bundle.
@@ -248,13 +283,14 @@ fn text(rows: &[(String, Vec<Row>)]) -> String {
         }
         let _ = writeln!(text, " {:>24}", spread(&ratios(rows, of_it), 1));
     }
-    let over = overheads(rows);
-    let _ = writeln!(
-        text,
-        "\nours beyond the engine in the same process, ms: p50 {}, p99 {}",
-        spread(&over[0], 3),
-        spread(&over[1], 3)
-    );
+    let [as_is, awake] = overheads(rows);
+    text.push_str("\nours beyond the engine in the same process, ms:\n");
+    for (how, [p50, p99]) in [("as it is", as_is), ("--wake-within 0", awake)] {
+        let _ = match p50.is_empty() {
+            true => writeln!(text, "  {how:<16} not measured: {LATENCY_DEVICE} cannot be written"),
+            false => writeln!(text, "  {how:<16} p50 {}, p99 {}", spread(&p50, 3), spread(&p99, 3)),
+        };
+    }
     text
 }
 
@@ -267,13 +303,14 @@ fn ratios(rows: &[(String, Vec<Row>)], of_it: &[Row]) -> Vec<f64> {
     ours(rows).iter().zip(of_it).map(|(a, b)| a.requests_per_second / b.requests_per_second).collect()
 }
 
-/// Median and 99th percentile at the rate beyond those of the engine alone, a round at a time.
-fn overheads(rows: &[(String, Vec<Row>)]) -> [Vec<f64>; 2] {
-    let beyond = |which: usize, figure: fn(&Row) -> f64| {
-        let added = |row: &Row| Some(figure(row) - row.in_process_ms?[which]);
-        ours(rows).iter().filter_map(added).collect::<Vec<_>>()
+/// Median and 99th percentile beyond those of the engine alone, a round at a time: as the machine is, and with processors
+/// that do not sleep.
+fn overheads(rows: &[(String, Vec<Row>)]) -> [[Vec<f64>; 2]; 2] {
+    let of = |how: fn(&Beyond) -> Option<[f64; 2]>| {
+        let rounds: Vec<_> = ours(rows).iter().filter_map(|row| how(row.beyond.as_ref()?)).collect();
+        [0, 1].map(|which| rounds.iter().map(|round| round[which]).collect())
     };
-    [beyond(0, |row| row.open_p50_ms), beyond(1, |row| row.open_p99_ms)]
+    [of(|beyond| Some(beyond.as_is)), of(|beyond| beyond.awake)]
 }
 
 fn json(rows: &[(String, Vec<Row>)]) -> Value {
@@ -285,9 +322,10 @@ fn json(rows: &[(String, Vec<Row>)]) -> Value {
         figures.insert("our requests/s to its".to_owned(), json!(median(&ratios(rows, of_it))));
         (name.clone(), Value::Object(figures))
     });
-    let [p50, p99] = overheads(rows);
+    let [as_is, awake] =
+        overheads(rows).map(|[p50, p99]| json!({ "p50": summary(&p50), "p99": summary(&p99) }));
     json!({
         "connections": CONNECTIONS, "rate": RATE, "servers": servers.collect::<serde_json::Map<_, _>>(),
-        "beyond_the_engine_ms": { "p50": summary(&p50), "p99": summary(&p99) },
+        "beyond_the_engine_ms": as_is, "beyond_the_engine_awake_ms": awake,
     })
 }

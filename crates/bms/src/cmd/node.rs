@@ -21,6 +21,7 @@ use super::serve::{LanguageRunOptions, RuntimeOptions, cannot_listen, init_log, 
 use crate::home::{Home, PolicyOption};
 use crate::output::Output;
 use crate::unit;
+use crate::wake::WakeOptions;
 
 /// The share of a machine's memory that slots may use when nothing else is said.
 const MEMORY_SHARE: f64 = 0.8;
@@ -136,6 +137,8 @@ struct Join {
     runtime: RuntimeOptions,
     #[command(flatten)]
     language: LanguageRunOptions,
+    #[command(flatten)]
+    wake: WakeOptions,
 }
 
 impl Node {
@@ -193,6 +196,7 @@ impl List {
 impl Join {
     fn run(self, home: &Home, output: &Output) -> Result<()> {
         init_log();
+        let _awake = self.wake.hold()?;
         let data = match self.data {
             Some(data) => data,
             None => home.dir()?.join("worker"),

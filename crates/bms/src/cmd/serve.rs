@@ -29,6 +29,7 @@ use crate::model;
 use crate::output::Output;
 use crate::tls::{Probe, TlsOptions};
 use crate::unit;
+use crate::wake::WakeOptions;
 
 /// The longest time between two rounds over the store.
 const YEAR_SECONDS: u64 = 366 * 24 * 3600;
@@ -220,6 +221,8 @@ pub(crate) struct Up {
     #[command(flatten)]
     tls: TlsOptions,
     #[command(flatten)]
+    wake: WakeOptions,
+    #[command(flatten)]
     listen: ListenOptions,
 }
 
@@ -247,6 +250,7 @@ impl Up {
             None => home.server_dir()?,
         };
         let database: Option<DatabaseUrl> = self.database.as_deref().map(str::parse).transpose()?;
+        let _awake = self.wake.hold()?;
         let policy = self.policy.load(home)?;
         let audit_key = home.audit_key()?;
         let mut settings = Settings::new(launch(&self.runtime, &self.language)?, data.join("loaded"));
@@ -327,11 +331,14 @@ pub(crate) struct Serve {
     #[command(flatten)]
     tls: TlsOptions,
     #[command(flatten)]
+    wake: WakeOptions,
+    #[command(flatten)]
     listen: ListenOptions,
 }
 
 impl Serve {
     pub(crate) fn run(self, home: &Home, output: &Output) -> Result<()> {
+        let _awake = self.wake.hold()?;
         let policy = self.policy.load(home)?;
         let work_dir = home.dir()?.join("serve");
         let mut settings = Settings::new(launch(&self.runtime, &self.language)?, work_dir);

@@ -277,7 +277,7 @@ async fn messages_broken_at_random_are_answered_as_by_the_general_server() {
     for numbers in (0..MESSAGES).collect::<Vec<_>>().chunks(48) {
         futures_util::future::join_all(numbers.iter().map(|number| compared(*number))).await;
     }
-    assert!(50 < fast.answered(), "{}", fast.answered());
+    assert!(10 < fast.answered(), "{}", fast.answered());
 }
 
 /// Messages that are broken at random.
