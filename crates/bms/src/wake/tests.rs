@@ -17,7 +17,7 @@ fn the_time_is_written_as_one_number_and_the_file_stays_open() {
 fn who_may_not_is_told_what_else_there_is() {
     let dir = TempDir::new().unwrap();
     let error = hold(&dir.path().join("missing"), 0).unwrap_err();
-    assert_eq!(error.code(), Code::Io);
+    assert_eq!(error.code(), Code::NotFound);
     let body = error.body();
     assert!(body.hint.is_some_and(|hint| hint.contains("tuned-adm")), "{error}");
 }
