@@ -36,7 +36,7 @@ use crate::failure::Failure;
 use crate::fleet::{Fleet, Want};
 use crate::metrics::Metrics;
 use crate::rollout::Rollouts;
-use crate::slots::{Broken, INFERENCE_HEADER_LENGTH, Lease, Slot, Unavailable, for_slot, of_version};
+use crate::slots::{Broken, INFER, INFERENCE_HEADER_LENGTH, Lease, Slot, Unavailable, for_slot, of_version};
 use crate::traffic::Traffic;
 
 pub use answers::CacheSettings;
@@ -54,8 +54,6 @@ pub(crate) use time::Time;
 /// The pause before a slot is asked again that says it cannot answer now.
 const SLOT_PAUSE: Duration = Duration::from_millis(20);
 
-/// The operation that is inference.
-const INFER: &str = "/infer";
 /// Headers of a slot's answer that mean something to a client.
 const RESPONSE_HEADERS: [HeaderName; 4] =
     [header::CONTENT_TYPE, header::RETRY_AFTER, INFERENCE_HEADER_LENGTH, CACHED];

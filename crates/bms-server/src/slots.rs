@@ -33,7 +33,9 @@ pub(crate) use placed::{Berth, Berths, Elsewhere};
 pub(crate) use process::{Greeting, Ready};
 pub(crate) use progress::Report;
 pub(crate) use remote::{OVERDUE, State, WATCH};
-pub(crate) use request::{INFERENCE_HEADER_LENGTH, REQUEST_HEADERS, for_slot, forwarded, of_version};
+pub(crate) use request::{
+    INFER, INFERENCE_HEADER_LENGTH, REQUEST_HEADERS, for_slot, forwarded, inferring, of_version,
+};
 pub(crate) use slot::{Held, Lease, Slot, Unavailable, is_language};
 pub(crate) use source::Source;
 pub(crate) use supervise::Reason;

@@ -10,11 +10,12 @@ use http::{HeaderMap, Method, Request, Response, Uri, Version};
 use http_body_util::{BodyExt as _, Limited};
 use tower::ServiceExt as _;
 
-use super::{Gateway, INFER, Named, Record, Target, check_plain, client_response, time};
+use super::{Gateway, Named, Record, Target, check_plain, client_response, time};
 use crate::failure::Failure;
 use crate::guard;
 use crate::keys::{Asking, Keys};
 use crate::listen::FastPath;
+use crate::slots::{INFER, inferring};
 
 /// Answers inference, and questions about models and the server's health, on connections where nothing else was asked.
 #[derive(Clone, Debug)]
@@ -48,7 +49,9 @@ impl FastPath for Fast {
 
     fn route(&self, method: &str, path: &str) -> Option<Route> {
         match method {
-            "POST" => inference(path).map(Route::Infer),
+            "POST" => inferring(path).map(|(model, version)| {
+                Route::Infer(Named { model: model.to_owned(), version: version.map(str::to_owned) })
+            }),
             // Clients ask whether a model is ready, then ask it, on one connection.
             "GET" if path.starts_with("/v2/models/") || path.starts_with("/v2/health/") => {
                 path.parse().ok().map(Route::About)
@@ -68,17 +71,6 @@ impl FastPath for Fast {
             Route::About(uri) => Box::pin(self.0.by_router(uri, headers, body)).await,
         }
     }
-}
-
-/// Whom a path names as those that are to infer.
-fn inference(path: &str) -> Option<Named> {
-    let named = path.strip_prefix("/v2/models/")?.strip_suffix(INFER)?;
-    let (model, version) = match named.split_once('/') {
-        Some((model, rest)) => (model, Some(rest.strip_prefix("versions/")?)),
-        None => (named, None),
-    };
-    let are_segments = !model.is_empty() && version.is_none_or(|v| !v.is_empty() && !v.contains('/'));
-    are_segments.then(|| Named { model: model.to_owned(), version: version.map(str::to_owned) })
 }
 
 impl Shared {
@@ -140,6 +132,3 @@ impl Gateway {
         response
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -9,11 +9,11 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use tokio::time::Instant;
 
-use super::{Call, Gateway, INFER, Record};
+use super::{Call, Gateway, Record};
 use crate::event::{CandidateFailed, Event};
 use crate::fleet::{Pool, Want};
 use crate::rollout::{Copied, Side, Trial};
-use crate::slots::{Broken, Lease, Unavailable, VersionName, for_slot, forwarded};
+use crate::slots::{Broken, INFER, Lease, Unavailable, VersionName, for_slot, forwarded};
 use crate::warm::Sample;
 
 /// The first status that says that a request was not answered. Whether the version or the request is at fault shows when

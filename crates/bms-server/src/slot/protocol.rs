@@ -25,6 +25,7 @@ use crate::aside::aside;
 use crate::body::{self, Segments};
 use crate::failure::{self, Failure};
 use crate::listen::FastPath;
+use crate::slots::inferring;
 use plain::Manner;
 
 /// Bytes of a request or numbers of an answer that are converted without leaving the thread that talks to
@@ -121,10 +122,8 @@ impl FastPath for Fast {
     type Route = Named;
 
     fn route(&self, method: &str, path: &str) -> Option<Named> {
-        let named = path.strip_prefix("/v2/models/")?.strip_suffix("/infer").filter(|_| method == "POST")?;
-        let (model, rest) = named.split_once('/')?;
-        let version = rest.strip_prefix("versions/").filter(|v| !v.is_empty() && !v.contains('/'))?;
-        Some(Named { model: model.to_owned(), version: Some(version.to_owned()) })
+        let (model, version) = inferring(path).filter(|_| method == "POST")?;
+        Some(Named { model: model.to_owned(), version: version.map(str::to_owned) })
     }
 
     async fn answer(&self, named: Named, headers: HeaderMap, body: Bytes) -> http::Response<Bytes> {

@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 
 use super::connections::{Broken, lost};
-use super::request::{Inference, REQUEST_HEADERS};
+use super::request::{INFER, Inference, REQUEST_HEADERS};
 use crate::alarm::Alarm;
 use crate::socket::Socket;
 
@@ -128,7 +128,7 @@ fn write(message: &mut Vec<u8>, inference: &Inference<'_>) {
     // Writing to memory cannot fail.
     let _ = write!(
         message,
-        "POST /v2/models/{}/versions/{}/infer HTTP/1.1\r\nhost: slot\r\ncontent-length: {}\r\n",
+        "POST /v2/models/{}/versions/{}{INFER} HTTP/1.1\r\nhost: slot\r\ncontent-length: {}\r\n",
         of.model,
         of.version,
         body.len()

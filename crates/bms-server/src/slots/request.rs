@@ -14,6 +14,9 @@ pub(crate) const INFERENCE_HEADER_LENGTH: HeaderName = HeaderName::from_static(b
 pub(crate) const REQUEST_HEADERS: [HeaderName; 3] =
     [header::CONTENT_TYPE, header::ACCEPT, INFERENCE_HEADER_LENGTH];
 
+/// The operation that is inference.
+pub(crate) const INFER: &str = "/infer";
+
 /// Inference with a version of a model.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Inference<'a> {
@@ -29,13 +32,24 @@ impl Inference<'_> {
     /// # Errors
     /// [`Code::Internal`] for a version whose name cannot stand in a path.
     pub(super) fn request(&self) -> Result<Request<Full<Bytes>>> {
-        for_slot(Method::POST, &of_version(self.of, "/infer"), self.headers, self.body.clone())
+        for_slot(Method::POST, &of_version(self.of, INFER), self.headers, self.body.clone())
     }
 }
 
 /// The path of an operation of a version.
 pub(crate) fn of_version(of: &VersionName, operation: &str) -> String {
     format!("/v2/models/{}/versions/{}{operation}", of.model, of.version)
+}
+
+/// The model, and the version if one is named, of which a path asks inference: what the routes of the protocol find in it.
+pub(crate) fn inferring(path: &str) -> Option<(&str, Option<&str>)> {
+    let named = path.strip_prefix("/v2/models/")?.strip_suffix(INFER)?;
+    let (model, version) = match named.split_once('/') {
+        Some((model, rest)) => (model, Some(rest.strip_prefix("versions/")?)),
+        None => (named, None),
+    };
+    let are_segments = !model.is_empty() && version.is_none_or(|v| !v.is_empty() && !v.contains('/'));
+    are_segments.then_some((model, version))
 }
 
 /// A request as a slot gets it.
@@ -58,3 +72,6 @@ pub(crate) fn forwarded(headers: &HeaderMap) -> HeaderMap {
     let known = |name: HeaderName| headers.get(&name).map(|value| (name, value.clone()));
     REQUEST_HEADERS.into_iter().filter_map(known).collect()
 }
+
+#[cfg(test)]
+mod tests;

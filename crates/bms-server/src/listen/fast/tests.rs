@@ -296,6 +296,13 @@ fn request(path: &str, body: &str) -> String {
     format!("POST {path} HTTP/1.1\r\nhost: h\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
+/// Waits for something.
+async fn until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 /// Reads one answer.
 async fn answer(stream: &mut TcpStream) -> (String, String) {
     let mut head = Vec::new();
@@ -338,13 +345,9 @@ async fn a_client_that_leaves_is_not_worked_for() {
     *server.echo.0.slow.lock().unwrap() = Some(slow);
     let mut stream = server.connect().await;
     stream.write_all(request("/fast/slow", "").as_bytes()).await.unwrap();
-    while server.echo.0.begun.load(Ordering::SeqCst) == 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    until(|| server.echo.0.begun.load(Ordering::SeqCst) == 1).await;
     drop(stream);
-    while server.echo.0.given_up.load(Ordering::SeqCst) == 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    until(|| server.echo.0.given_up.load(Ordering::SeqCst) == 1).await;
     assert_eq!(server.answered(), 0);
 }
 
@@ -355,9 +358,7 @@ async fn what_is_asked_while_an_answer_is_waited_for_is_answered_after_it() {
     *server.echo.0.slow.lock().unwrap() = Some(slow);
     let mut stream = server.connect().await;
     stream.write_all(request("/fast/slow", "1").as_bytes()).await.unwrap();
-    while server.echo.0.begun.load(Ordering::SeqCst) == 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    until(|| server.echo.0.begun.load(Ordering::SeqCst) == 1).await;
     // More than is kept meanwhile.
     let more = "z".repeat(3 * READ_BYTES);
     stream.write_all(request("/fast/b", &more).as_bytes()).await.unwrap();
@@ -399,9 +400,7 @@ async fn a_server_that_stops_closes_silent_connections_and_finishes_what_is_open
     silent.write_all(request("/fast/a", "").as_bytes()).await.unwrap();
     answer(&mut silent).await;
     open.write_all(request("/fast/slow", "1").as_bytes()).await.unwrap();
-    while server.echo.0.begun.load(Ordering::SeqCst) < 2 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    until(|| server.echo.0.begun.load(Ordering::SeqCst) == 2).await;
     server.stop.send(()).unwrap();
     assert_eq!(silent.read(&mut [0]).await.unwrap(), 0);
     go.send(()).unwrap();
