@@ -5,11 +5,12 @@
 
 use bms_wire::oip::binary;
 use libfuzzer_sys::fuzz_target;
+use serde_json::Value;
 
 fuzz_target!(|input: (Option<u16>, &[u8])| {
     let (head_bytes, body) = input;
     let head_bytes = head_bytes.map(usize::from);
-    if let Ok((request, places)) = binary::read_request(body, head_bytes) {
+    if let Ok((request, places)) = binary::read_request::<Value>(body, head_bytes) {
         assert_eq!(request.inputs.len(), places.len());
         let mut at = head_bytes.unwrap_or(body.len());
         for (tensor, place) in request.inputs.iter().zip(places) {

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bms_engine::{Answer, Classification, Input, Priority, oip};
+use bms_engine::oip::{self, Shown};
+use bms_engine::{Answer, Classification, Input, Priority};
 use bms_wire::oip::{InferRequest, InferResponse};
 use bms_wire::{Code, Error, Result, limits};
 use serde_json::json;
@@ -46,7 +47,7 @@ pub(crate) fn answer(node: &Node, live: &Live, body: &[u8], left: Arc<AtomicBool
     result
 }
 
-fn respond(node: &Node, live: &Live, body: &[u8], left: Arc<AtomicBool>) -> Result<InferResponse> {
+fn respond(node: &Node, live: &Live, body: &[u8], left: Arc<AtomicBool>) -> Result<InferResponse<Shown>> {
     let request: InferRequest = serde_json::from_slice(body).map_err(|e| {
         Error::new(Code::InvalidRequest, format!("the request's body is not the expected JSON: {e}"))
             .because(e)

@@ -3,6 +3,7 @@
 
 mod about;
 mod data;
+mod elements;
 mod found;
 mod request;
 mod response;
@@ -15,6 +16,7 @@ use bms_wire::{Code, Error, Result, limits};
 use crate::Description;
 
 pub use about::{config, statistics};
+pub use data::Shown;
 pub use request::{Asked, plain, read, request_to_input};
 pub use response::{Response, answer_to_response};
 

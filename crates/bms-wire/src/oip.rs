@@ -138,9 +138,10 @@ pub struct TensorMetadata {
     pub shape: Vec<i64>,
 }
 
-/// `POST /v2/models/{model}/infer`.
+/// `POST /v2/models/{model}/infer`, with the tensors' values in some form.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct InferRequest {
+#[serde(bound(serialize = "V: Serialize + Values", deserialize = "V: Deserialize<'de> + Values"))]
+pub struct InferRequest<V = Value> {
     /// Echoed in the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
@@ -148,7 +149,7 @@ pub struct InferRequest {
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub parameters: Parameters,
     /// Input tensors.
-    pub inputs: Vec<InferTensor>,
+    pub inputs: Vec<InferTensor<V>>,
     /// Wanted outputs; all when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outputs: Vec<RequestedOutput>,
@@ -164,9 +165,22 @@ pub struct RequestedOutput {
     pub parameters: Parameters,
 }
 
+/// The values of a tensor in some form. [`Value`], any JSON, is for who does not mind what it takes to read and write them.
+pub trait Values: Default {
+    /// Whether there are none, as by default: they are null, or follow in binary form.
+    fn are_absent(&self) -> bool;
+}
+
+impl Values for Value {
+    fn are_absent(&self) -> bool {
+        self.is_null()
+    }
+}
+
 /// A tensor with its data, row-major; `data` may be nested or flat.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct InferTensor {
+#[serde(bound(serialize = "V: Serialize + Values", deserialize = "V: Deserialize<'de> + Values"))]
+pub struct InferTensor<V = Value> {
     /// Tensor name.
     pub name: String,
     /// Dimensions.
@@ -177,13 +191,14 @@ pub struct InferTensor {
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub parameters: Parameters,
     /// The values; null when they follow in binary form.
-    #[serde(default, skip_serializing_if = "Value::is_null")]
-    pub data: Value,
+    #[serde(default, skip_serializing_if = "Values::are_absent")]
+    pub data: V,
 }
 
 /// The answer to an [`InferRequest`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct InferResponse {
+#[serde(bound(serialize = "V: Serialize + Values", deserialize = "V: Deserialize<'de> + Values"))]
+pub struct InferResponse<V = Value> {
     /// Model name.
     pub model_name: String,
     /// Version that answered.
@@ -196,5 +211,5 @@ pub struct InferResponse {
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub parameters: Parameters,
     /// Output tensors.
-    pub outputs: Vec<InferTensor>,
+    pub outputs: Vec<InferTensor<V>>,
 }

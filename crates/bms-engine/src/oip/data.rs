@@ -1,16 +1,91 @@
 //! A tensor's values in JSON: nested or flat, row-major.
 
+use std::borrow::Cow;
+
 use bms_nn::{DType, Data, Tensor};
+use bms_wire::oip::Values;
 use bms_wire::{Code, Error, Result};
 use half::{bf16, f16};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
+use super::elements::{self, Element};
 use super::shape;
 
+/// Values as they came. A tree of JSON takes many times what the numbers in it do, so text is read without one.
+#[derive(Clone, Debug)]
+pub(super) enum Json<'a> {
+    Read(Value),
+    /// None when there was no data, or `null`.
+    Text(Option<&'a RawValue>),
+}
+
+impl Default for Json<'_> {
+    fn default() -> Self {
+        Json::Text(None)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Json<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Deserialize::deserialize(deserializer).map(Json::Text)
+    }
+}
+
+impl Values for Json<'_> {
+    fn are_absent(&self) -> bool {
+        matches!(self, Json::Text(None) | Json::Read(Value::Null))
+    }
+}
+
+impl Json<'_> {
+    /// The values of a text that is as it should be, in order; `None` for whatever else there is, which [`Json::value`] is for.
+    pub(super) fn elements<T: Element>(&self, dims: &[usize]) -> Option<Vec<T>> {
+        match self {
+            Json::Text(Some(text)) => elements::read(text.get(), dims),
+            Json::Text(None) | Json::Read(_) => None,
+        }
+    }
+
+    /// The values as a tree.
+    ///
+    /// # Errors
+    /// [`Code::InvalidRequest`] for what is not JSON.
+    pub(super) fn value(&self) -> Result<Cow<'_, Value>> {
+        match self {
+            Json::Read(value) => Ok(Cow::Borrowed(value)),
+            Json::Text(None) => Ok(Cow::Owned(Value::Null)),
+            Json::Text(Some(text)) => serde_json::from_str(text.get()).map(Cow::Owned).map_err(|e| {
+                Error::new(Code::InvalidRequest, format!("the data cannot be read: {e}")).because(e)
+            }),
+        }
+    }
+}
+
 /// A tensor of these values.
-pub(super) fn parse(dtype: DType, data: &Value, dims: &[i64]) -> Result<Tensor> {
+pub(super) fn parse(dtype: DType, json: &Json<'_>, dims: &[i64]) -> Result<Tensor> {
+    let lengths = shape(dims)?;
+    match read(dtype, json, &lengths) {
+        Some(data) => Tensor::new(lengths, data),
+        // What is wrong with it is said of the tree.
+        None => Tensor::new(lengths, of_value(dtype, &*json.value()?, dims)?),
+    }
+}
+
+macro_rules! read_each {
+    ($($dtype:ident),+ $(,)?) => {
+        fn read(dtype: DType, json: &Json<'_>, dims: &[usize]) -> Option<Data> {
+            Some(match dtype { $(DType::$dtype => Data::$dtype(json.elements(dims)?),)+ })
+        }
+    };
+}
+
+read_each!(F32, F64, Bool, I64, I32, I16, I8, U64, U32, U16, U8, F16, BF16, Text);
+
+fn of_value(dtype: DType, data: &Value, dims: &[i64]) -> Result<Data> {
     let values = flat(data, dims)?;
-    let data = match dtype {
+    Ok(match dtype {
         DType::F32 => {
             Data::F32(each(&values, dtype, |v| v.as_f64().map(|x| x as f32).filter(|x| x.is_finite()))?)
         }
@@ -31,8 +106,7 @@ pub(super) fn parse(dtype: DType, data: &Value, dims: &[i64]) -> Result<Tensor> 
             Data::BF16(each(&values, dtype, |v| v.as_f64().map(bf16::from_f64).filter(|x| x.is_finite()))?)
         }
         DType::Text => Data::Text(each(&values, dtype, |v| v.as_str().map(str::to_owned))?),
-    };
-    Tensor::new(shape(dims)?, data)
+    })
 }
 
 /// The values in order. Data that is nested must be nested as the shape says.
@@ -95,25 +169,36 @@ fn unsigned<T: TryFrom<u64>>(value: &Value) -> Option<T> {
     value.as_u64().and_then(|v| T::try_from(v).ok())
 }
 
-/// Flat values.
-pub(super) fn to_json(data: &Data) -> Value {
-    fn array<T: Copy + Into<Value>>(values: &[T]) -> Value {
-        Value::Array(values.iter().map(|&v| v.into()).collect())
+/// Values as they go out, flat; none of them when they follow in binary form.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Shown(pub(super) Option<Data>);
+
+impl Values for Shown {
+    fn are_absent(&self) -> bool {
+        self.0.is_none()
     }
-    match data {
-        Data::F32(v) => array(v),
-        Data::F64(v) => array(v),
-        Data::I64(v) => array(v),
-        Data::I32(v) => array(v),
-        Data::I16(v) => array(v),
-        Data::I8(v) => array(v),
-        Data::U64(v) => array(v),
-        Data::U32(v) => array(v),
-        Data::U16(v) => array(v),
-        Data::U8(v) => array(v),
-        Data::Bool(v) => array(v),
-        Data::F16(v) => Value::Array(v.iter().map(|v| v.to_f32().into()).collect()),
-        Data::BF16(v) => Value::Array(v.iter().map(|v| v.to_f32().into()).collect()),
-        Data::Text(v) => Value::Array(v.iter().map(|v| v.as_str().into()).collect()),
+}
+
+/// Floating point numbers stand as what they are, exact also for who reads them in double precision; those that are none are
+/// null.
+impl Serialize for Shown {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.0 {
+            None => serializer.serialize_none(),
+            Some(Data::F32(v)) => serializer.collect_seq(v.iter().map(|&v| f64::from(v))),
+            Some(Data::F64(v)) => v.serialize(serializer),
+            Some(Data::I64(v)) => v.serialize(serializer),
+            Some(Data::I32(v)) => v.serialize(serializer),
+            Some(Data::I16(v)) => v.serialize(serializer),
+            Some(Data::I8(v)) => v.serialize(serializer),
+            Some(Data::U64(v)) => v.serialize(serializer),
+            Some(Data::U32(v)) => v.serialize(serializer),
+            Some(Data::U16(v)) => v.serialize(serializer),
+            Some(Data::U8(v)) => v.serialize(serializer),
+            Some(Data::Bool(v)) => v.serialize(serializer),
+            Some(Data::F16(v)) => serializer.collect_seq(v.iter().map(|v| v.to_f64())),
+            Some(Data::BF16(v)) => serializer.collect_seq(v.iter().map(|v| v.to_f64())),
+            Some(Data::Text(v)) => v.serialize(serializer),
+        }
     }
 }

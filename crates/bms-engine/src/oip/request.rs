@@ -9,7 +9,8 @@ use bms_wire::oip::{Datatype, InferRequest, InferTensor, Parameters, binary};
 use bms_wire::{Code, Error, Preprocess, Result, limits};
 use serde_json::Value;
 
-use super::{LABEL, PROBABILITY, data, dtype, found, shape};
+use super::data::{self, Json};
+use super::{LABEL, PROBABILITY, dtype, found, shape};
 use crate::{Description, Input, Priority};
 
 /// Name of the input of raw rows for a model whose pipeline takes rows.
@@ -45,7 +46,7 @@ impl Asked {
     /// # Errors
     /// [`Code::InvalidRequest`], [`Code::InvalidInput`] for an output the model does not have, and
     /// [`Code::NotSupported`] for sequences and shared memory.
-    fn of(model: &Description, request: &InferRequest) -> Result<Asked> {
+    fn of<V>(model: &Description, request: &InferRequest<V>) -> Result<Asked> {
         let parameters = &request.parameters;
         check_stateless(parameters)?;
         let all_binary = binary::flag(parameters, binary::DATA_OUTPUT)?.unwrap_or(false);
@@ -123,7 +124,7 @@ pub fn read(model: &Description, body: &[u8], head_bytes: Option<usize>) -> Resu
     if head_bytes == Some(0) {
         return raw(model, body).map(|input| (input, Asked::default()));
     }
-    let (request, places) = binary::read_request(body, head_bytes)?;
+    let (request, places) = binary::read_request::<Json<'_>>(body, head_bytes)?;
     let asked = Asked::of(model, &request)?;
     let bytes = |place: Option<Range<usize>>| place.and_then(|place| body.get(place));
     let given = request.inputs.into_iter().zip(places.into_iter().map(bytes)).collect();
@@ -158,11 +159,15 @@ pub fn plain(model: &Description, body: &[u8]) -> Result<Input> {
 /// As [`read`].
 pub fn request_to_input(model: &Description, request: InferRequest) -> Result<(Input, Asked)> {
     let asked = Asked::of(model, &request)?;
-    Ok((input(model, request.inputs.into_iter().map(|tensor| (tensor, None)).collect())?, asked))
+    let given = |tensor: InferTensor| {
+        let InferTensor { name, shape, datatype, parameters, data } = tensor;
+        (InferTensor { name, shape, datatype, parameters, data: Json::Read(data) }, None)
+    };
+    Ok((input(model, request.inputs.into_iter().map(given).collect())?, asked))
 }
 
 /// An input with its bytes when it is in binary form.
-type Given<'a> = (InferTensor, Option<&'a [u8]>);
+type Given<'a> = (InferTensor<Json<'a>>, Option<&'a [u8]>);
 
 fn input(model: &Description, given: Vec<Given<'_>>) -> Result<Input> {
     for (tensor, _) in &given {
@@ -231,12 +236,18 @@ fn pictures((input, bytes): &Given<'_>) -> Result<Vec<Vec<u8>>> {
         let count = shape(&input.shape)?.iter().product();
         return Ok(binary::elements(bytes, count)?.into_iter().map(<[u8]>::to_vec).collect());
     }
-    let values = data::flat(&input.data, &input.shape)?;
-    let decode = |(index, value): (usize, &Value)| {
-        let text = value.as_str().ok_or_else(|| not_base64(index, "it is not a string"))?;
+    let decode = |(index, text): (usize, &str)| {
         STANDARD.decode(text).map_err(|e| not_base64(index, &e.to_string()).because(e))
     };
-    values.into_iter().enumerate().map(decode).collect()
+    if let Some(texts) = input.data.elements::<String>(&shape(&input.shape)?) {
+        return texts.iter().map(String::as_str).enumerate().map(decode).collect();
+    }
+    let value = input.data.value()?;
+    let text = |(index, value): (usize, &Value)| match value.as_str() {
+        Some(text) => decode((index, text)),
+        None => Err(not_base64(index, "it is not a string")),
+    };
+    data::flat(&value, &input.shape)?.into_iter().enumerate().map(text).collect()
 }
 
 fn not_base64(index: usize, why: &str) -> Error {

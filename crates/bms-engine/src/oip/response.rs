@@ -3,17 +3,17 @@
 use bms_nn::{Data, Tensor};
 use bms_wire::oip::{InferResponse, InferTensor, Parameters, binary};
 use bms_wire::{Code, Error, Result};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::request::Asked;
-use super::{LABEL, PROBABILITY, data, datatype, found};
+use super::{LABEL, PROBABILITY, Shown, datatype, found};
 use crate::{Answer, Classification, Description};
 
 /// An answer: what is said in JSON, and the tensors that follow it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Response {
     /// In JSON.
-    pub head: InferResponse,
+    pub head: InferResponse<Shown>,
     /// In binary form.
     tail: Vec<u8>,
 }
@@ -62,7 +62,7 @@ pub fn answer_to_response(
     if asked.outputs.is_empty() {
         // What was found is the answer; what it was found in can be asked for.
         let shown = if answer.found.is_some() { raw } else { 0 };
-        for (name, tensor) in &tensors[shown..] {
+        for (name, tensor) in tensors.drain(shown..) {
             outputs.push(output(name, tensor, asked.all_binary, &mut tail));
         }
     }
@@ -73,9 +73,8 @@ pub fn answer_to_response(
                 let labels = if index == 0 { model.labels() } else { &[] };
                 best_classes(tensor, best, labels).map_err(|e| e.while_doing(format!("classify `{name}`")))
             });
-            let tensor = classes.transpose()?;
-            let tensor = tensor.as_ref().unwrap_or(&tensors[index].1);
-            outputs.push(output(name, tensor, wanted.binary, &mut tail));
+            let tensor = classes.transpose()?.unwrap_or_else(|| tensor.clone());
+            outputs.push(output(name.clone(), tensor, wanted.binary, &mut tail));
         }
     }
     let head = InferResponse {
@@ -88,27 +87,24 @@ pub fn answer_to_response(
     Ok(Response { head, tail })
 }
 
-fn output(name: &str, tensor: &Tensor, is_binary: bool, tail: &mut Vec<u8>) -> InferTensor {
+fn output(name: String, tensor: Tensor, is_binary: bool, tail: &mut Vec<u8>) -> InferTensor<Shown> {
     let mut parameters = Parameters::new();
+    let datatype = datatype(tensor.dtype());
+    let (shape, data) = tensor.into_parts();
     let data = match is_binary {
-        false => data::to_json(tensor.data()),
+        false => Some(data),
         true => {
             let start = tail.len();
-            match tensor.data().as_text() {
+            match data.as_text() {
                 Some(texts) => texts.iter().for_each(|text| binary::push_element(tail, text.as_bytes())),
-                None => tensor.data().extend_le_bytes(tail),
+                None => data.extend_le_bytes(tail),
             }
             parameters.insert(binary::DATA_SIZE.to_owned(), json!(tail.len() - start));
-            Value::Null
+            None
         }
     };
-    InferTensor {
-        name: name.to_owned(),
-        shape: tensor.shape().iter().map(|&d| d as i64).collect(),
-        datatype: datatype(tensor.dtype()),
-        parameters,
-        data,
-    }
+    let shape = shape.into_iter().map(|d| d as i64).collect();
+    InferTensor { name, shape, datatype, parameters, data: Shown(data) }
 }
 
 /// Labels and probabilities as tensors.

@@ -7,10 +7,10 @@
 
 use std::ops::Range;
 
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 use serde_json::Value;
 
-use super::{InferRequest, InferResponse, InferTensor, Parameters};
+use super::{InferRequest, InferResponse, InferTensor, Parameters, Values};
 use crate::{Code, Error, Result, limits};
 
 /// The header that says how many bytes of the body are JSON.
@@ -27,13 +27,16 @@ pub const CLASSIFICATION: &str = "classification";
 /// Where the bytes of each tensor lie in a body; `None` for those in JSON.
 pub type Places = Vec<Option<Range<usize>>>;
 
-/// Reads the head of a request. Without a `head_bytes` all of the body is JSON.
+/// Reads the head of a request, with values in any form they can be read in. Without a `head_bytes` all of the body is JSON.
 ///
 /// # Errors
 /// [`Code::InvalidRequest`] when it is no request or its sizes contradict each other, [`Code::TooLarge`] when its JSON
 /// is over [`limits::INFER_BODY_BYTES_MAX`].
-pub fn read_request(body: &[u8], head_bytes: Option<usize>) -> Result<(InferRequest, Places)> {
-    let (request, rest): (InferRequest, _) = head(body, head_bytes, "inference request")?;
+pub fn read_request<'a, V>(body: &'a [u8], head_bytes: Option<usize>) -> Result<(InferRequest<V>, Places)>
+where
+    V: Deserialize<'a> + Values,
+{
+    let (request, rest): (InferRequest<V>, _) = head(body, head_bytes, "inference request")?;
     let places = places(&request.inputs, body.len(), rest)?;
     Ok((request, places))
 }
@@ -59,7 +62,7 @@ pub fn header_length(value: &[u8]) -> Result<usize> {
     })
 }
 
-fn head<T: DeserializeOwned>(body: &[u8], head_bytes: Option<usize>, what: &str) -> Result<(T, usize)> {
+fn head<'a, T: Deserialize<'a>>(body: &'a [u8], head_bytes: Option<usize>, what: &str) -> Result<(T, usize)> {
     let length = head_bytes.unwrap_or(body.len());
     let Some(json) = body.get(..length) else {
         let has = body.len();
@@ -75,14 +78,14 @@ fn head<T: DeserializeOwned>(body: &[u8], head_bytes: Option<usize>, what: &str)
 }
 
 /// Where each tensor's bytes lie, from `start` on. All of the body is used.
-fn places(tensors: &[InferTensor], end: usize, start: usize) -> Result<Places> {
+fn places<V: Values>(tensors: &[InferTensor<V>], end: usize, start: usize) -> Result<Places> {
     let mut at = start;
     let mut places = Vec::with_capacity(tensors.len());
     for tensor in tensors {
         let name = &tensor.name;
         let place = match tensor.parameters.get(DATA_SIZE) {
             None => None,
-            Some(_) if !tensor.data.is_null() => {
+            Some(_) if !tensor.data.are_absent() => {
                 return Err(invalid(format!("tensor `{name}` has both `data` and `{DATA_SIZE}`")));
             }
             Some(size) => {

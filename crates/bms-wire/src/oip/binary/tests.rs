@@ -11,20 +11,20 @@ fn body(head: &str, tail: &[u8]) -> Vec<u8> {
 
 #[test]
 fn tensors_lie_behind_the_head_in_their_order() {
-    let (request, places) = read_request(&body(HEAD, &[0; 9]), Some(HEAD.len())).unwrap();
+    let (request, places) = read_request::<Value>(&body(HEAD, &[0; 9]), Some(HEAD.len())).unwrap();
     let at = HEAD.len();
     assert_eq!(places, [Some(at..at + 8), None, Some(at + 8..at + 9)]);
     assert_eq!(request.inputs[1].data, serde_json::json!([7]));
     let json = r#"{"inputs":[{"name":"a","shape":[1],"datatype":"BOOL","data":[true]}]}"#;
     for length in [None, Some(json.len())] {
-        assert_eq!(read_request(json.as_bytes(), length).unwrap().1, [None]);
+        assert_eq!(read_request::<Value>(json.as_bytes(), length).unwrap().1, [None]);
     }
 }
 
 #[test]
 fn every_mismatch_is_named() {
     let says = |head: &str, tail: &[u8], length: usize| {
-        let error = read_request(&body(head, tail), Some(length)).unwrap_err();
+        let error = read_request::<Value>(&body(head, tail), Some(length)).unwrap_err();
         assert_eq!(error.code(), Code::InvalidRequest, "{error}");
         error.message().to_owned()
     };

@@ -95,7 +95,8 @@ fn a_request_is_the_same_in_all_forms() {
     let binary = tensors::binary(&request).unwrap();
     let head = binary.head_bytes.unwrap();
     assert_eq!(&binary.body[head..], bytes);
-    let (read, places) = bms_wire::oip::binary::read_request(&binary.body, Some(head)).unwrap();
+    let (read, places) =
+        bms_wire::oip::binary::read_request::<serde_json::Value>(&binary.body, Some(head)).unwrap();
     assert_eq!((read.inputs.len(), places), (2, vec![Some(head..head + 8), Some(head + 8..head + 14)]));
     let grpc = tensors::grpc("m", &request).unwrap();
     assert_eq!(grpc.body[..5], [&[0][..], &(grpc.body.len() as u32 - 5).to_be_bytes()].concat());
