@@ -16,7 +16,7 @@ mod readings;
 mod scale;
 mod scaling;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -80,7 +80,7 @@ pub(crate) struct Fleet {
     /// Rung by requests that find no slot.
     wake: Arc<Notify>,
     state: Mutex<State>,
-    routes: RwLock<HashMap<String, Route>>,
+    routes: RwLock<BTreeMap<String, Route>>,
     /// The wanted versions have been looked at once.
     begun: AtomicBool,
     /// What was wanted at first has become ready, or cannot.

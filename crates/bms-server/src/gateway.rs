@@ -33,7 +33,7 @@ use tokio::time::Instant;
 use crate::body::{self, Segments};
 use crate::event::{Event, RequestRetried};
 use crate::failure::Failure;
-use crate::fleet::{Fleet, Want};
+use crate::fleet::{Fleet, Route, Want};
 use crate::metrics::Metrics;
 use crate::rollout::Rollouts;
 use crate::slots::{Broken, INFER, INFERENCE_HEADER_LENGTH, Lease, Slot, Unavailable, for_slot, of_version};
@@ -93,8 +93,8 @@ pub(crate) struct Call<'a> {
     headers: &'a HeaderMap,
     body: Bytes,
     time: Time,
-    /// The door it came in by.
-    door: &'a Door,
+    /// Where its model's requests went when it was let in.
+    route: &'a Route,
 }
 
 impl Gateway {
@@ -173,7 +173,7 @@ impl Gateway {
         let body = body.map_err(|_| too_late(target, time))??;
         let time = time.within(time::asked_for(&headers, &body));
         route.door.check_wait(time.allowed())?;
-        let call = Call { target, headers: &headers, body, time, door: &route.door };
+        let call = Call { target, headers: &headers, body, time, route: &route };
         Ok(client_response(self.ask_split(&call, record).await?).map(Body::from))
     }
 
@@ -189,12 +189,13 @@ impl Gateway {
         let route = self.fleet.route(target.model, target.version)?;
         record.known(target.model, false)?;
         let _place = route.door.enter(time.allowed())?;
-        self.ask_split(&Call { target, headers, body, time, door: &route.door }, record).await
+        self.ask_split(&Call { target, headers, body, time, route: &route }, record).await
     }
 
     /// Has a slot answer a request that was let in, whatever happens to slots meanwhile.
     async fn ask(&self, call: &Call<'_>, record: &mut Record) -> Result<http::Response<Bytes>> {
-        let &Call { target, headers, ref body, time, door } = call;
+        let &Call { target, headers, ref body, time, route } = call;
+        let door = &route.door;
         let mut avoid = None;
         for attempt in 1..=1 + limits::SLOT_RETRIES_MAX {
             // Timers are coarser than the time a request may ask for.
@@ -202,7 +203,7 @@ impl Gateway {
                 return Err(too_late(target, time));
             }
             let waiting = door.waiting();
-            let lease = self.lease(target, time, avoid.as_ref()).await?;
+            let lease = self.lease(call, avoid.as_ref()).await?;
             drop(waiting);
             record.answered_by(lease.of());
             let hung_after = self.fleet.launcher.launch.hung_after;
@@ -249,8 +250,14 @@ impl Gateway {
     }
 
     /// A slot of the target that is ready, `avoid` only when there is no other.
-    async fn lease(&self, target: &Target<'_>, time: Time, avoid: Option<&Arc<Slot>>) -> Result<Lease> {
+    async fn lease(&self, call: &Call<'_>, avoid: Option<&Arc<Slot>>) -> Result<Lease> {
+        let &Call { target, time, route, .. } = call;
         let want = Want { deadline: time.deadline(), seated: true, prefix: None, avoid };
+        if avoid.is_none()
+            && let Some(lease) = route.pool.lease_at_once(want)
+        {
+            return Ok(lease);
+        }
         loop {
             let route = self.fleet.route(target.model, target.version)?;
             match route.pool.lease(want).await {
@@ -296,6 +303,9 @@ fn oversized(target: &Target<'_>) -> Error {
 
 /// A slot's answer as its client gets it.
 fn client_response(response: http::Response<Bytes>) -> http::Response<Bytes> {
+    if response.headers().keys().all(|name| RESPONSE_HEADERS.contains(name)) {
+        return response;
+    }
     let (parts, body) = response.into_parts();
     let mut out = http::Response::new(body);
     *out.status_mut() = parts.status;

@@ -6,6 +6,8 @@
 //! then `Origin` or `Sec-Fetch-Site` names the page, and only reading passes. A page can embed or frame
 //! what it may not read: the answer's headers forbid it.
 
+use std::sync::LazyLock;
+
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -45,10 +47,21 @@ pub(crate) async fn protect(State(any_host): State<bool>, request: Request, next
 }
 
 /// Puts the protecting headers on an answer.
-pub(crate) fn shield(headers: &mut HeaderMap) {
+fn shield(headers: &mut HeaderMap) {
     for (name, value) in HEADERS {
         headers.insert(name, value);
     }
+}
+
+/// The protecting headers as lines of an answer's head.
+pub(crate) fn lines() -> &'static [u8] {
+    static LINES: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let line = |(name, value): (HeaderName, HeaderValue)| {
+            [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat()
+        };
+        HEADERS.into_iter().flat_map(line).collect()
+    });
+    &LINES
 }
 
 /// Whether a request may be one of a page.

@@ -17,7 +17,7 @@ mod keep;
 mod share;
 mod tally;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -137,7 +137,7 @@ pub(crate) struct Keys {
 #[derive(Debug, Default)]
 struct Table {
     revision: Option<u64>,
-    callers: HashMap<String, Arc<Caller>>,
+    callers: BTreeMap<String, Arc<Caller>>,
     /// Those whose keys were revoked, with what they used last still to be written down.
     gone: Vec<Arc<Caller>>,
 }
@@ -237,7 +237,7 @@ impl Keys {
             let counts = counts.unwrap_or_else(|| Arc::new(Counts::new(&self.shared)));
             (stored.key.id.clone(), Arc::new(Caller::new(stored, counts, self.shared.clone())))
         };
-        let callers: HashMap<_, _> = stored.into_iter().map(caller).collect();
+        let callers: BTreeMap<_, _> = stored.into_iter().map(caller).collect();
         let left = before.callers.values().filter(|caller| !callers.contains_key(&caller.stored.key.id));
         let gone = before.gone.iter().filter(|caller| caller.has_unwritten()).chain(left).cloned().collect();
         let table = Table { revision: Some(revision), callers, gone };

@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use crate::again::Again;
-pub(crate) use fast::{BODY_BYTES_MAX as FAST_BODY_BYTES_MAX, FastPath, Nothing};
+pub(crate) use fast::{Answer, BODY_BYTES_MAX as FAST_BODY_BYTES_MAX, FastPath, Nothing};
 use opening::Opened;
 use patient::Patient;
 pub use tls::Tls;
@@ -101,7 +101,7 @@ async fn accept<L: Listener, F: FastPath>(
             () = &mut shutdown => break,
         };
         let (router, fast) = (routes(&io), fast.clone());
-        connections.spawn(Again::new(Box::pin(connection(io, router, fast, terms, stop.subscribe(), seat))));
+        connections.spawn(connection(io, router, fast, terms, stop.subscribe(), seat));
         while connections.try_join_next().is_some() {}
     }
     drop(listener);
@@ -140,7 +140,8 @@ async fn connection<I, F>(
     };
     let Some((mut io, is_http2)) = opened else { return };
     if is_http2 {
-        return until_told(http2_terms().serve_connection(TokioIo::new(io), service), stop).await;
+        let http2 = http2_terms().serve_connection(TokioIo::new(io), service);
+        return Again::new(Box::pin(until_told(http2, stop))).await;
     }
     if let Some(fast) = fast {
         let Some(rest) = fast::serve(io, &fast, terms.head_within, &mut stop).await else { return };
@@ -148,7 +149,7 @@ async fn connection<I, F>(
     }
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(terms.head_within);
-    until_told(http.serve_connection(TokioIo::new(io), service), stop).await;
+    Again::new(Box::pin(until_told(http.serve_connection(TokioIo::new(io), service), stop))).await;
 }
 
 /// Serves a connection until it ends; told to stop, it finishes what is open and takes nothing more.

@@ -11,7 +11,7 @@ mod example;
 mod shadow;
 mod split;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ const ERRORS_FROM: u16 = 400;
 pub(crate) struct Rollouts {
     /// Under which name it counts.
     pub(crate) replica: String,
-    splits: RwLock<HashMap<String, Arc<Split>>>,
+    splits: RwLock<BTreeMap<String, Arc<Split>>>,
     /// Those that were replaced and may have counts that are not written down yet.
     replaced: Mutex<Vec<Arc<Split>>>,
     pub(crate) shadows: Shadows,
@@ -91,7 +91,7 @@ impl Rollouts {
     /// Takes over what the database says.
     pub(crate) fn take_over(&self, under_way: &UnderWay) {
         let mut splits = self.splits.write().unwrap_or_else(PoisonError::into_inner);
-        let mut next = HashMap::new();
+        let mut next = BTreeMap::new();
         for rollout in &under_way.rollouts {
             if !matches!(rollout.state, RolloutState::Running | RolloutState::Paused) {
                 continue;
@@ -101,7 +101,7 @@ impl Rollouts {
             let split = split.unwrap_or_else(|| Arc::new(Split::new(rollout)));
             next.insert(rollout.model.clone(), split);
         }
-        let gone = splits.drain().map(|(_, split)| split);
+        let gone = std::mem::take(&mut *splits).into_values();
         let still = |split: &Arc<Split>| next.values().any(|kept| Arc::ptr_eq(kept, split));
         let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
         // Requests that are still open count into the old step for a moment.

@@ -3,7 +3,7 @@
 //! They are the last requests of the same model that were answered well, kept in memory for this; on a model nobody has
 //! asked yet, zeros in the shape its metadata says.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -55,7 +55,7 @@ pub(crate) struct Sample {
 #[derive(Debug, Default)]
 pub(crate) struct Warmth {
     slots: Mutex<Vec<(Weak<Slot>, Arc<AtomicU8>)>>,
-    samples: Mutex<HashMap<String, Samples>>,
+    samples: Mutex<BTreeMap<String, Samples>>,
 }
 
 #[derive(Debug)]

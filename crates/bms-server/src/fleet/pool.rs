@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::choice::{self, Candidate};
-use super::load::Load;
+use super::load::{Load, Waiting};
 use super::memory::About;
 use super::readings::Counts;
 use super::scaling::Scaling;
@@ -180,34 +180,48 @@ impl Pool {
         let mut turned = self.turned.subscribe();
         loop {
             turned.borrow_and_update();
-            let leased = match self.try_lease(&want, began)? {
-                Some(lease) => Some(lease),
-                None => {
-                    let waited = tokio::time::timeout_at(want.deadline, async {
-                        tokio::select! {
-                            lease = self.any_seat(), if want.seated => lease,
-                            _ = turned.changed() => None,
-                        }
-                    });
-                    waited.await.map_err(|_| Unavailable::Deadline)?
+            if let Some(lease) = self.try_lease(&want, began)? {
+                return Ok(self.begun(lease, waiting));
+            }
+            let waited = tokio::time::timeout_at(want.deadline, async {
+                tokio::select! {
+                    lease = self.any_seat(), if want.seated => lease,
+                    _ = turned.changed() => None,
                 }
-            };
-            if let Some(mut lease) = leased {
-                lease.count(waiting.begin());
-                // What serves is as warm as it gets.
-                lease.slot().note_warmed();
-                if let Some(since) = self.waking.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                    ModelWoken { of: &self.of, took: since.elapsed() }.emit(&self.metrics);
-                }
-                return Ok(lease);
+            });
+            if let Some(lease) = waited.await.map_err(|_| Unavailable::Deadline)? {
+                return Ok(self.begun(lease, waiting));
             }
         }
+    }
+
+    /// Borrows one of the slots for a request, if one is ready and has a place now.
+    pub(crate) fn lease_at_once(&self, want: Want<'_>) -> Option<Lease> {
+        let waiting = self.load.wait();
+        let lease = self.try_lease(&want, Instant::now()).ok()??;
+        Some(self.begun(lease, waiting))
+    }
+
+    fn begun(&self, mut lease: Lease, waiting: Waiting) -> Lease {
+        lease.count(waiting.begin());
+        // What serves is as warm as it gets.
+        lease.slot().note_warmed();
+        if let Some(since) = self.waking.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            ModelWoken { of: &self.of, took: since.elapsed() }.emit(&self.metrics);
+        }
+        lease
     }
 
     /// A lease when a slot is ready and has a place, `None` when that is still to come.
     fn try_lease(&self, want: &Want<'_>, began: Instant) -> Result<Option<Lease>, Unavailable> {
         if self.over.load(Ordering::SeqCst) {
             return Err(Unavailable::Draining);
+        }
+        // Of one there is nothing to choose.
+        if let [only] = &self.slots()[..]
+            && let Ok(Some(lease)) = only.lease_now(want.seated)
+        {
+            return Ok(Some(lease));
         }
         let mut ready = self.ready();
         if ready.is_empty() {

@@ -14,7 +14,7 @@ use super::{Gateway, Named, Record, Target, check_plain, client_response, time};
 use crate::failure::Failure;
 use crate::guard;
 use crate::keys::{Asking, Keys};
-use crate::listen::FastPath;
+use crate::listen::{Answer, FastPath};
 use crate::slots::{INFER, inferring};
 
 /// Answers inference, and questions about models and the server's health, on connections where nothing else was asked.
@@ -60,26 +60,25 @@ impl FastPath for Fast {
         }
     }
 
-    async fn answer(&self, route: Route, headers: HeaderMap, body: Bytes) -> Response<Bytes> {
+    async fn answer(&self, route: Route, headers: HeaderMap, body: Bytes) -> Answer {
         match route {
             Route::Infer(named) => {
-                let mut response = self.0.infer(&named, headers, body).await;
-                guard::shield(response.headers_mut());
-                response
+                let response = self.0.infer(&named, headers, body).await;
+                Answer { response, lines: guard::lines() }
             }
             // Few do, and the rest of them shall not be the larger for it.
-            Route::About(uri) => Box::pin(self.0.by_router(uri, headers, body)).await,
+            Route::About(uri) => Box::pin(self.0.by_router(uri, headers, body)).await.into(),
         }
     }
 }
 
 impl Shared {
-    async fn infer(&self, named: &Named, mut headers: HeaderMap, body: Bytes) -> Response<Bytes> {
+    async fn infer(&self, named: &Named, headers: HeaderMap, body: Bytes) -> Response<Bytes> {
         let any_host = self.keys.are_always_required();
         if let Err(error) = guard::check(Version::HTTP_11, &Method::POST, &headers, any_host) {
             return Failure::from(error).whole();
         }
-        let asking = match self.keys.enter_to_ask(&mut headers) {
+        let asking = match self.keys.enter_to_ask(&headers) {
             Ok(asking) => asking,
             Err(refused) => return refused.answer(|error| Failure::from(error).whole()),
         };

@@ -20,7 +20,7 @@ pub(crate) struct Record {
     gateway: Arc<Gateway>,
     began: Instant,
     model: String,
-    version: String,
+    version: Option<u64>,
     code: u16,
     counts: bool,
     /// The side of a rollout it counts for.
@@ -35,7 +35,7 @@ impl Record {
             gateway: gateway.clone(),
             began: Instant::now(),
             model: UNKNOWN_MODEL.to_owned(),
-            version: String::new(),
+            version: None,
             code: CLIENT_LEFT,
             counts: true,
             trial: None,
@@ -89,12 +89,12 @@ impl Record {
 
     /// Whether this version was asked last.
     pub(super) fn is_answered_by(&self, of: &VersionName) -> bool {
-        self.version == of.version.to_string()
+        self.version == Some(of.version)
     }
 
     /// The version that was asked last.
     pub(crate) fn answered_by(&mut self, of: &VersionName) {
-        self.version = of.version.to_string();
+        self.version = Some(of.version);
     }
 
     /// It counts for this side of a rollout.
@@ -122,9 +122,11 @@ impl Drop for Record {
         if let Some(trial) = &self.trial {
             trial.count(self.code, took);
         }
-        let code = self.code.to_string();
+        let code = StatusCode::from_u16(self.code).unwrap_or_default();
+        let mut digits = itoa::Buffer::new();
+        let version = self.version.map_or("", |version| digits.format(version));
         let metrics = &self.gateway.metrics;
-        metrics.requests.with_label_values(&[self.model.as_str(), &self.version, &code]).inc();
-        metrics.latency.with_label_values(&[self.model.as_str(), &self.version]).observe(took.as_secs_f64());
+        metrics.requests.with_label_values(&[self.model.as_str(), version, code.as_str()]).inc();
+        metrics.latency.with_label_values(&[self.model.as_str(), version]).observe(took.as_secs_f64());
     }
 }

@@ -1,6 +1,6 @@
 //! Somebody with a key, what it has used, and one request of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bms_registry::{KeyUse, OthersUse, StoredKey};
@@ -30,18 +30,18 @@ pub(super) struct Counts(Mutex<Counted>);
 struct Counted {
     all: Tally,
     /// Of models it has limits for, and of those it had limits for today.
-    models: HashMap<String, Tally>,
+    models: BTreeMap<String, Tally>,
     open: u64,
-    open_by_model: HashMap<String, usize>,
+    open_by_model: BTreeMap<String, usize>,
 }
 
 impl Counts {
     pub(super) fn new(shared: &Shared) -> Self {
         Counts(Mutex::new(Counted {
             all: Tally::new(shared.day()),
-            models: HashMap::new(),
+            models: BTreeMap::new(),
             open: 0,
-            open_by_model: HashMap::new(),
+            open_by_model: BTreeMap::new(),
         }))
     }
 
@@ -322,7 +322,11 @@ impl Ticket {
 
     /// A piece of its answer goes out.
     pub(crate) fn said(&self, piece: &[u8]) {
-        self.state().tokens.look(piece);
+        let mut state = self.state();
+        // What neither reads nor writes text takes none.
+        if state.estimated.is_some() {
+            state.tokens.look(piece);
+        }
     }
 
     /// It takes no tokens: nothing was computed for it.

@@ -61,6 +61,13 @@ impl Asking {
     }
 }
 
+/// Somebody whose request was let in.
+struct Entered {
+    caller: Arc<Caller>,
+    /// What they ask by, if it counts.
+    asking: Option<Asking>,
+}
+
 /// A request that is not let in.
 #[derive(Debug)]
 pub(crate) struct Refused {
@@ -85,36 +92,30 @@ impl Keys {
     ///
     /// # Errors
     /// Why it is not let in.
-    pub(crate) fn enter_to_ask(&self, headers: &mut HeaderMap) -> Result<Option<Asking>, Refused> {
+    pub(crate) fn enter_to_ask(&self, headers: &HeaderMap) -> Result<Option<Asking>, Refused> {
         match self.mode() {
             KeysMode::Off => Ok(None),
-            mode => self.enter(mode, Access::Ask, headers),
+            mode => Ok(self.enter(mode, Access::Ask, headers)?.and_then(|entered| entered.asking)),
         }
     }
 
-    /// Lets a request in. Who makes it, if that is known and counts.
-    fn enter(
-        &self,
-        mode: KeysMode,
-        access: Access,
-        headers: &mut HeaderMap,
-    ) -> Result<Option<Asking>, Refused> {
+    /// Lets a request in. Who makes it, if that is known.
+    fn enter(&self, mode: KeysMode, access: Access, headers: &HeaderMap) -> Result<Option<Entered>, Refused> {
         let admitted = self.admit(mode, access, headers).map_err(|error| {
             self.shared.metrics.keys.denials.with_label_values(&[error.code().as_str()]).inc();
             Refused { error, caller: None }
         });
         let Some(caller) = admitted? else { return Ok(None) };
-        // Names of keys hold nothing that a header cannot.
-        if let Ok(name) = HeaderValue::from_str(caller.name()) {
-            headers.insert(PERSON_HEADER, name);
-        }
         let ticket = match access {
             Access::Ask => Some(caller.admit()),
             Access::AskMany => None,
-            _ => return Ok(None),
+            _ => return Ok(Some(Entered { caller, asking: None })),
         };
         match ticket.transpose() {
-            Ok(ticket) => Ok(Some(Asking { caller, ticket })),
+            Ok(ticket) => {
+                let asking = Some(Asking { caller: caller.clone(), ticket });
+                Ok(Some(Entered { caller, asking }))
+            }
             Err(error) => Err(Refused { error, caller: Some(caller) }),
         }
     }
@@ -146,11 +147,16 @@ pub(crate) async fn door(
         true => Access::Metrics,
         false => access::of(route, request.uri().path(), request.method()),
     };
-    let asking = match keys.enter(mode, access, request.headers_mut()) {
-        Ok(Some(asking)) => asking,
+    let Entered { caller, asking } = match keys.enter(mode, access, request.headers()) {
+        Ok(Some(entered)) => entered,
         Ok(None) => return next.run(request).await,
         Err(refused) => return refused.answer(|error| refuse(request, error)),
     };
+    // Names of keys hold nothing that a header cannot.
+    if let Ok(name) = HeaderValue::from_str(caller.name()) {
+        request.headers_mut().insert(PERSON_HEADER, name);
+    }
+    let Some(asking) = asking else { return next.run(request).await };
     request.extensions_mut().insert(asking.clone());
     let mut response = next.run(request).await;
     // Of a stream each request was counted by itself.

@@ -15,7 +15,7 @@
 mod look;
 
 use std::future::{Future, poll_fn};
-use std::io::{self, Write as _};
+use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -33,7 +33,7 @@ use look::Seen;
 /// Bytes of the body of a request that is answered here.
 pub(crate) const BODY_BYTES_MAX: usize = 64 << 10;
 /// Bytes that are read at least, if there are as many.
-const READ_BYTES: usize = 8 << 10;
+const READ_BYTES: usize = 4 << 10;
 /// How long the rest of a request that has begun is waited for. Whoever takes longer does not notice the long way.
 const REST_WITHIN: Duration = Duration::from_millis(100);
 /// Bytes of an answer's body up to which it is copied behind its head, to be written with it.
@@ -55,7 +55,20 @@ pub(crate) trait FastPath: Clone + Send + Sync + 'static {
         route: Self::Route,
         headers: HeaderMap,
         body: Bytes,
-    ) -> impl Future<Output = Response<Bytes>> + Send;
+    ) -> impl Future<Output = Answer> + Send;
+}
+
+/// An answer as it is written.
+pub(crate) struct Answer {
+    pub(crate) response: Response<Bytes>,
+    /// More headers, as lines that each end as such do: the same for all answers, hence no map's business.
+    pub(crate) lines: &'static [u8],
+}
+
+impl From<Response<Bytes>> for Answer {
+    fn from(response: Response<Bytes>) -> Self {
+        Answer { response, lines: b"" }
+    }
 }
 
 /// No request takes the short way.
@@ -69,7 +82,7 @@ impl FastPath for Nothing {
         match *self {}
     }
 
-    async fn answer(&self, route: Nothing, _: HeaderMap, _: Bytes) -> Response<Bytes> {
+    async fn answer(&self, route: Nothing, _: HeaderMap, _: Bytes) -> Answer {
         match route {}
     }
 }
@@ -96,14 +109,14 @@ where
             Next::Over => return None,
         };
         let look::Asked { route, headers, body, keeps_alive } = next;
-        let mut answer = pin!(fast.answer(route, headers, body));
-        let answered = poll_fn(|context| match answer.as_mut().poll(context) {
-            Poll::Ready(response) => Poll::Ready(Some(response)),
+        let mut answering = pin!(fast.answer(route, headers, body));
+        let answered = poll_fn(|context| match answering.as_mut().poll(context) {
+            Poll::Ready(answer) => Poll::Ready(Some(answer)),
             Poll::Pending => connection.poll_left(context).map(|()| None),
         });
-        let response = answered.await?;
+        let answer = answered.await?;
         let keeps_alive = keeps_alive && !*stopped.borrow();
-        connection.write(&response, keeps_alive).await.ok()?;
+        connection.write(&answer, keeps_alive).await.ok()?;
         if !keeps_alive {
             // The answer is out; how the connection ends is the client's business.
             let _ = connection.io.shutdown().await;
@@ -225,9 +238,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Connection<I> {
         Poll::Pending
     }
 
-    async fn write(&mut self, response: &Response<Bytes>, keeps_alive: bool) -> io::Result<()> {
-        self.write_head(response, keeps_alive)?;
-        let body = response.body();
+    async fn write(&mut self, answer: &Answer, keeps_alive: bool) -> io::Result<()> {
+        self.write_head(answer, keeps_alive);
+        let body = answer.response.body();
         if body.len() <= COPIED_BYTES_MAX {
             self.head.extend_from_slice(body);
             self.io.write_all(&self.head).await?;
@@ -237,7 +250,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Connection<I> {
         self.io.flush().await
     }
 
-    fn write_head(&mut self, response: &Response<Bytes>, keeps_alive: bool) -> io::Result<()> {
+    fn write_head(&mut self, Answer { response, lines }: &Answer, keeps_alive: bool) {
         let (status, head) = (response.status(), &mut self.head);
         head.clear();
         head.extend_from_slice(b"HTTP/1.1 ");
@@ -254,12 +267,15 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Connection<I> {
             head.extend_from_slice(value.as_bytes());
             head.extend_from_slice(b"\r\n");
         }
+        head.extend_from_slice(lines);
         if !keeps_alive {
             head.extend_from_slice(b"connection: close\r\n");
         }
         head.extend_from_slice(b"date: ");
         head.extend_from_slice(self.date.now());
-        write!(head, "\r\ncontent-length: {}\r\n\r\n", response.body().len())
+        head.extend_from_slice(b"\r\ncontent-length: ");
+        head.extend_from_slice(itoa::Buffer::new().format(response.body().len()).as_bytes());
+        head.extend_from_slice(b"\r\n\r\n");
     }
 }
 

@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 use crate::aside::aside;
 use crate::body::{self, Segments};
 use crate::failure::{self, Failure};
-use crate::listen::FastPath;
+use crate::listen::{self, FastPath};
 use crate::slots::inferring;
 use plain::Manner;
 
@@ -126,12 +126,12 @@ impl FastPath for Fast {
         Some(Named { model: model.to_owned(), version: version.map(str::to_owned) })
     }
 
-    async fn answer(&self, named: Named, headers: HeaderMap, body: Bytes) -> http::Response<Bytes> {
+    async fn answer(&self, named: Named, headers: HeaderMap, body: Bytes) -> listen::Answer {
         let answered = match named.check(&self.0) {
             Ok(()) => answer(&self.0, named, &headers, body).await,
             Err(error) => Err(error),
         };
-        answered.unwrap_or_else(|error| Failure::from(error).whole())
+        answered.unwrap_or_else(|error| Failure::from(error).whole()).into()
     }
 }
 

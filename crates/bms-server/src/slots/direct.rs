@@ -12,7 +12,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use bms_wire::limits;
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use httparse::{ParserConfig, Status};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -28,8 +28,9 @@ const HEAD_BYTES: usize = 512;
 /// Bytes and headers of an answer's head.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 const HEADERS_MAX: usize = 64;
-/// Bytes that are read at once, of a small answer and of a large one.
-const READ_BYTES: usize = 4 << 10;
+/// Bytes that there is room for at first, which most answers fit in.
+const ROOM_BYTES: usize = 4 << 10;
+/// Bytes of a large answer that are read at once.
 const READ_BYTES_MAX: usize = 256 << 10;
 
 /// A connection on which one request at a time is made. Dropping it closes it, by which the slot learns that nobody waits.
@@ -38,8 +39,8 @@ pub(super) struct Direct {
     socket: Socket,
     /// What is sent.
     message: Vec<u8>,
-    /// What was read and not taken.
-    read: BytesMut,
+    /// Room for what is read. It keeps its length, so that it is cleared once and not for each answer.
+    room: Vec<u8>,
     alarm: Alarm,
 }
 
@@ -54,7 +55,7 @@ impl Direct {
     /// A fresh connection.
     pub(super) async fn connect(socket: &Path) -> Result<Self, Broken> {
         let socket = Socket::connect(socket).await.map_err(lost)?;
-        Ok(Direct { socket, message: Vec::new(), read: BytesMut::new(), alarm: Alarm::new() })
+        Ok(Direct { socket, message: Vec::new(), room: vec![0; ROOM_BYTES], alarm: Alarm::new() })
     }
 
     /// Itself, if it can be used once more: the other side has neither closed it nor said anything.
@@ -72,9 +73,9 @@ impl Direct {
         deadline: Instant,
         moved: impl Fn(),
     ) -> Result<Option<Answered>, Broken> {
-        let Direct { socket, message, read, alarm } = self;
+        let Direct { socket, message, room, alarm } = self;
         write(message, inference);
-        let mut exchanging = pin!(exchange(socket, message, read, moved));
+        let mut exchanging = pin!(exchange(socket, message, room, moved));
         poll_fn(|context| match exchanging.as_mut().poll(context) {
             Poll::Ready(answered) => Poll::Ready(answered.map(Some)),
             Poll::Pending => alarm.poll_passed(deadline, context).map(|()| Ok(None)),
@@ -86,37 +87,53 @@ impl Direct {
 async fn exchange(
     socket: &mut Socket,
     message: &[u8],
-    read: &mut BytesMut,
+    room: &mut Vec<u8>,
     moved: impl Fn(),
 ) -> Result<Answered, Broken> {
     socket.write_all(message).await.map_err(lost)?;
+    let mut filled = 0;
     let head = loop {
-        if let Some(head) = head(read)? {
+        if let Some(head) = head(&room[..filled])? {
             break head;
         }
-        read_more(socket, read, READ_BYTES).await?;
+        if filled == room.len() {
+            room.resize(2 * filled, 0);
+        }
+        filled += read(socket, &mut room[filled..]).await?;
         moved();
     };
     if limits::REPLY_BYTES_MAX < head.body_bytes {
         return Err(Broken::Oversized);
     }
     let whole = head.bytes + head.body_bytes;
-    while read.len() < whole {
-        read_more(socket, read, whole - read.len()).await?;
-        moved();
-    }
-    let mut response = Response::new(read.split_to(whole).freeze().slice(head.bytes..));
+    let body = if whole <= room.len() {
+        while filled < whole {
+            filled += read(socket, &mut room[filled..]).await?;
+            moved();
+        }
+        Bytes::copy_from_slice(&room[head.bytes..whole])
+    } else {
+        let mut body = room[head.bytes..filled].to_vec();
+        body.resize(head.body_bytes, 0);
+        while filled < whole {
+            let rest = &mut body[filled - head.bytes..];
+            let most = rest.len().min(READ_BYTES_MAX);
+            filled += read(socket, &mut rest[..most]).await?;
+            moved();
+        }
+        body.into()
+    };
+    let mut response = Response::new(body);
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;
-    Ok(Answered { response, stays_open: !head.closes && read.is_empty() })
+    // What follows an answer is none to anything that was asked.
+    Ok(Answered { response, stays_open: !head.closes && filled == whole })
 }
 
-async fn read_more(socket: &mut Socket, read: &mut BytesMut, bytes: usize) -> Result<(), Broken> {
-    let bytes = bytes.clamp(READ_BYTES, READ_BYTES_MAX);
-    read.reserve(bytes);
-    match socket.read_buf(&mut read.limit(bytes)).await.map_err(lost)? {
+async fn read(socket: &mut Socket, into: &mut [u8]) -> Result<usize, Broken> {
+    match socket.read(into).await.map_err(lost)? {
         0 => Err(lost("it closed the connection")),
-        _ => Ok(()),
+        bytes => Ok(bytes),
     }
 }
 

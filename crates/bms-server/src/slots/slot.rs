@@ -277,8 +277,7 @@ impl Slot {
 
     /// Borrows the slot if it is ready now and, for a request that needs one, has a free place; `None` when not.
     pub(crate) fn lease_now(self: &Arc<Self>, seated: bool) -> Result<Option<Lease>, Unavailable> {
-        let now = self.condition.borrow().clone();
-        let Some(mut lease) = self.try_lease(&now)? else { return Ok(None) };
+        let Some(mut lease) = self.try_lease(&self.condition.borrow())? else { return Ok(None) };
         if seated {
             lease.seat = lease.connections.free_seat();
             if lease.seat.is_none() {
