@@ -196,7 +196,7 @@ impl List {
 impl Join {
     fn run(self, home: &Home, output: &Output) -> Result<()> {
         init_log();
-        let _awake = self.wake.hold()?;
+        let _awake = self.wake.hold(*output)?;
         let data = match self.data {
             Some(data) => data,
             None => home.dir()?.join("worker"),

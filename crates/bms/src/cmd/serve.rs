@@ -250,7 +250,7 @@ impl Up {
             None => home.server_dir()?,
         };
         let database: Option<DatabaseUrl> = self.database.as_deref().map(str::parse).transpose()?;
-        let _awake = self.wake.hold()?;
+        let _awake = self.wake.hold(*output)?;
         let policy = self.policy.load(home)?;
         let audit_key = home.audit_key()?;
         let mut settings = Settings::new(launch(&self.runtime, &self.language)?, data.join("loaded"));
@@ -338,7 +338,7 @@ pub(crate) struct Serve {
 
 impl Serve {
     pub(crate) fn run(self, home: &Home, output: &Output) -> Result<()> {
-        let _awake = self.wake.hold()?;
+        let _awake = self.wake.hold(*output)?;
         let policy = self.policy.load(home)?;
         let work_dir = home.dir()?.join("serve");
         let mut settings = Settings::new(launch(&self.runtime, &self.language)?, work_dir);
