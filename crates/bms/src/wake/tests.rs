@@ -4,7 +4,7 @@ use std::time::Duration;
 use bms_wire::Code;
 use tempfile::TempDir;
 
-use super::{QUIET_LOOKS, WakeOptions, Watch, ask, open};
+use super::{Output, QUIET_LOOKS, WakeOptions, Watch, ask, open};
 
 #[test]
 fn the_time_is_written_as_one_number_and_taken_back_as_one() {
