@@ -49,11 +49,11 @@ fn asked(looks: &[u64]) -> Vec<(usize, bool)> {
 
 #[test]
 fn processors_are_held_while_there_is_something_to_do() {
-    let quiet = vec![200; 2 * QUIET_LOOKS as usize];
+    let quiet = vec![4000; 2 * QUIET_LOOKS as usize];
     assert_eq!(asked(&quiet), []);
-    let one = [&[200, 7000, 7000][..], &quiet].concat();
+    let one = [&[4000, 20_000, 20_000][..], &quiet].concat();
     assert_eq!(asked(&one), [(1, true), (2 + QUIET_LOOKS as usize, false)]);
     // A pause that is shorter than that is none.
-    let pauses = [&[7000][..], &quiet[..10], &[7000], &quiet[..10], &[7000]].concat();
+    let pauses = [&[20_000][..], &quiet[..5], &[20_000], &quiet[..5], &[20_000]].concat();
     assert_eq!(asked(&pauses), [(0, true)]);
 }
