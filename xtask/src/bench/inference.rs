@@ -9,6 +9,8 @@ mod peer;
 mod published;
 
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -155,12 +157,13 @@ impl Scene {
 
     /// What our server takes longer while it keeps the processors awake, for itself and for the engine alone.
     fn awake(&self) -> Result<Option<[f64; 2]>> {
-        if std::fs::File::options().write(true).open(LATENCY_DEVICE).is_err() {
-            return Ok(None);
-        }
+        let Ok(mut device) = File::options().write(true).open(LATENCY_DEVICE) else { return Ok(None) };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(0)?));
-        let _server = self.ours(address, &["--wake-within", "0"])?;
+        let server = self.ours(address, &["--wake-within", "0"])?;
         let asked = self.at_rate("--server", &format!("http://{address}"))?;
+        drop(server);
+        // The engine alone has no server that asks for it.
+        device.write_all(&0_i32.to_ne_bytes())?;
         Ok(Some(beyond(asked, self.in_process()?)))
     }
 
