@@ -3,8 +3,8 @@
 
 mod about;
 mod data;
-mod elements;
 mod found;
+mod quick;
 mod request;
 mod response;
 

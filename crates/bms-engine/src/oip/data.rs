@@ -1,91 +1,18 @@
 //! A tensor's values in JSON: nested or flat, row-major.
 
-use std::borrow::Cow;
-
 use bms_nn::{DType, Data, Tensor};
 use bms_wire::oip::Values;
 use bms_wire::{Code, Error, Result};
 use half::{bf16, f16};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 use serde_json::Value;
-use serde_json::value::RawValue;
 
-use super::elements::{self, Element};
 use super::shape;
 
-/// Values as they came. A tree of JSON takes many times what the numbers in it do, so text is read without one.
-#[derive(Clone, Debug)]
-pub(super) enum Json<'a> {
-    Read(Value),
-    /// None when there was no data, or `null`.
-    Text(Option<&'a RawValue>),
-}
-
-impl Default for Json<'_> {
-    fn default() -> Self {
-        Json::Text(None)
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Json<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Deserialize::deserialize(deserializer).map(Json::Text)
-    }
-}
-
-impl Values for Json<'_> {
-    fn are_absent(&self) -> bool {
-        matches!(self, Json::Text(None) | Json::Read(Value::Null))
-    }
-}
-
-impl Json<'_> {
-    /// The values of a text that is as it should be, in order; `None` for whatever else there is, which [`Json::value`] is for.
-    pub(super) fn elements<T: Element>(&self, dims: &[usize]) -> Option<Vec<T>> {
-        match self {
-            Json::Text(Some(text)) => elements::read(text.get(), dims),
-            Json::Text(None) | Json::Read(_) => None,
-        }
-    }
-
-    /// The values as a tree.
-    ///
-    /// # Errors
-    /// [`Code::InvalidRequest`] for what is not JSON.
-    pub(super) fn value(&self) -> Result<Cow<'_, Value>> {
-        match self {
-            Json::Read(value) => Ok(Cow::Borrowed(value)),
-            Json::Text(None) => Ok(Cow::Owned(Value::Null)),
-            Json::Text(Some(text)) => serde_json::from_str(text.get()).map(Cow::Owned).map_err(|e| {
-                Error::new(Code::InvalidRequest, format!("the data cannot be read: {e}")).because(e)
-            }),
-        }
-    }
-}
-
 /// A tensor of these values.
-pub(super) fn parse(dtype: DType, json: &Json<'_>, dims: &[i64]) -> Result<Tensor> {
-    let lengths = shape(dims)?;
-    match read(dtype, json, &lengths) {
-        Some(data) => Tensor::new(lengths, data),
-        // What is wrong with it is said of the tree.
-        None => Tensor::new(lengths, of_value(dtype, &*json.value()?, dims)?),
-    }
-}
-
-macro_rules! read_each {
-    ($($dtype:ident),+ $(,)?) => {
-        fn read(dtype: DType, json: &Json<'_>, dims: &[usize]) -> Option<Data> {
-            Some(match dtype { $(DType::$dtype => Data::$dtype(json.elements(dims)?),)+ })
-        }
-    };
-}
-
-read_each!(F32, F64, Bool, I64, I32, I16, I8, U64, U32, U16, U8, F16, BF16, Text);
-
-fn of_value(dtype: DType, data: &Value, dims: &[i64]) -> Result<Data> {
+pub(super) fn parse(dtype: DType, data: &Value, dims: &[i64]) -> Result<Tensor> {
     let values = flat(data, dims)?;
-    Ok(match dtype {
+    let data = match dtype {
         DType::F32 => {
             Data::F32(each(&values, dtype, |v| v.as_f64().map(|x| x as f32).filter(|x| x.is_finite()))?)
         }
@@ -106,7 +33,8 @@ fn of_value(dtype: DType, data: &Value, dims: &[i64]) -> Result<Data> {
             Data::BF16(each(&values, dtype, |v| v.as_f64().map(bf16::from_f64).filter(|x| x.is_finite()))?)
         }
         DType::Text => Data::Text(each(&values, dtype, |v| v.as_str().map(str::to_owned))?),
-    })
+    };
+    Tensor::new(shape(dims)?, data)
 }
 
 /// The values in order. Data that is nested must be nested as the shape says.

@@ -5,12 +5,13 @@ use std::ops::Range;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bms_nn::{DType, Data, Tensor};
-use bms_wire::oip::{Datatype, InferRequest, InferTensor, Parameters, binary};
+use bms_wire::oip::{Datatype, InferRequest, InferTensor, Parameters, Values, binary};
 use bms_wire::{Code, Error, Preprocess, Result, limits};
+use serde::Deserialize;
 use serde_json::Value;
 
-use super::data::{self, Json};
-use super::{LABEL, PROBABILITY, dtype, found, shape};
+use super::quick::Quick;
+use super::{LABEL, PROBABILITY, data, dtype, found, shape};
 use crate::{Description, Input, Priority};
 
 /// Name of the input of raw rows for a model whose pipeline takes rows.
@@ -124,7 +125,15 @@ pub fn read(model: &Description, body: &[u8], head_bytes: Option<usize>) -> Resu
     if head_bytes == Some(0) {
         return raw(model, body).map(|input| (input, Asked::default()));
     }
-    let (request, places) = binary::read_request::<Json<'_>>(body, head_bytes)?;
+    // What is wrong with a request is said of the tree.
+    read_as::<Quick>(model, body, head_bytes).or_else(|_| read_as::<Value>(model, body, head_bytes))
+}
+
+fn read_as<'a, V>(model: &Description, body: &'a [u8], head_bytes: Option<usize>) -> Result<(Input, Asked)>
+where
+    V: Form + Deserialize<'a>,
+{
+    let (request, places) = binary::read_request::<V>(body, head_bytes)?;
     let asked = Asked::of(model, &request)?;
     let bytes = |place: Option<Range<usize>>| place.and_then(|place| body.get(place));
     let given = request.inputs.into_iter().zip(places.into_iter().map(bytes)).collect();
@@ -159,46 +168,103 @@ pub fn plain(model: &Description, body: &[u8]) -> Result<Input> {
 /// As [`read`].
 pub fn request_to_input(model: &Description, request: InferRequest) -> Result<(Input, Asked)> {
     let asked = Asked::of(model, &request)?;
-    let given = |tensor: InferTensor| {
-        let InferTensor { name, shape, datatype, parameters, data } = tensor;
-        (InferTensor { name, shape, datatype, parameters, data: Json::Read(data) }, None)
-    };
-    Ok((input(model, request.inputs.into_iter().map(given).collect())?, asked))
+    Ok((input(model, request.inputs.into_iter().map(|tensor| (tensor, None)).collect())?, asked))
+}
+
+/// A form in which the values of tensors are read from JSON.
+trait Form: Values {
+    /// A tensor of these values.
+    fn tensor(self, dtype: DType, dims: &[i64]) -> Result<Tensor>;
+
+    /// What these values are as base64.
+    fn decoded(self, dims: &[i64]) -> Result<Vec<Vec<u8>>>;
+}
+
+impl Form for Quick {
+    fn tensor(self, dtype: DType, dims: &[i64]) -> Result<Tensor> {
+        Quick::tensor(self, dtype, dims)
+    }
+
+    fn decoded(self, dims: &[i64]) -> Result<Vec<Vec<u8>>> {
+        self.texts(dims)?.iter().map(String::as_str).enumerate().map(decode).collect()
+    }
+}
+
+impl Form for Value {
+    fn tensor(self, dtype: DType, dims: &[i64]) -> Result<Tensor> {
+        data::parse(dtype, &self, dims)
+    }
+
+    fn decoded(self, dims: &[i64]) -> Result<Vec<Vec<u8>>> {
+        let one = |(index, value): (usize, &Value)| {
+            decode((index, value.as_str().ok_or_else(|| not_base64(index, "it is not a string"))?))
+        };
+        data::flat(&self, dims)?.into_iter().enumerate().map(one).collect()
+    }
 }
 
 /// An input with its bytes when it is in binary form.
-type Given<'a> = (InferTensor<Json<'a>>, Option<&'a [u8]>);
+type Given<'a, V> = (InferTensor<V>, Option<&'a [u8]>);
 
-fn input(model: &Description, given: Vec<Given<'_>>) -> Result<Input> {
+/// What the only input of a request is, when it is none of the graph's own.
+enum Only {
+    Texts,
+    Files,
+    Images,
+    Rows,
+}
+
+impl Only {
+    fn of<V>(model: &Description, tensor: &InferTensor<V>) -> Option<Only> {
+        let is_text = model.inputs.iter().any(|spec| spec.name == tensor.name && spec.dtype == DType::Text);
+        if tensor.datatype == Datatype::Bytes && !is_text {
+            return Some(match &model.pipeline.preprocess {
+                Preprocess::Text(_) => Only::Texts,
+                Preprocess::Bytes(_) | Preprocess::Audio(_) => Only::Files,
+                _ => Only::Images,
+            });
+        }
+        let takes_rows = matches!(model.pipeline.preprocess, Preprocess::Table(_));
+        let are_rows =
+            takes_rows && tensor.name == ROWS && !model.inputs.iter().any(|spec| spec.name == ROWS);
+        are_rows.then_some(Only::Rows)
+    }
+
+    fn read<V: Form>(self, given: Given<'_, V>) -> Result<Input> {
+        match self {
+            Only::Texts => texts(given).map(Input::Texts),
+            Only::Files => pictures(given).map(Input::Files),
+            Only::Images => pictures(given).map(Input::Images),
+            Only::Rows => rows(given).map(Input::Rows),
+        }
+    }
+}
+
+fn input<V: Form>(model: &Description, mut given: Vec<Given<'_, V>>) -> Result<Input> {
     for (tensor, _) in &given {
         check_shared(&tensor.name, &tensor.parameters)?;
     }
     let reading = |name: &str| format!("read input `{name}`");
-    if let [only @ (tensor, _)] = &given[..] {
-        let is_text = model.inputs.iter().any(|spec| spec.name == tensor.name && spec.dtype == DType::Text);
-        if tensor.datatype == Datatype::Bytes && !is_text {
-            let read = match &model.pipeline.preprocess {
-                Preprocess::Text(_) => texts(only).map(Input::Texts),
-                Preprocess::Bytes(_) | Preprocess::Audio(_) => pictures(only).map(Input::Files),
-                _ => pictures(only).map(Input::Images),
-            };
-            return read.map_err(|e| e.while_doing(reading(&tensor.name)));
-        }
-        let takes_rows = matches!(model.pipeline.preprocess, Preprocess::Table(_));
-        if takes_rows && tensor.name == ROWS && !model.inputs.iter().any(|spec| spec.name == ROWS) {
-            return rows(only).map(Input::Rows).map_err(|e| e.while_doing(reading(ROWS)));
-        }
+    if let [(alone, _)] = &given[..]
+        && let Some(only) = Only::of(model, alone)
+    {
+        let given = given.remove(0);
+        let name = given.0.name.clone();
+        return only.read(given).map_err(|e| e.while_doing(reading(&name)));
     }
-    let tensor = |given: Given<'_>| {
-        let tensor = tensor(&given).map_err(|e| e.while_doing(reading(&given.0.name)))?;
-        Ok((given.0.name, tensor))
+    let tensor = |given: Given<'_, V>| {
+        let name = given.0.name.clone();
+        let tensor = tensor(given).map_err(|e| e.while_doing(reading(&name)))?;
+        Ok((name, tensor))
     };
     given.into_iter().map(tensor).collect::<Result<_>>().map(Input::Tensors)
 }
 
-fn tensor((input, bytes): &Given<'_>) -> Result<Tensor> {
-    let Some(bytes) = bytes else { return data::parse(dtype(input.datatype), &input.data, &input.shape) };
-    of_bytes(input.datatype, &input.shape, bytes)
+fn tensor<V: Form>((input, bytes): Given<'_, V>) -> Result<Tensor> {
+    match bytes {
+        None => input.data.tensor(dtype(input.datatype), &input.shape),
+        Some(bytes) => of_bytes(input.datatype, &input.shape, bytes),
+    }
 }
 
 /// A tensor in binary form.
@@ -223,7 +289,7 @@ fn text((index, element): (usize, &[u8])) -> Result<String> {
     })
 }
 
-fn texts(given: &Given<'_>) -> Result<Vec<String>> {
+fn texts<V: Form>(given: Given<'_, V>) -> Result<Vec<String>> {
     match tensor(given)?.into_parts().1 {
         Data::Text(texts) => Ok(texts),
         other => Err(Error::new(Code::InvalidInput, format!("texts are BYTES, not {}", other.dtype()))),
@@ -231,23 +297,14 @@ fn texts(given: &Given<'_>) -> Result<Vec<String>> {
 }
 
 /// Pictures, recordings and other files.
-fn pictures((input, bytes): &Given<'_>) -> Result<Vec<Vec<u8>>> {
-    if let Some(bytes) = bytes {
-        let count = shape(&input.shape)?.iter().product();
-        return Ok(binary::elements(bytes, count)?.into_iter().map(<[u8]>::to_vec).collect());
-    }
-    let decode = |(index, text): (usize, &str)| {
-        STANDARD.decode(text).map_err(|e| not_base64(index, &e.to_string()).because(e))
-    };
-    if let Some(texts) = input.data.elements::<String>(&shape(&input.shape)?) {
-        return texts.iter().map(String::as_str).enumerate().map(decode).collect();
-    }
-    let value = input.data.value()?;
-    let text = |(index, value): (usize, &Value)| match value.as_str() {
-        Some(text) => decode((index, text)),
-        None => Err(not_base64(index, "it is not a string")),
-    };
-    data::flat(&value, &input.shape)?.into_iter().enumerate().map(text).collect()
+fn pictures<V: Form>((input, bytes): Given<'_, V>) -> Result<Vec<Vec<u8>>> {
+    let Some(bytes) = bytes else { return input.data.decoded(&input.shape) };
+    let count = shape(&input.shape)?.iter().product();
+    Ok(binary::elements(bytes, count)?.into_iter().map(<[u8]>::to_vec).collect())
+}
+
+fn decode((index, text): (usize, &str)) -> Result<Vec<u8>> {
+    STANDARD.decode(text).map_err(|e| not_base64(index, &e.to_string()).because(e))
 }
 
 fn not_base64(index: usize, why: &str) -> Error {
@@ -255,14 +312,13 @@ fn not_base64(index: usize, why: &str) -> Error {
         .hint("A BYTES input holds one base64-encoded picture or file a row.")
 }
 
-fn rows(given: &Given<'_>) -> Result<Vec<Vec<f32>>> {
-    let (input, bytes) = given;
+fn rows<V: Form>((input, bytes): Given<'_, V>) -> Result<Vec<Vec<f32>>> {
     let [_, width] = shape(&input.shape)?[..] else {
         return Err(Error::new(Code::InvalidInput, format!("`{ROWS}` has the shape [rows, columns]")));
     };
     let tensor = match bytes {
-        None => data::parse(DType::F32, &input.data, &input.shape)?,
-        Some(_) => tensor(given)?,
+        None => input.data.tensor(DType::F32, &input.shape)?,
+        Some(_) => tensor((input, bytes))?,
     };
     let values = match tensor.into_parts().1 {
         Data::F32(values) => values,

@@ -1,11 +1,11 @@
 use bms_nn::Data;
 use serde_json::{Value, json};
 
-use super::data::{Json, Shown};
+use super::data::Shown;
 use super::*;
 
 fn parse(dtype: DType, data: Value, shape: &[i64]) -> Result<Data> {
-    data::parse(dtype, &Json::Read(data), shape).map(|tensor| tensor.data().clone())
+    data::parse(dtype, &data, shape).map(|tensor| tensor.data().clone())
 }
 
 fn shown(data: &Data) -> Value {
