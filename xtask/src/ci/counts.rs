@@ -35,8 +35,8 @@ pub(super) fn read<'a>(lines: impl Iterator<Item = &'a str>) -> Counts {
         let nextest = trimmed.strip_prefix("Summary [").and_then(|rest| {
             rest.split_once(" tests run: ").or_else(|| rest.split_once(" test run: ")).map(|(_, parts)| parts)
         });
-        let libtest =
-            || trimmed.strip_prefix("test result: ").and_then(|rest| Some(rest.split_once(". ")?.1));
+        // Nextest shows what a test that failed has printed, which is such a line as well, indented.
+        let libtest = || line.strip_prefix("test result: ").and_then(|rest| Some(rest.split_once(". ")?.1));
         if let Some(parts) = nextest.or_else(libtest) {
             parts.split([',', ';']).for_each(|part| add(&mut counts, part.trim()));
         }

@@ -28,6 +28,13 @@ fn summaries_of_libtest_are_added_up() {
 }
 
 #[test]
+fn a_test_that_failed_counts_once() {
+    let shown = "    test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 36 filtered out; finished in 0.11s";
+    let summary = "     Summary [   4.3s] 155 tests run: 154 passed, 1 failed, 0 skipped";
+    check(&[shown, summary], "154 passed, 1 failed, 0 skipped");
+}
+
+#[test]
 fn other_lines_count_nothing() {
     check(
         &["12 passed, 1 failed", "test a::b ... ok", "Summary of 3 tests run: 3 passed", ""],
