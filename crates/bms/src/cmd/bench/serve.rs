@@ -10,6 +10,7 @@ mod exchange;
 mod in_process;
 mod load;
 mod picture;
+mod plain;
 mod report;
 mod stream;
 mod tally;

@@ -15,18 +15,22 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use super::in_process::InProcess;
+use super::plain::{Head, Plain};
 use super::stream::Events;
 use super::tally::{Outcome, Streamed};
 use super::work::Ask;
 
 /// Bytes of an answer at most.
-const ANSWER_BYTES_MAX: usize = 1 << 30;
+pub(super) const ANSWER_BYTES_MAX: usize = 1 << 30;
 /// The pause once every server was asked in vain.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long a connection stays with another server before it tries its own again.
 const AWAY: Duration = Duration::from_secs(2);
 /// Says where the JSON part of a body with binary tensors ends.
 const HEAD_LENGTH: HeaderName = HeaderName::from_static(bms_wire::oip::binary::HEADER_LENGTH);
+/// What bodies are.
+const JSON: &str = "application/json";
+const BINARY: &str = "application/octet-stream";
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// `RESOURCE_EXHAUSTED` and `UNAVAILABLE`, <https://grpc.io/docs/guides/status-codes/>.
 const GRPC_EXHAUSTED: &str = "8";
@@ -93,6 +97,13 @@ pub(super) struct Connection {
 
 #[derive(Debug)]
 enum Sender {
+    /// For whole answers by HTTP/1.1 that is not encrypted.
+    Plain(Box<Plain>),
+    General(General),
+}
+
+#[derive(Debug)]
+enum General {
     One(http1::SendRequest<Full<Bytes>>),
     Two(http2::SendRequest<Full<Bytes>>),
 }
@@ -167,9 +178,18 @@ impl Connection {
 
     async fn exchange(&mut self, way: &Way, ask: &Ask) -> Result<Outcome, Broken> {
         let place = &way.places[self.at];
-        let mut sender = match self.sender.take() {
+        let sender = match self.sender.take() {
             Some(sender) if !sender.is_closed() => sender,
             _ => connect(place, way.form).await.map_err(Broken::before)?,
+        };
+        let mut sender = match sender {
+            Sender::Plain(mut plain) => {
+                let asked = plain.exchange(head(way, place, ask), &ask.body).await;
+                let status = asked.map_err(Broken::before)?;
+                self.sender = Some(Sender::Plain(plain));
+                return Ok(of_status(status));
+            }
+            Sender::General(general) => general,
         };
         sender.ready().await.map_err(|e| Broken::before(format!("the connection broke: {e}")))?;
         let sent = Instant::now();
@@ -194,38 +214,46 @@ impl Connection {
                 events.take(data, sent.elapsed());
             }
         }
-        self.sender = Some(sender);
+        self.sender = Some(Sender::General(sender));
         Ok(match (status, way.form) {
             (StatusCode::OK, Form::Events) => events.end().map_or_else(Outcome::Failed, Outcome::Answered),
             (StatusCode::OK, Form::Grpc) => of_grpc(grpc.as_deref()),
-            (StatusCode::OK, Form::Whole) => Outcome::Answered(Streamed::default()),
-            (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, _) => {
-                Outcome::Refused(status.as_u16())
-            }
-            _ => Outcome::Failed(format!("status {}", status.as_u16())),
+            _ => of_status(status),
         })
+    }
+}
+
+/// What a status says of an answer that is one document.
+fn of_status(status: StatusCode) -> Outcome {
+    match status {
+        StatusCode::OK => Outcome::Answered(Streamed::default()),
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Outcome::Refused(status.as_u16()),
+        _ => Outcome::Failed(format!("status {}", status.as_u16())),
     }
 }
 
 impl Sender {
     fn is_closed(&self) -> bool {
         match self {
-            Sender::One(sender) => sender.is_closed(),
-            Sender::Two(sender) => sender.is_closed(),
+            Sender::Plain(plain) => plain.is_closed(),
+            Sender::General(General::One(sender)) => sender.is_closed(),
+            Sender::General(General::Two(sender)) => sender.is_closed(),
         }
     }
+}
 
+impl General {
     async fn ready(&mut self) -> hyper::Result<()> {
         match self {
-            Sender::One(sender) => sender.ready().await,
-            Sender::Two(sender) => sender.ready().await,
+            General::One(sender) => sender.ready().await,
+            General::Two(sender) => sender.ready().await,
         }
     }
 
     async fn send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
         match self {
-            Sender::One(sender) => sender.send_request(request).await,
-            Sender::Two(sender) => sender.send_request(request).await,
+            General::One(sender) => sender.send_request(request).await,
+            General::Two(sender) => sender.send_request(request).await,
         }
     }
 }
@@ -249,7 +277,12 @@ async fn connect(place: &Place, form: Form) -> Result<Sender, String> {
     let failed = |e: &dyn std::fmt::Display| format!("no connection: {e}");
     let stream = TcpStream::connect((place.host.as_str(), place.port)).await.map_err(|e| failed(&e))?;
     stream.set_nodelay(true).map_err(|e| failed(&e))?;
-    let Some((connector, name)) = &place.tls else { return speak(stream, form).await };
+    let Some((connector, name)) = &place.tls else {
+        return match form {
+            Form::Whole => Ok(Sender::Plain(Box::new(Plain::new(stream)))),
+            Form::Events | Form::Grpc => speak(stream, form).await,
+        };
+    };
     let encrypted = connector.connect(name.clone(), stream).await.map_err(|e| {
         let url = format!("https://{}:{}", place.host, place.port);
         let refusal = bms_wire::tls::refusal(&url, &e);
@@ -271,20 +304,31 @@ async fn speak(
             let made = http2::handshake(TokioExecutor::new(), io).await;
             let (sender, connection) = made.map_err(failed)?;
             tokio::spawn(async move { drop(connection.await) });
-            Sender::Two(sender)
+            Sender::General(General::Two(sender))
         }
         Form::Whole | Form::Events => {
             let (sender, connection) = http1::handshake(io).await.map_err(failed)?;
             tokio::spawn(async move { drop(connection.await) });
-            Sender::One(sender)
+            Sender::General(General::One(sender))
         }
     })
+}
+
+/// A request's head, where it is written as it is.
+fn head<'a>(way: &'a Way, place: &'a Place, ask: &Ask) -> Head<'a> {
+    Head {
+        path: way.path.path(),
+        host: &place.authority,
+        content_type: if ask.head_bytes.is_some() { BINARY } else { JSON },
+        key: way.key.as_ref(),
+        more: ask.head_bytes.map(|bytes| (bms_wire::oip::binary::HEADER_LENGTH, bytes)),
+    }
 }
 
 fn request(way: &Way, place: &Place, ask: &Ask) -> Request<Full<Bytes>> {
     let mut request = Request::new(Full::new(ask.body.clone()));
     *request.method_mut() = http::Method::POST;
-    let mut content = HeaderValue::from_static("application/json");
+    let mut content = HeaderValue::from_static(JSON);
     if way.form == Form::Grpc {
         // HTTP/2 has the host in the address.
         let uri = Uri::builder()
@@ -300,7 +344,7 @@ fn request(way: &Way, place: &Place, ask: &Ask) -> Request<Full<Bytes>> {
     }
     let headers = request.headers_mut();
     if let Some(bytes) = ask.head_bytes {
-        content = HeaderValue::from_static("application/octet-stream");
+        content = HeaderValue::from_static(BINARY);
         headers.insert(HEAD_LENGTH, HeaderValue::from(bytes));
     }
     headers.insert(header::CONTENT_TYPE, content);
