@@ -11,6 +11,7 @@ mod demo;
 mod home;
 mod model;
 mod output;
+mod processor;
 mod run_model;
 mod secrets;
 mod sources;

@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use bms_wire::{Error, Result};
 use clap::Args;
-use rustix::time::{ClockId, clock_gettime};
 
 use crate::output::Output;
+use crate::processor::processor_time;
 
 /// The file by which Linux is asked.
 const DEVICE: &str = "/dev/cpu_dma_latency";
@@ -66,9 +66,10 @@ impl WakeOptions {
         let mut device = open(Path::new(DEVICE))?;
         let (sender, told) = mpsc::channel::<()>();
         let watch = move || {
-            let mut watch = Watch::new(used());
+            let mut watch = Watch::new(processor_time());
             while told.recv_timeout(LOOK_EVERY) == Err(RecvTimeoutError::Timeout) {
-                if let Err(error) = watch.look(used(), |held| ask(&mut device, held, microseconds)) {
+                if let Err(error) = watch.look(processor_time(), |held| ask(&mut device, held, microseconds))
+                {
                     return output.warning(format_args!(
                         "processors are not held to waking within {microseconds} µs: {error}"
                     ));
@@ -93,11 +94,6 @@ fn open(device: &Path) -> Result<File> {
 /// Has processors held to a time, or no longer: one number, as the machine has it in memory.
 fn ask(device: &mut File, held: bool, microseconds: i32) -> io::Result<()> {
     device.write_all(&(if held { microseconds } else { AS_ELSE }).to_ne_bytes())
-}
-
-/// The processor time of this process so far.
-fn used() -> Duration {
-    clock_gettime(ClockId::ProcessCPUTime).try_into().unwrap_or_default()
 }
 
 /// Whether there is something to do, look by look.

@@ -13,7 +13,6 @@ mod serve;
 use bms_kernels::Isa;
 use bms_wire::Result;
 use clap::{Args, Subcommand};
-use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
 use super::serve::isa;
@@ -76,12 +75,6 @@ impl ComputeOptions {
     fn isa(&self) -> Isa {
         self.isa.unwrap_or_else(Isa::best)
     }
-}
-
-/// Processor time this process has used, all its threads together.
-fn processor_seconds() -> f64 {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 
 /// Several measurements of one thing.

@@ -7,8 +7,8 @@ use bms_wire::Result;
 use clap::Args;
 use serde_json::json;
 
-use super::processor_seconds;
 use crate::output::{self, Output};
+use crate::processor::processor_time;
 
 /// Options of `bms bench seal`.
 #[derive(Debug, Args)]
@@ -63,14 +63,14 @@ impl Seal {
     /// Repeats the work for the time asked for.
     fn rate(&self, trial: &Trial, work: impl Fn() -> Result<()>) -> Result<Rate> {
         work()?;
-        let (wall, processor) = (Instant::now(), processor_seconds());
+        let (wall, processor) = (Instant::now(), processor_time());
         let mut bytes = 0.0;
-        while processor_seconds() - processor < f64::from(self.seconds) {
+        while (processor_time() - processor).as_secs_f64() < f64::from(self.seconds) {
             work()?;
             bytes += trial.bytes() as f64;
         }
         Ok(Rate {
-            processor: bytes / (processor_seconds() - processor),
+            processor: bytes / (processor_time() - processor).as_secs_f64(),
             wall: bytes / wall.elapsed().as_secs_f64(),
         })
     }

@@ -109,8 +109,9 @@ enum General {
 }
 
 /// Why there is no answer.
-struct Broken {
-    why: String,
+#[derive(Debug)]
+pub(super) struct Broken {
+    pub(super) why: String,
     /// Nothing of an answer came that anybody saw: inference changes nothing, so it can be asked for again.
     can_be_repeated: bool,
 }
@@ -118,6 +119,18 @@ struct Broken {
 impl Broken {
     fn before(why: String) -> Broken {
         Broken { why, can_be_repeated: true }
+    }
+
+    /// The answer is over [`ANSWER_BYTES_MAX`].
+    pub(super) fn too_long() -> Broken {
+        Broken { why: "the answer is too long".to_owned(), can_be_repeated: false }
+    }
+}
+
+/// Of an answer that is read whole nobody has seen anything.
+impl From<String> for Broken {
+    fn from(why: String) -> Broken {
+        Broken::before(why)
     }
 }
 
@@ -184,8 +197,7 @@ impl Connection {
         };
         let mut sender = match sender {
             Sender::Plain(mut plain) => {
-                let asked = plain.exchange(head(way, place, ask), &ask.body).await;
-                let status = asked.map_err(Broken::before)?;
+                let status = plain.exchange(head(way, place, ask), &ask.body).await?;
                 self.sender = Some(Sender::Plain(plain));
                 return Ok(of_status(status));
             }
@@ -208,7 +220,7 @@ impl Connection {
             let Some(data) = frame.data_ref() else { continue };
             read += data.len();
             if ANSWER_BYTES_MAX < read {
-                return Err(Broken { why: "the answer is too long".to_owned(), can_be_repeated: false });
+                return Err(Broken::too_long());
             }
             if way.form == Form::Events && status == StatusCode::OK {
                 events.take(data, sent.elapsed());

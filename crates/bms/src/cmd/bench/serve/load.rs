@@ -15,13 +15,13 @@ use rustls::pki_types::ServerName;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::super::processor_seconds;
 use super::Arrivals;
 use super::exchange::{Connection, Form, Place, Way};
 use super::in_process::InProcess;
 use super::tally::{Outcome, Tally};
 use super::work::{Ask, Work};
 use crate::output::{Output, Progress};
+use crate::processor::processor_time;
 
 /// Requests of an open loop that may be due without a connection; when it is full, the rest is not asked, and counted.
 const DUE_MAX: usize = 1 << 20;
@@ -294,11 +294,11 @@ impl Shared {
 /// The share of a processor that this program uses while requests are made.
 async fn own_share(shared: &Shared) -> f64 {
     tokio::time::sleep_until(shared.begin).await;
-    let before = processor_seconds();
+    let before = processor_time();
     while shared.heard().left != 0 && Instant::now() < shared.end {
         tokio::time::sleep((shared.end - Instant::now()).min(SHOWN_EACH)).await;
     }
-    (processor_seconds() - before) / shared.begin.elapsed().as_secs_f64().max(1e-9)
+    (processor_time() - before).as_secs_f64() / shared.begin.elapsed().as_secs_f64().max(1e-9)
 }
 
 /// Shows how far it is, for ever.

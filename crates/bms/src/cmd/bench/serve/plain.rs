@@ -11,7 +11,7 @@ use httparse::{ParserConfig, Status};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::exchange::ANSWER_BYTES_MAX;
+use super::exchange::{ANSWER_BYTES_MAX, Broken};
 
 /// Bytes there is room for.
 const ROOM_BYTES: usize = 64 << 10;
@@ -69,7 +69,7 @@ impl Plain {
     ///
     /// # Errors
     /// Why there is none.
-    pub(super) async fn exchange(&mut self, head: Head<'_>, body: &Bytes) -> Result<StatusCode, String> {
+    pub(super) async fn exchange(&mut self, head: Head<'_>, body: &Bytes) -> Result<StatusCode, Broken> {
         write(&mut self.message, head, body);
         self.stream.write_all(&self.message).await.map_err(|e| format!("the connection broke: {e}"))?;
         let (status, length) = loop {
@@ -92,7 +92,7 @@ impl Plain {
     }
 
     /// Reads an answer's head, and notes whether another request may follow.
-    async fn head(&mut self) -> Result<(StatusCode, Length), String> {
+    async fn head(&mut self) -> Result<(StatusCode, Length), Broken> {
         loop {
             let mut lines = [const { MaybeUninit::uninit() }; HEADERS_MAX];
             let mut response = httparse::Response::new(&mut []);
@@ -114,9 +114,9 @@ impl Plain {
     }
 
     /// Passes over so much of an answer.
-    async fn pass(&mut self, mut bytes: usize) -> Result<(), String> {
+    async fn pass(&mut self, mut bytes: usize) -> Result<(), Broken> {
         if ANSWER_BYTES_MAX < bytes {
-            return Err("the answer is too long".to_owned());
+            return Err(Broken::too_long());
         }
         loop {
             let here = bytes.min(self.filled - self.at);
@@ -128,7 +128,7 @@ impl Plain {
         }
     }
 
-    async fn pass_chunks(&mut self) -> Result<(), String> {
+    async fn pass_chunks(&mut self) -> Result<(), Broken> {
         let mut passed = 0_usize;
         loop {
             let came = &self.room[self.at..self.filled];
@@ -145,14 +145,14 @@ impl Plain {
                     let size = usize::try_from(size).unwrap_or(usize::MAX);
                     passed = passed.saturating_add(size);
                     if ANSWER_BYTES_MAX < passed {
-                        return Err("the answer is too long".to_owned());
+                        return Err(Broken::too_long());
                     }
                     self.pass(line + size + b"\r\n".len()).await?;
                 }
                 Status::Partial if came.len() < LINE_BYTES_MAX => {
                     self.need_more("the answer broke off").await?
                 }
-                Status::Partial => return Err("the answer's chunks are broken".to_owned()),
+                Status::Partial => return Err("the answer's chunks are broken".to_owned().into()),
             }
         }
     }

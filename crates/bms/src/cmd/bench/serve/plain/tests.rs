@@ -42,7 +42,7 @@ async fn ask(answers: &[&str], piece: usize, ends: bool) -> (String, Vec<Result<
         let head =
             Head { path: "/p", host: &HOST, content_type: "a/b", key: Some(&KEY), more: Some(("n", 7)) };
         let status = plain.exchange(head, &Bytes::from_static(b"{}")).await;
-        came.push(status.map(|status| (status.as_u16(), !plain.is_closed())));
+        came.push(status.map(|status| (status.as_u16(), !plain.is_closed())).map_err(|broken| broken.why));
     }
     (String::from_utf8(serving.await.unwrap().0).unwrap(), came)
 }
